@@ -1,0 +1,44 @@
+"""Remembered judgements: in memory, bounded, least recently used first out."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.verdict import Judgement
+
+__all__ = ["JudgementCache"]
+
+
+class JudgementCache:
+    """Keeps what was decided. What was not decided is asked again, so that a passing failure is not remembered.
+
+    Args:
+        size: most judgements kept; 0 keeps none.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[Exchange, Judgement] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, exchange: Exchange) -> Judgement | None:
+        """What was decided upon an exchange, or None."""
+        if not self._size:
+            return None
+        with self._lock:
+            judgement = self._kept.get(exchange)
+            if judgement is not None:
+                self._kept.move_to_end(exchange)
+            return judgement
+
+    def put(self, exchange: Exchange, judgement: Judgement) -> None:
+        """Remember a judgement if every finding of it is determined."""
+        if not self._size or not judgement.findings or not all(f.determined for f in judgement.findings.values()):
+            return
+        with self._lock:
+            self._kept[exchange] = judgement
+            self._kept.move_to_end(exchange)
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)

@@ -1,0 +1,1 @@
+"""How a judgement is made: judges turn exchanges into judgements."""

@@ -1,0 +1,102 @@
+"""What a judgement means for the application: allow or block, and what a failure to decide means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task
+
+__all__ = ["Decision", "Policy"]
+
+Blockable = Literal["harmful_prompt", "harmful_response", "refusal"]
+
+_TASKS: dict[Blockable, Task] = {
+    "harmful_prompt": "prompt_harmfulness",
+    "harmful_response": "response_harmfulness",
+    "refusal": "response_refusal",
+}
+
+
+class Decision(BaseModel):
+    """What the policy decided, and why.
+
+    Args:
+        action: ``allow`` or ``block``; ``raise`` where a finding is undetermined and the policy wants an exception.
+        reasons: one clause for each finding that mattered; never the judged text.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    action: Literal["allow", "block", "raise"]
+    reasons: tuple[str, ...] = ()
+
+
+class Policy(BaseModel):
+    """When to block. Immutable; share one between guards.
+
+    Args:
+        block: the findings that block: any of ``harmful_prompt``, ``harmful_response`` and ``refusal``.
+        min_score: block only where the finding's score (0 to 1) is at least this. A finding without a score counts by its
+            label alone. None: by label. A number below the model's own threshold does not make a finding out of none:
+            with ``min_score`` the score alone decides.
+        on_undetermined: what happens where a finding that could block is undetermined: ``"block"`` (default), ``"allow"``
+            (it shows in ``Verdict.reasons`` and in the log) or ``"raise"``.
+
+    Raises:
+        ConfigurationError: an unknown name or value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block: frozenset[Blockable] = frozenset({"harmful_prompt", "harmful_response"})
+    min_score: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    on_undetermined: Literal["block", "allow", "raise"] = "block"
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"Policy({where}): {first['msg']}") from None
+
+    def decide(self, judgement: Judgement, *, response: bool) -> Decision:
+        """Decide upon a judgement.
+
+        Something harmful that was found blocks, whatever else is undetermined. Where the last part of the exchange (the
+        response, or the prompt when there is none) was not judged at all although it could block, that counts as
+        undetermined: a guard that does not look is not a guard that finds nothing.
+
+        Args:
+            judgement: what the judge found.
+            response: whether the exchange had a response.
+        """
+        found, unsure = [], []
+        last: Blockable = "harmful_response" if response else "harmful_prompt"
+        for name in sorted(self.block):
+            task = _TASKS[name]
+            finding: Finding | None = getattr(judgement, task)
+            if finding is None:
+                if name == last:
+                    unsure.append(f"{task} was not judged by this guard")
+            elif not finding.determined:
+                unsure.append(f"{task} is undetermined ({finding.cause})")
+            elif self._counts(task, finding):
+                score = "" if finding.score is None else f" (score {finding.score:.2f})"
+                found.append(f"{task} is {LABELS[task][0]}{score}")
+        if found:
+            return Decision(action="block", reasons=(*found, *unsure))
+        if unsure:
+            return Decision(
+                action=self.on_undetermined,
+                reasons=tuple(f"{reason}; on_undetermined={self.on_undetermined!r}" for reason in unsure),
+            )
+        return Decision(action="allow")
+
+    def _counts(self, task: Task, finding: Finding) -> bool:
+        if self.min_score is not None and finding.score is not None:
+            return finding.score >= self.min_score
+        return finding.label == LABELS[task][0]

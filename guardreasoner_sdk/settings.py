@@ -1,0 +1,51 @@
+"""Environment variables -> defaults of :class:`guardreasoner_sdk.Guard`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from guardreasoner_sdk.errors import ConfigurationError
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseSettings):
+    """What ``Guard()`` takes where an argument is not given. Each field is read from ``GUARDREASONER_<FIELD>``.
+
+    Args:
+        model: a name of the catalogue, or the folder of an embedded model.
+        backend: what runs the model; None: the model's own default.
+        base_url: address of a remote engine.
+        api_key: its key; never shown.
+        timeout: seconds for one check; None: no limit.
+        on_undetermined: ``block``, ``allow`` or ``raise``.
+        reasoning: ``auto``, ``full``, ``brief`` or ``off``.
+        cache: verdicts kept in memory; 0: none.
+        threads: threads of one inference of the embedded model.
+
+    Raises:
+        ConfigurationError: a variable has a value that does not fit; the message names the variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GUARDREASONER_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    model: str = "embedded"
+    backend: str | None = None
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    on_undetermined: Literal["block", "allow", "raise"] = "block"
+    reasoning: Literal["auto", "full", "brief", "off"] = "auto"
+    cache: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(gt=0)] | None = None
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = "_".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"{name} (or GUARDREASONER_{name.upper()}): {first['msg']}") from None

@@ -1,0 +1,1 @@
+"""Guards inside other frameworks. One module per framework; each needs its own extra."""

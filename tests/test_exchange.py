@@ -1,0 +1,185 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardreasoner_sdk import Exchange, InputError, Turn
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, exchange_from, exchange_from_messages
+
+ANY_TEXT = st.text(alphabet=st.characters(codec=None))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("", "prompt: is empty; pass the text to judge"),
+        (" \n\t ", "prompt: has no visible character"),
+        ("\u200b\u202e\ufeff", "prompt: has no visible character"),
+        ("\x00\x00", "prompt: has no visible character"),
+        (None, "prompt: must be a str, not NoneType"),
+        (7, "prompt: must be a str, not int; pass the text as str"),
+        (b"hi", "prompt: must be a str, not bytes; decode the bytes first"),
+        (["a"], "prompt: must be a str, not list"),
+        ("x" * (MAX_CHARACTERS + 1), "prompt: has 2,000,001 characters, the most is 2,000,000; split it"),
+    ],
+)
+def test_a_prompt_that_cannot_be_judged_is_named_with_the_fix(value: object, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Exchange(value)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(words)
+    assert caught.value.field == "prompt"
+
+
+def test_an_empty_response_is_not_no_response() -> None:
+    with pytest.raises(InputError, match=r"^response: is empty; pass None to judge the prompt alone$"):
+        Exchange("hi", "")
+    with pytest.raises(InputError, match=r"^response: must be a str, not dict"):
+        Exchange("hi", {})  # type: ignore[arg-type]
+
+
+def test_lone_surrogates_become_replacement_characters() -> None:
+    exchange = Exchange("a\ud800b", "c\udfff")
+    assert (exchange.prompt, exchange.response) == ("a\ufffdb", "c\ufffd")
+    assert Exchange.model_validate_json(exchange.model_dump_json()) == exchange
+
+
+def test_other_characters_are_kept_as_they_are() -> None:
+    text = "a\x00b \u202eright to left\u202c \u200bzero 👩‍👩‍👧"
+    assert Exchange(text).prompt == text
+
+
+@given(ANY_TEXT, st.none() | ANY_TEXT)
+def test_any_text_gives_an_exchange_or_an_input_error(prompt: str, response: str | None) -> None:
+    try:
+        exchange = Exchange(prompt, response)
+    except InputError as error:
+        assert error.field in ("prompt", "response")
+    else:
+        assert exchange.prompt.encode()
+        assert (exchange.response is None) == (response is None)
+        assert hash(exchange) == hash(Exchange(exchange.prompt, exchange.response))
+
+
+@pytest.mark.parametrize(
+    ("history", "words"),
+    [
+        ("hello", "history: must be a list of turns, not str"),
+        ([3], "history[0]: must be a turn, not int; pass a Turn or a mapping"),
+        ([{"role": "user"}], "history[0].content: Field required"),
+        ([{"role": "pope", "content": "x"}], "history[0].role: Input should be"),
+        ([{"role": "user", "content": ""}], "history[0].content: is empty; leave the turn out"),
+        ([{"role": "user", "content": "x"}, {"role": "user", "content": 4}], "history[1].content: must be a str"),
+    ],
+)
+def test_history_errors_name_the_turn(history: object, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Exchange("hi", history=history)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(words)
+
+
+def test_history_takes_turns_and_mappings() -> None:
+    turn = Turn(role="user", content="a")
+    assert Exchange("b", history=[turn, {"role": "assistant", "content": "c"}]).history == (
+        turn,
+        Turn(role="assistant", content="c"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("a", Exchange("a")),
+        (("a",), Exchange("a")),
+        (("a", "b"), Exchange("a", "b")),
+        (["a", None], Exchange("a")),
+        ({"prompt": "a", "response": None, "label": "unread"}, Exchange("a")),
+        (
+            {"prompt": "a", "history": [{"role": "user", "content": "z"}]},
+            Exchange("a", history=[Turn(role="user", content="z")]),
+        ),
+        (Exchange("a"), Exchange("a")),
+    ],
+)
+def test_rows_of_a_batch(row: object, expected: Exchange) -> None:
+    assert exchange_from(row) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"Text": "a"}, "prompt: is missing; rename 'Text' to 'prompt'"),
+        ({"a": "a"}, "prompt: is missing; give each row a 'prompt'"),
+        ({"prompt": None}, "prompt: must be a str, not NoneType"),
+        (("a", "b", "c"), "row: has 3 items"),
+        (3, "row: must be a row, not int"),
+    ],
+)
+def test_rows_that_are_none(row: object, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        exchange_from(row)
+    assert str(caught.value).startswith(words)
+
+
+def test_messages_judge_the_last_user_turn_in_the_light_of_the_earlier_ones() -> None:
+    exchange = exchange_from_messages(
+        [
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "tool", "content": "result"},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "two"}]},
+            {"role": "user", "content": [{"type": "text", "text": "three"}, {"type": "input_text", "text": "four"}, "five"]},
+        ]
+    )
+    assert exchange.prompt == "three\nfour\nfive"
+    assert exchange.response is None
+    assert [(turn.role, turn.content) for turn in exchange.history] == [
+        ("system", "Be brief."),
+        ("user", "one"),
+        ("tool", "result"),
+        ("assistant", "two"),
+    ]
+
+
+def test_what_follows_the_last_user_turn_is_the_response() -> None:
+    exchange = exchange_from_messages(
+        [
+            {"role": "user", "content": "ask"},
+            {"role": "assistant", "content": "let me look"},
+            {"role": "tool", "content": "found"},
+            {"role": "assistant", "content": None, "refusal": "I can't help with that"},
+        ]
+    )
+    assert exchange.response == "let me look\n\nfound\n\nI can't help with that"
+
+
+def test_a_refusal_part_is_text() -> None:
+    messages = [
+        {"role": "user", "content": "ask"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+    ]
+    assert exchange_from_messages(messages).response == "no"
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([], "messages: has no user message"),
+        ("hi", "messages: must be a list of messages, not str"),
+        ([{"role": "assistant", "content": "a"}], "messages: has no user message"),
+        (["a"], "messages[0]: must be a mapping, not str"),
+        ([{"role": "king", "content": "a"}], "messages[0].role: is 'king'; use one of user"),
+        ([{"content": "a"}], "messages[0].role: is None"),
+        ([{"role": "user", "content": 4}], "messages[0].content: must be text, not int"),
+        ([{"role": "user", "content": ""}], "prompt: is empty"),
+        ([{"role": "user", "content": [{"type": "text", "text": 4}]}], "messages[0].content[0].text: must be a str"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}],
+            "messages[0].content[1]: is not text but 'image_url'; judge other media elsewhere",
+        ),
+        ([{"role": "user", "content": [3]}], "messages[0].content[0]: is not text but 'int'"),
+    ],
+)
+def test_message_errors_name_the_place(messages: object, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        exchange_from_messages(messages)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(words)
