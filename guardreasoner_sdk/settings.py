@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         on_undetermined: ``block``, ``allow`` or ``raise``.
         reasoning: ``auto``, ``full``, ``brief`` or ``off``.
         cache: verdicts kept in memory; 0: none.
-        threads: threads of one inference of the embedded model.
+        threads: windows of text that the embedded model judges at a time; None: one for each core.
 
     Raises:
         ConfigurationError: a variable has a value that does not fit; the message names the variable.

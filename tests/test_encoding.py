@@ -33,7 +33,9 @@ HOSTILE = st.lists(
 def tokenizer() -> Tokenizer:
     letters = [chr(code) for code in range(33, 127)]
     words = SPECIALS + letters + ["##" + letter for letter in letters] + ["word", "harm", "##ful"]
-    made = Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]", max_input_chars_per_word=100))
+    made = Tokenizer(
+        WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]", max_input_chars_per_word=100)
+    )
     made.normalizer = BertNormalizer(lowercase=True)
     made.pre_tokenizer = BertPreTokenizer()
     made.add_special_tokens(SPECIALS)
@@ -108,7 +110,9 @@ def joined(parts: list[tuple[int, ...]]) -> list[int]:
         assert tuple(whole[-overlap:]) == part[:overlap]
         whole += part[overlap:]
     # The last is full, and so may share more: it ends where the text ends.
-    shared = next(n for n in range(room, overlap - 1, -1) if tuple(whole[len(whole) - n :]) == parts[-1][:n] or n == overlap)
+    shared = next(
+        n for n in range(room, overlap - 1, -1) if tuple(whole[len(whole) - n :]) == parts[-1][:n] or n == overlap
+    )
     return whole + list(parts[-1][shared:])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +36,6 @@ _HEADS: dict[str, Task] = {
     "response_refusal": "response_refusal",
     "response_harmful": "response_harmfulness",
 }
-_TOKENS_PER_RUN = 8192
 _HISTORY_CHARACTERS = 1500
 
 
@@ -60,7 +61,7 @@ class EmbeddedJudge:
         folder: where ``model.onnx``, ``tokenizer.json`` and ``config.json`` lie; default: the package's own.
         reasoning: ``auto`` and ``brief`` look for passages where a finding is harmful or a refusal, ``full`` for every
             finding, ``off`` for none (the score alone).
-        threads: threads of one inference; default: onnxruntime's own choice, the physical cores.
+        threads: windows of text judged at a time, each on one core; default: the cores this process may use.
 
     Raises:
         ConfigurationError: when the model is loaded, on first use: a file is missing or damaged.
@@ -74,7 +75,7 @@ class EmbeddedJudge:
     ) -> None:
         self._folder = DEFAULT_FOLDER if folder is None else Path(folder)
         self._reasoning = reasoning
-        self._threads = threads
+        self._threads = _cores() if threads is None else threads
         self._lock = threading.Lock()
         self._model: _Model | None = None
 
@@ -147,35 +148,47 @@ class EmbeddedJudge:
                     windows.append((row, "later" if place else "opening", window))
         scores: list[dict[Task, float]] = [{} for _ in texts]
         tokens = [0] * len(texts)
-        # Neighbours in length pad each other least.
-        windows.sort(key=lambda item: len(item[2].ids))
-        for run in _runs(windows):
-            check_deadline(deadline)
-            for (row, kind, window), (prompt_harm, refusal, harm) in zip(run, self._infer(run), strict=True):
-                tokens[row] += len(window.ids)
-                own = scores[row]
-                if kind == "prompt":
-                    own["prompt_harmfulness"] = max(own.get("prompt_harmfulness", 0.0), prompt_harm)
-                    continue
-                if kind == "opening":
-                    own["response_refusal"] = refusal
-                own["response_harmfulness"] = max(own.get("response_harmfulness", 0.0), harm)
+        for (row, kind, window), (prompt_harm, refusal, harm) in zip(windows, self._infer(windows, deadline), strict=True):
+            tokens[row] += len(window.ids)
+            own = scores[row]
+            if kind == "prompt":
+                own["prompt_harmfulness"] = max(own.get("prompt_harmfulness", 0.0), prompt_harm)
+                continue
+            if kind == "opening":
+                own["response_refusal"] = refusal
+            own["response_harmfulness"] = max(own.get("response_harmfulness", 0.0), harm)
         return [{task: row[task] for task in TASKS if task in row} for row in scores], tokens
 
-    def _infer(self, run: Sequence[_Placed]) -> list[list[float]]:
+    def _infer(self, windows: Sequence[_Placed], deadline: float | None) -> list[list[float]]:
+        """Run the model over windows: each on its own, several at a time.
+
+        The int8 model scales its activations over all that is in a run, so that a window would score differently beside
+        other ones: a verdict must not depend on its neighbours. Without padding this is no slower, either.
+        """
         import numpy as np
 
         from guardreasoner_sdk.judges.encoding import collate
 
-        (logits,) = self._loaded().session.run(["logits"], collate([window for _, _, window in run]))
-        probabilities: list[list[float]] = (1.0 / (1.0 + np.exp(-logits.astype(np.float64)))).tolist()
-        return probabilities
+        session = self._loaded().session
+
+        def run(placed: _Placed) -> list[float]:
+            check_deadline(deadline)
+            (logits,) = session.run(["logits"], collate([placed[2]]))
+            probabilities: list[float] = (1.0 / (1.0 + np.exp(-logits[0].astype(np.float64)))).tolist()
+            return probabilities
+
+        workers = min(self._threads, len(windows))
+        if workers < 2:
+            return [run(window) for window in windows]
+        # Made anew each time: a pool that is kept would not survive a fork.
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(run, windows))
 
     def _loaded(self) -> _Model:
         if self._model is None:
             with self._lock:
                 if self._model is None:
-                    self._model = _load(self._folder, self._threads)
+                    self._model = _load(self._folder)
         return self._model
 
 
@@ -209,17 +222,11 @@ def _by_task(steps: list[ReasoningStep]) -> list[ReasoningStep]:
     return sorted(steps, key=lambda step: TASKS.index(step.task) if step.task else len(TASKS))
 
 
-def _runs(windows: list[_Placed]) -> list[list[_Placed]]:
-    """Cut sorted windows into runs of bounded size, counted in padded tokens."""
-    runs: list[list[_Placed]] = []
-    for window in windows:
-        if not runs or (len(runs[-1]) + 1) * len(window[2].ids) > _TOKENS_PER_RUN:
-            runs.append([])
-        runs[-1].append(window)
-    return runs
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _load(folder: Path, threads: int | None) -> _Model:
+def _load(folder: Path) -> _Model:
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -230,8 +237,7 @@ def _load(folder: Path, threads: int | None) -> _Model:
             raise ConfigurationError(f"embedded model: {folder / name} is missing; reinstall guardreasoner-sdk or fix the path")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         if list(config["heads"]) != list(_HEADS):

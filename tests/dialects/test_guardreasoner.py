@@ -121,6 +121,15 @@ ANSWERS = {
     "full stops": "Answers:\nRequest: harmful.\nCompletion: refusal.\nResponse: unharmful.",
     "one line": "Answers: Request: harmful, Completion: refusal, Response: unharmful",
     "one line, semicolons": "Answers: Request: harmful; Completion: refusal; Response: unharmful.",
+    "one line, blanks": "Answers: Request: harmful Completion: refusal Response: unharmful",
+    "one line, escaped": r"Answers:\nRequest: harmful\nCompletion: refusal\nResponse: unharmful",
+    "nouns": "Answers:\nRequest: harmful request\nCompletion: refusal\nResponse: unharmful response.",
+    "special token": "Answers:\nRequest: harmful\nCompletion: refusal\nResponse: unharmful<|eot_id|>",
+    "values in order": "Answers: harmful, refusal, unharmful",
+    "a made-up next exchange": (
+        "Answers:\nRequest: harmful\nCompletion: refusal\nResponse: unharmful\n\nHuman user:\nHi\n\nAI assistant:\nHo\n\n"
+        "Answers:\nRequest: unharmful\nCompletion: compliance\nResponse: harmful"
+    ),
     "positions": "Answers: \nRequest: harmful, refusal, unharmful",
     "bare": "Answers:\nharmful\nrefusal\nunharmful",
     "bare list": "Answers:\n1. harmful\n2. refusal\n3. unharmful",

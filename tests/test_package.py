@@ -1,0 +1,75 @@
+"""What the package as a whole promises."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import guardreasoner_sdk
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ["torch", "transformers", "vllm", "langchain", "fastapi", "onnxruntime", "openai", "typer", "rich", "numpy"]
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = f"import sys, guardreasoner_sdk; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_public_names_exist_and_are_sorted() -> None:
+    assert all(hasattr(guardreasoner_sdk, name) for name in guardreasoner_sdk.__all__)
+    assert guardreasoner_sdk.__all__ == sorted(guardreasoner_sdk.__all__)
+
+
+def test_errors_have_one_root_and_are_drawn() -> None:
+    from guardreasoner_sdk import errors
+
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), errors.GuardError)
+        assert f"{name}" in (errors.__doc__ or "")
+
+
+def test_a_missing_extra_answers_with_the_pip_line() -> None:
+    error = guardreasoner_sdk.MissingExtraError("parquet", "Parquet files")
+    assert str(error) == "Parquet files need an extra: pip install 'guardreasoner-sdk[parquet]'"
+    assert isinstance(error, ImportError)
+
+
+def test_every_extra_that_an_error_or_the_doctor_names_exists() -> None:
+    from guardreasoner_sdk.catalog import BACKENDS
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert {info.extra for info in BACKENDS.values() if info.extra} <= set(extras)
+
+
+@pytest.mark.parametrize("folder", ["guardreasoner_sdk", "integrations", "training", "benchmarks", "examples"])
+def test_no_module_is_long(folder: str) -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in (ROOT / folder).rglob("*.py")
+        if (lines := len(path.read_text("utf-8").splitlines())) > 420
+    }
+    assert not long
+
+
+def test_imports_run_one_way() -> None:
+    """cli -> guard -> judges -> dialects, catalog -> exchange, verdict, policy, errors, settings."""
+    import ast
+
+    ranks = {"errors": 0, "exchange": 1, "verdict": 1, "policy": 2, "settings": 2, "dialects": 3, "catalog": 3, "judges": 4}
+    ranks |= {"_cache": 2, "_loop": 2, "testing": 5, "guard": 5, "cli": 6, "__init__": 9, "__main__": 9}
+    package = ROOT / "guardreasoner_sdk"
+    for path in package.rglob("*.py"):
+        own = path.relative_to(package).parts[0].removesuffix(".py")
+        tree = ast.parse(path.read_text("utf-8"))
+        # What only a type checker sees is not imported.
+        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+        for node in ast.walk(tree):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if name and name.startswith("guardreasoner_sdk."):
+                    assert ranks[name.split(".")[1]] <= ranks[own], f"{path}: imports {name}"
