@@ -61,9 +61,7 @@ print(json.dumps(times))
 def run(code: str, *arguments: str, one_core: bool = False) -> object:
     """Run code in a new process and read the JSON line that it prints."""
     pin = (lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})) if one_core else None
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, preexec_fn=pin
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, preexec_fn=pin)
     return json.loads(done.stdout)
 
 

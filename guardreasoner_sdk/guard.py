@@ -88,6 +88,8 @@ class Guard:
             raise ConfigurationError("judge: pass either a judge, or a model and its backend")
         if on_verdict is not None and inspect.iscoroutinefunction(on_verdict):
             raise ConfigurationError("on_verdict: must be a plain function; start a task in it to do something slow")
+        if isinstance(cache, bool):
+            raise ConfigurationError(f"cache: pass how many verdicts to remember, for instance 10_000, not {cache}")
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency: must be a whole number from 1, not {concurrency!r}")
         self.policy = Policy(on_undetermined=settings.on_undetermined) if policy is None else policy
@@ -271,7 +273,8 @@ class Guard:
             try:
                 exchange = exchange_from(row)
             except InputError as error:
-                work.slots.append((None, Judgement.unable(str(error), response=False)))
+                # Nobody knows whether there was a response: no part of such a row may pass for one that was not asked for.
+                work.slots.append((None, Judgement.unable(str(error), response=True)))
                 continue
             known = self._cache.get(exchange)
             work.slots.append((exchange, known))
@@ -312,7 +315,7 @@ class Guard:
         verdicts = []
         for exchange, known in work.slots:
             judgement = next(fresh) if known is None else known
-            response = exchange is not None and exchange.response is not None
+            response = exchange is None or exchange.response is not None
             decision = self.policy.decide(judgement, response=response)
             verdict = Verdict.model_construct(
                 **dict(judgement),

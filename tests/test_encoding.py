@@ -33,9 +33,7 @@ HOSTILE = st.lists(
 def tokenizer() -> Tokenizer:
     letters = [chr(code) for code in range(33, 127)]
     words = SPECIALS + letters + ["##" + letter for letter in letters] + ["word", "harm", "##ful"]
-    made = Tokenizer(
-        WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]", max_input_chars_per_word=100)
-    )
+    made = Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]", max_input_chars_per_word=100))
     made.normalizer = BertNormalizer(lowercase=True)
     made.pre_tokenizer = BertPreTokenizer()
     made.add_special_tokens(SPECIALS)
@@ -86,7 +84,7 @@ def test_windows_hold_every_token_and_no_special_from_the_text(prompt: str, resp
         assert window.ids[-1] == SEP
         assert set(window.type_ids) == {0}
         assert len(window.type_ids) == len(window.ids) <= CONFIG.prompt_tokens
-    assert joined([window.ids[1:-1] for window in windows]) == prompt_tokens
+    assert covers([window.ids[1:-1] for window in windows], prompt_tokens)
 
     pairs = encoder.pair(prompt, response)
     for window in pairs:
@@ -96,24 +94,19 @@ def test_windows_hold_every_token_and_no_special_from_the_text(prompt: str, resp
         assert first - 2 <= CONFIG.pair_prompt_tokens
         assert window.type_ids == (0,) * first + (1,) * (len(window.ids) - first)
         assert len(window.ids) <= CONFIG.pair_tokens
-    assert joined([window.ids[window.ids.index(SEP) + 1 : -1] for window in pairs]) == response_tokens
+    assert covers([window.ids[window.ids.index(SEP) + 1 : -1] for window in pairs], response_tokens)
 
 
-def joined(parts: list[tuple[int, ...]]) -> list[int]:
-    """Lay overlapping parts over each other: each but the first and last adds what lies behind the overlap."""
+def covers(parts: list[tuple[int, ...]], tokens: list[int]) -> bool:
+    """Whether the parts are overlapping stretches of the tokens, in order and without a gap, that leave none out."""
     if len(parts) == 1:
-        return list(parts[0])
-    room, overlap = len(parts[0]), CONFIG.overlap_tokens
-    whole = list(parts[0])
-    for part in parts[1:-1]:
-        assert len(part) == room
-        assert tuple(whole[-overlap:]) == part[:overlap]
-        whole += part[overlap:]
-    # The last is full, and so may share more: it ends where the text ends.
-    shared = next(
-        n for n in range(room, overlap - 1, -1) if tuple(whole[len(whole) - n :]) == parts[-1][:n] or n == overlap
+        return list(parts[0]) == tokens
+    room = len(parts[0])
+    starts = [number * (room - CONFIG.overlap_tokens) for number in range(len(parts) - 1)] + [len(tokens) - room]
+    gaps = [later - (earlier + room) for earlier, later in zip(starts, starts[1:], strict=False)]
+    return max(gaps) <= -CONFIG.overlap_tokens and all(
+        list(part) == tokens[start : start + room] for start, part in zip(starts, parts, strict=True)
     )
-    return whole + list(parts[-1][shared:])
 
 
 def test_windows_start_where_they_should(encoder: Encoder) -> None:

@@ -90,6 +90,12 @@ def test_many_keeps_order_and_survives_a_bad_row(guard: Guard) -> None:
     )
 
 
+@pytest.mark.parametrize("block", ["harmful_prompt", "harmful_response", "refusal"])
+def test_a_bad_row_is_blocked_whatever_the_policy_looks_at(block: str) -> None:
+    with Guard(judge=ScriptedJudge(by_words), policy=Policy(block={block})) as guard:
+        assert [row.action for row in guard.check_many([7, {"prompt": "a", "response": 3}])] == ["block", "block"]  # type: ignore[list-item]
+
+
 async def test_many_async_takes_any_iterable(guard: Guard) -> None:
     async def rows() -> AsyncIterator[str]:
         for i in range(70):
@@ -340,6 +346,7 @@ def test_events(caplog: pytest.LogCaptureFixture) -> None:
         ({"concurrency": 0}, "concurrency: must be a whole number"),
         ({"timeout": -1}, "timeout (or GUARDREASONER_TIMEOUT)"),
         ({"reasoning": "much"}, "reasoning (or GUARDREASONER_REASONING)"),
+        ({"cache": True}, "cache: pass how many verdicts to remember"),
         ({"cache": -1}, "cache (or GUARDREASONER_CACHE)"),
         ({"model": "gpt-9"}, "model: 'gpt-9' is not in the catalogue; known are embedded"),
         ({"backend": "cuda"}, "backend: 'cuda' is unknown; known are embedded, vllm"),

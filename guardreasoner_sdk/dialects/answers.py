@@ -50,7 +50,7 @@ _FIELDS: tuple[tuple[Task, str], ...] = (
         r"(?:(?:the|ai|assistant(?:['\u2019]?s)?)[ \t]+){0,3}response(?:[ \t]+harmfulness)?",
     ),
 )
-_MARK = r"[ \t>*_`\"'\u201c\u201d{(\[|]*"
+_MARK = r"[ \t>*_`\"'\u201c\u201d{(\[|]*+"  # possessive, as all runs here: a long line of marks must not cost its square
 _LEAD = rf"(?:\\n)*{_MARK}(?:[-+\u2022\u2013#]+[ \t]*|\d[.)][ \t]*)?{_MARK}"
 _SEPARATOR = r"[ \t*_`\"'\u201d)\]]*(?:[:\uff1a=|]|->|\u2192|(?P<weak>[ \t](?:[-\u2013\u2014]|is)(?=[ \t])))" + _MARK
 _FIELD = re.compile(

@@ -29,7 +29,7 @@ INSTRUCTION = (
 MAX_NEW_TOKENS = 2048
 
 _BREAK = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
-_SKIP = rf"(?:[^\S{_BREAK}]|[\u00ad\u200b-\u200f\u2060-\u2064\ufeff>*_])*"
+_SKIP = rf"(?:[^\S{_BREAK}]|[\u00ad\u200b-\u200f\u2060-\u2064\ufeff>*_])*+"
 # A line that would open a turn, a task or the answer, after any kind of line break and behind blanks, invisible characters
 # and marks. Only the place is matched, the line itself is looked at.
 _FORGED = re.compile(

@@ -54,8 +54,8 @@ def lines(text: str) -> Iterator[Line]:
         start += len(part) + 1
 
 
-_OPEN = r"[ \t>]*(?P<mark>#{1,6}[ \t]*)?[*_]{0,3}[ \t]*"
-_CLOSE = r"[ \t*_]*[:\uff1a.)\u2013-]*[ \t*_]*"
+_OPEN = r"[ \t>]*+(?P<mark>#{1,6}[ \t]*+)?[*_]{0,3}[ \t]*+"
+_CLOSE = r"[ \t*_]*+[:\uff1a.)\u2013-]*+[ \t*_]*+"
 _HEADINGS = (
     ("answers", re.compile(rf"{_OPEN}(?:final[ \t]+|my[ \t]+)?answers?(?P<tail>{_CLOSE})(?P<number>)", re.IGNORECASE)),
     (

@@ -227,18 +227,18 @@ def _cores() -> int:
 
 
 def _load(folder: Path) -> _Model:
-    import onnxruntime
-    from tokenizers import Tokenizer
-
-    from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
-
     for name in ("config.json", "tokenizer.json", "model.onnx"):
         if not (folder / name).is_file():
             raise ConfigurationError(f"embedded model: {folder / name} is missing; reinstall guardreasoner-sdk or fix the path")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         config = json.loads((folder / "config.json").read_text("utf-8"))
         if list(config["heads"]) != list(_HEADS):
             raise ValueError(f"heads are {config['heads']}, not {list(_HEADS)}")

@@ -137,8 +137,9 @@ class Encoder:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
-        ids = {token: tokenizer.token_to_id(token) for token in _SPECIAL_TOKENS}
-        missing = [token for token, token_id in ids.items() if token_id is None]
+        found = ((token, tokenizer.token_to_id(token)) for token in _SPECIAL_TOKENS)
+        ids = {token: token_id for token, token_id in found if token_id is not None}
+        missing = [token for token in _SPECIAL_TOKENS if token not in ids]
         if missing:
             raise ValueError(f"the tokenizer has no {', '.join(missing)}: is it the one that came with the model?")
         self._tokenizer = tokenizer

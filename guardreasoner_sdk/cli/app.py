@@ -1,0 +1,44 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from guardreasoner_sdk import __version__
+from guardreasoner_sdk.cli.check import check
+from guardreasoner_sdk.cli.doctor import doctor
+from guardreasoner_sdk.cli.models import models
+from guardreasoner_sdk.cli.schema import schema
+from guardreasoner_sdk.cli.terminal import reported, write
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Guardrails that say not only whether a prompt or an answer is harmful, but why.",
+    epilog="Exit codes: 0 allowed, 1 blocked, 2 usage error, 3 undetermined.",
+    no_args_is_help=True,
+    # A traceback with local variables would print the judged text.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        write(f"guardreasoner-sdk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _command in (check, doctor, models, schema):
+    app.command()(reported(_command))

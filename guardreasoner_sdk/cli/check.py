@@ -1,0 +1,143 @@
+"""``guardreasoner check``: one prompt, or a file of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guardreasoner_sdk.cli.options import GuardOptions, OnUndetermined, Reasoning
+from guardreasoner_sdk.cli.terminal import ExitCode, write_json
+from guardreasoner_sdk.errors import InputError, UndeterminedError
+from guardreasoner_sdk.exchange import MAX_CHARACTERS
+
+__all__ = ["check"]
+
+_GUARD, _POLICY, _FILES = "Guard", "Policy", "Files"
+_MOST_BYTES = 4 * MAX_CHARACTERS
+"""No text of ``MAX_CHARACTERS`` takes more in UTF-8; a stream without an end must not fill the memory."""
+
+
+def check(
+    prompt: Annotated[str | None, typer.Argument(help="Text to judge; '-' or nothing: standard input.")] = None,
+    response: Annotated[str | None, typer.Option(help="The assistant's answer, to judge it too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one line of JSON.")] = False,
+    model: Annotated[str | None, typer.Option(help="A model of the catalogue, or a folder.", rich_help_panel=_GUARD)] = None,
+    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="A remote engine; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
+    ] = None,
+    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for one check, or one part of a file.", rich_help_panel=_GUARD)
+    ] = None,
+    on_undetermined: Annotated[
+        OnUndetermined | None, typer.Option(help="What an undecided finding means.", rich_help_panel=_POLICY)
+    ] = None,
+    block: Annotated[
+        list[str] | None,
+        typer.Option(help="What blocks: harmful_prompt, harmful_response, refusal.", rich_help_panel=_POLICY),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Block by score, from this one.", rich_help_panel=_POLICY)
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="Rows: .jsonl, .csv (also .gz), .parquet.", rich_help_panel=_FILES)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Verdicts: JSON lines, or .csv, .parquet. Run again to go on.", rich_help_panel=_FILES
+        ),
+    ] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="Of the rows: jsonl, csv, parquet.", rich_help_panel=_FILES)
+    ] = None,
+    output_format: Annotated[
+        str | None, typer.Option(help="Of the verdicts: jsonl, csv, parquet.", rich_help_panel=_FILES)
+    ] = None,
+    prompt_column: Annotated[str, typer.Option(help="Where the prompt stands.", rich_help_panel=_FILES)] = "prompt",
+    response_column: Annotated[
+        str | None, typer.Option(help="Where the response stands; default: response, if there.", rich_help_panel=_FILES)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.", rich_help_panel=_FILES)] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Judge nothing if a row cannot be read.", rich_help_panel=_FILES)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.", rich_help_panel=_FILES)] = False,
+) -> None:
+    """Judge a prompt, a response to it, or a file of them.
+
+    Exit codes: 0 allowed, 1 blocked, 2 usage error, 3 undetermined.
+    """
+    options = GuardOptions(model, backend, base_url, reasoning, timeout, on_undetermined, tuple(block or ()), min_score)
+    if file is None:
+        for name, given in (
+            ("--output", output),
+            ("--format", file_format),
+            ("--output-format", output_format),
+            ("--response-column", response_column),
+        ):
+            if given is not None:
+                raise InputError(name, "goes with --file", "name the file of rows, or leave it out")
+        raise typer.Exit(_check_one(options, prompt, response, as_json))
+    for name, wrong in (("prompt", prompt is not None), ("--response", response is not None), ("--json", as_json)):
+        if wrong:
+            raise InputError(name, "does not go with --file", "leave it out; the verdicts are written to --output")
+    if output is None:
+        raise InputError("--output", "is missing", "name the file to write the verdicts to, e.g. --output verdicts.jsonl")
+
+    from guardreasoner_sdk.cli.batch import Job, run_job
+    from guardreasoner_sdk.cli.rows import Columns
+
+    job = Job(
+        file=file,
+        output=output,
+        file_format=file_format,
+        output_format=output_format,
+        columns=Columns(prompt_column, response_column),
+        overwrite=overwrite,
+        strict=strict,
+        quiet=quiet,
+    )
+    raise typer.Exit(run_job(options, job))
+
+
+def _check_one(options: GuardOptions, prompt: str | None, response: str | None, as_json: bool) -> ExitCode:
+    from guardreasoner_sdk.cli.outcome import outcome
+    from guardreasoner_sdk.cli.show import show
+
+    text = _from_stdin(asked=prompt == "-") if prompt in (None, "-") else prompt
+    with options.guard() as guard:
+        try:
+            verdict = guard.check(text or "", response)
+        except UndeterminedError as error:
+            # The exit code is how a command raises.
+            verdict = error.verdict
+        result = outcome(verdict, guard.policy)
+    if as_json:
+        write_json(verdict.model_dump(mode="json"))
+    else:
+        show(verdict, result)
+    return result
+
+
+def _from_stdin(*, asked: bool) -> str:
+    if sys.stdin is None or (not asked and sys.stdin.isatty()):
+        raise InputError("prompt", "is missing", 'pass it (guardreasoner check "..."), pipe it in, or name a --file')
+    data = sys.stdin.buffer.read(_MOST_BYTES + 3)
+    if len(data) > _MOST_BYTES + 2:
+        raise InputError(
+            "prompt", f"has more than {MAX_CHARACTERS:,} characters on standard input", "split it and check the parts"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "prompt", f"on standard input is not UTF-8 at byte {error.start + 1:,}", "convert it, e.g. with iconv -t utf-8"
+        ) from None
+    # The line break that echo and editors put at the end is no part of the prompt.
+    return text.removesuffix("\n").removesuffix("\r")

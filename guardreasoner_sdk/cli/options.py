@@ -1,0 +1,103 @@
+"""The options that make a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, get_args
+
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.guard import Guard
+from guardreasoner_sdk.policy import Blockable, Policy
+from guardreasoner_sdk.settings import Settings
+
+__all__ = ["GuardOptions", "OnUndetermined", "Reasoning"]
+
+
+class Reasoning(StrEnum):
+    """As in ``Guard(reasoning=...)``."""
+
+    AUTO = "auto"
+    FULL = "full"
+    BRIEF = "brief"
+    OFF = "off"
+
+
+class OnUndetermined(StrEnum):
+    """As in ``Policy(on_undetermined=...)``."""
+
+    BLOCK = "block"
+    ALLOW = "allow"
+    RAISE = "raise"
+
+
+@dataclass(frozen=True, slots=True)
+class GuardOptions:
+    """What the command line says about the guard; None: what the environment says, or the default.
+
+    Args:
+        model: name or folder.
+        backend: what runs it.
+        base_url: address of a remote engine. Its key comes from the environment alone: a command line can be read by others.
+        reasoning: how much to reason.
+        timeout: seconds for one check.
+        on_undetermined: what an undecided finding means.
+        block: findings that block, each entry a list with commas.
+        min_score: lowest score that blocks.
+    """
+
+    model: str | None = None
+    backend: str | None = None
+    base_url: str | None = None
+    reasoning: Reasoning | None = None
+    timeout: float | None = None
+    on_undetermined: OnUndetermined | None = None
+    block: Sequence[str] = ()
+    min_score: float | None = None
+
+    def settings(self) -> Settings:
+        """What the guard will run with.
+
+        Raises:
+            ConfigurationError: an option or a variable of the environment cannot work.
+        """
+        given = {
+            "model": self.model,
+            "backend": self.backend,
+            "base_url": self.base_url,
+            "reasoning": self.reasoning,
+            "timeout": self.timeout,
+            "on_undetermined": self.on_undetermined,
+        }
+        return Settings(**{name: str(value) for name, value in given.items() if value is not None})
+
+    def guard(self) -> Guard:
+        """Make the guard.
+
+        Raises:
+            ConfigurationError: an option or a variable of the environment cannot work.
+        """
+        settings = self.settings()
+        policy: dict[str, Any] = {"on_undetermined": settings.on_undetermined, "min_score": self.min_score}
+        if self.block:
+            policy["block"] = _blocked(self.block)
+        return Guard(
+            self.model,
+            backend=self.backend,
+            base_url=self.base_url,
+            reasoning=settings.reasoning,
+            timeout=self.timeout,
+            policy=Policy(**policy),
+        )
+
+
+def _blocked(lists: Sequence[str]) -> list[str]:
+    names = [name.strip() for names in lists for name in names.split(",") if name.strip()]
+    known = get_args(Blockable)
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"--block: {name!r} is unknown; use any of {', '.join(known)}")
+    if not names:
+        raise ConfigurationError(f"--block: names no finding; use any of {', '.join(known)}")
+    return names

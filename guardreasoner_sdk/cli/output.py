@@ -1,0 +1,153 @@
+"""Where the verdicts of a file go: the output, the journal behind it and the file that says whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guardreasoner_sdk.cli.journal import Journal, writing
+from guardreasoner_sdk.cli.state import RunState, fingerprint
+from guardreasoner_sdk.errors import InputError
+
+__all__ = ["Output"]
+
+_FORMATS = {".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(slots=True)
+class Output:
+    """An output file.
+
+    JSON lines are their own journal. A CSV or Parquet file is made of a journal beside it (``<name>.part.jsonl``) when that
+    is complete. In both cases ``<name>.state.json`` says which input and settings the rows belong to.
+
+    Args:
+        path: the file.
+        format: ``jsonl``, ``csv`` or ``parquet``.
+        finished: the counts of a run that has made this very CSV or Parquet file; None otherwise.
+    """
+
+    path: Path
+    format: str
+    finished: dict[str, Any] | None = None
+    _identity: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, path: Path, asked: str | None, source: Path) -> Output:
+        """Check that a file can be the output.
+
+        Args:
+            path: the file.
+            asked: its format, or None to go by the ending of its name.
+            source: the input.
+
+        Raises:
+            InputError: it cannot.
+            MissingExtraError: Parquet, and pyarrow is not installed.
+        """
+        if asked not in (None, "jsonl", "csv", "parquet"):
+            raise InputError("--output-format", f"{asked!r} is unknown", "use jsonl, csv or parquet")
+        if path.suffix.lower() == ".gz":
+            raise InputError("--output", f"{path} would not be gzipped", "leave .gz out and pack it afterwards")
+        output = cls(path, asked or _FORMATS.get(path.suffix.lower(), "jsonl"))
+        with writing(path):
+            if path.is_dir():
+                raise InputError("--output", f"{path} is a folder", "name a file in it")
+            if not path.parent.is_dir():
+                raise InputError("--output", f"{path.parent} is no folder", f"make it first: mkdir -p {path.parent}")
+            if path.exists() and not path.is_file():
+                raise InputError("--output", f"{path} is not a plain file", "name one: a run can only go on in such")
+            # A link stays a link: what it points to is written, and what belongs to the run lies beside that.
+            output.path = path.resolve()
+            own = (output.path, output._journal, output._state)
+            if source.resolve() in own or (path.exists() and path.samefile(source)):
+                raise InputError("--output", f"{path} is, or would replace, the input", "name another file")
+        if output.format == "parquet":
+            from guardreasoner_sdk.cli.parquet import import_pyarrow
+
+            import_pyarrow()
+        return output
+
+    @property
+    def _journal(self) -> Path:
+        return self.path if self.format == "jsonl" else self.path.with_name(f"{self.path.name}.part.jsonl")
+
+    @property
+    def _state(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.state.json")
+
+    @contextmanager
+    def opened(self, identity: dict[str, Any], *, overwrite: bool) -> Iterator[Journal]:
+        """The journal to go on with.
+
+        Args:
+            identity: input and settings of the run.
+            overwrite: start anew.
+
+        Raises:
+            InputError: what is there belongs to another run, or cannot be written.
+        """
+        self._identity = identity
+        with Journal(self._journal) as journal:
+            try:
+                if overwrite:
+                    # In this order: the rows of the run before must never stand beside the state of this one.
+                    journal.clear()
+                    self._save(None)
+                else:
+                    self._go_on(journal)
+                yield journal
+            finally:
+                if self.format != "jsonl" and journal.empty:
+                    journal.remove()
+
+    def finish(self, journal: Journal, counts: dict[str, Any]) -> None:
+        """Make the table of a complete journal. JSON lines are finished as they are.
+
+        Args:
+            journal: it.
+            counts: what to know of the rows when the command is run once more.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if self.format == "jsonl":
+            return
+        from guardreasoner_sdk.cli.tables import write_table
+
+        write_table(journal.entries(), self.path, self.format)
+        with writing(self.path):
+            self._save({"output": fingerprint(self.path), "counts": counts})
+        journal.remove()
+
+    def _go_on(self, journal: Journal) -> None:
+        with writing(self._state):
+            state = RunState.load(self._state)
+            there = not journal.empty or (self.format != "jsonl" and self.path.exists() and self.path.stat().st_size > 0)
+        if not there:
+            self._save(None)
+            return
+        if state is None:
+            raise InputError(
+                "--output", f"{self.path} is there already, and no run can go on in it", "say --overwrite, or name another"
+            )
+        if (difference := state.difference(self._identity)) is not None:
+            raise InputError(
+                "--output", f"{self.path} belongs to another run ({difference})", "say --overwrite, or name another"
+            )
+        if state.finished is not None:
+            with writing(self.path):
+                if state.finished.get("output") != fingerprint(self.path):
+                    raise InputError("--output", f"{self.path} was changed since", "say --overwrite, or name another")
+            self.finished = state.finished["counts"]
+        elif journal.empty:
+            raise InputError(
+                "--output", f"{self.path} is there already, and was not made by this run", "say --overwrite, or name another"
+            )
+
+    def _save(self, finished: dict[str, Any] | None) -> None:
+        with writing(self._state):
+            RunState(self._identity, finished).save(self._state)

@@ -1,0 +1,59 @@
+"""How far a file is: a bar on a terminal, a line at every tenth elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from guardreasoner_sdk.cli.terminal import console, note
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Show how far it is, on standard error.
+
+    Args:
+        total: all rows; 0: show nothing.
+        done: those that an earlier run did.
+
+    Yields:
+        a function to call with the number of rows done, the earlier ones among them.
+    """
+    if not total:
+        yield lambda _: None
+        return
+    err = console(error=True)
+    if not err.is_terminal:
+        yield _Lines(total, done)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
+
+    with Progress(BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=err) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda now: bar.update(task, completed=now)
+
+
+class _Lines:
+    def __init__(self, total: int, done: int) -> None:
+        self._total = total
+        self._first = done
+        self._tenth = done * 10 // total
+        self._started = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        tenth = done * 10 // self._total
+        if tenth <= self._tenth:
+            return
+        self._tenth = tenth
+        rate = (done - self._first) / max(time.monotonic() - self._started, 1e-6)
+        left = timedelta(seconds=round((self._total - done) / rate))
+        note(f"{done:,} of {self._total:,} rows ({done * 100 // self._total} %), {rate:,.0f} rows/s, {left} left")

@@ -1,0 +1,162 @@
+"""What stands between the commands and the terminal: streams, hostile text, JSON, and errors as one line."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
+
+from guardreasoner_sdk.errors import GuardError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ExitCode", "console", "json_text", "note", "prepare", "reported", "visible", "write", "write_json"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_TABLE_WIDTH = 160
+
+# Control characters, bidirectional overrides, separators that end a line, lone surrogates, and other invisible ones.
+# The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": " "}
+
+
+class ExitCode(IntEnum):
+    """What the process ends with."""
+
+    ALLOWED = 0
+    BLOCKED = 1
+    USAGE = 2
+    UNDETERMINED = 3
+    INTERRUPTED = 130
+    PIPE = 141
+
+
+def prepare() -> None:
+    """Make the standard streams print whatever comes, and keep the package's log off the terminal."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # The verdict says what the log would say; without a handler, warnings would run into the progress bar.
+    logging.getLogger("guardreasoner_sdk").addHandler(logging.NullHandler())
+
+
+def visible(text: str) -> str:
+    """Text that cannot steer a terminal: control and invisible characters are spelled out.
+
+    Args:
+        text: any string, hostile or broken.
+
+    Returns:
+        one line.
+    """
+    return _UNSAFE.sub(lambda found: _NAMED.get(found[0]) or _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """JSON that neither a terminal nor a reader of lines trips over.
+
+    Args:
+        value: what ``json.dumps`` takes; not a number without an end.
+        indent: spaces per level; None for one line.
+        ascii_only: escape every character beyond ASCII.
+    """
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=indent)
+    # json escapes what JSON forbids; C1 controls, overrides and U+2028 are legal in it, and not in a terminal or a line.
+    # What is left of those can stand inside a string only, except for the line breaks of an indent.
+    return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def write(text: str) -> None:
+    """Write a line to standard output, at once: a pipe that is closed must show here and not when Python ends."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def write_json(value: Any, *, indent: int | None = None) -> None:
+    """Write JSON to standard output, in ASCII where that cannot take Unicode."""
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    write(json_text(value, indent=indent, ascii_only=not encoding.startswith("utf")))
+
+
+def note(message: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"guardreasoner: {visible(message)}\n")
+    sys.stderr.flush()
+
+
+def console(*, error: bool = False) -> Console:
+    """A rich console that takes text as text: no markup, no emoji codes, no guessed colours.
+
+    Args:
+        error: write to standard error instead of standard output.
+    """
+    from rich.console import Console
+
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich calls this while it handles the error, and would exit with 1: "blocked"
+
+    made = Plain(file=sys.stderr if error else sys.stdout, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        # Nobody looks at the edge of a file; columns squeezed into 80 characters are no use to grep either.
+        made.width = _TABLE_WIDTH
+    return made
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a command raises into one line on standard error and an exit code.
+
+    Args:
+        command: the function behind a command.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        try:
+            return command(*args, **options)
+        except GuardError as error:
+            note(str(error))
+            raise typer.Exit(ExitCode.USAGE) from None
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except OSError as error:
+            # What can go wrong with rows and verdicts is said where they are used. Left are odd files and standard output.
+            if error.filename is not None:
+                note(f"{error.filename}: {error.strerror}")
+                raise typer.Exit(ExitCode.USAGE) from None
+            if not isinstance(error, BrokenPipeError):
+                note(f"standard output cannot be written ({error.strerror})")
+            # Python would complain once more when it closes the stream.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
+            raise typer.Exit(ExitCode.PIPE if isinstance(error, BrokenPipeError) else ExitCode.USAGE) from None
+        except Exception as error:
+            if os.environ.get("GUARDREASONER_DEBUG"):
+                traceback.print_exc()
+            # The message of a foreign error may quote the judged text.
+            note(f"internal error ({type(error).__name__}); GUARDREASONER_DEBUG=1 prints the traceback; please report it")
+            raise typer.Exit(ExitCode.UNDETERMINED) from None
+
+    return run

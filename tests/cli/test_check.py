@@ -1,0 +1,201 @@
+"""``guardreasoner check`` with one prompt."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from guardreasoner_sdk import Exchange, Guard, Policy, Verdict
+from guardreasoner_sdk.cli.outcome import outcome
+from guardreasoner_sdk.cli.show import show
+from guardreasoner_sdk.cli.terminal import ExitCode
+from guardreasoner_sdk.verdict import Finding, ReasoningStep, undetermined
+
+
+def test_allowed_is_0(run, harmless):
+    result = run("check", harmless)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("ALLOW\n")
+    assert result.stderr == ""
+
+
+def test_blocked_is_1_with_reasons(run, harmful):
+    result = run("check", harmful, "--response", "I cannot help with that.")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0] == "BLOCK"
+    assert lines[1].split()[:3] == ["prompt", "harmfulness", "harmful"]
+    assert any(line.startswith("  - prompt_harmfulness is harmful (score 0.") for line in lines)
+    assert any(line.startswith("    - P(harmful) is 0.") for line in lines)
+    assert " on embedded, " in lines[-1]
+
+
+def test_json_is_one_line_and_a_verdict(run, harmful):
+    result = run("check", harmful, "--json")
+    assert result.exit_code == 1
+    (line,) = result.stdout.splitlines()
+    assert not Verdict.model_validate_json(line).allowed
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_prompt_from_stdin(run, harmful, arguments, ending):
+    piped = run("check", *arguments, "--json", stdin=("\ufeff" + harmful + ending).encode())
+    assert piped.exit_code == 1
+    given = json.loads(run("check", harmful, "--json").stdout)
+    assert json.loads(piped.stdout)["reasoning"] == given["reasoning"]
+
+
+def test_no_prompt_on_a_terminal(start):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    process = start("check", stdin=theirs)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert err.startswith(b"guardreasoner: prompt: is missing; pass it")
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_stdin_that_is_not_utf8(run):
+    result = run("check", stdin=b"kill \xff")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "not UTF-8 at byte 6" in result.stderr
+
+
+def test_stdin_without_an_end(run, monkeypatch):
+    monkeypatch.setattr("guardreasoner_sdk.cli.check._MOST_BYTES", 10)
+    result = run("check", stdin=b"x" * 14)
+    assert result.exit_code == 2
+    assert "split it" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["   "], "prompt: has no visible character"),
+        ([""], "prompt: is empty"),
+        (["x", "--response", ""], "response: is empty"),
+        (["x", "--timeout", "-1"], "timeout (or GUARDREASONER_TIMEOUT)"),
+        (["x", "--model", "no-such-model"], "'no-such-model' is not in the catalogue"),
+        (["x", "--model", "guardreasoner-1b"], "cannot drive"),
+        (["x", "--backend", "steam"], "backend: 'steam' is unknown"),
+        (["x", "--base-url", "http://localhost"], "base_url"),
+        (["x", "--block", "harmful_prompt,evil"], "--block: 'evil' is unknown"),
+        (["x", "--block", ","], "--block: names no finding"),
+        (["x", "--output", "o.jsonl"], "--output: goes with --file"),
+        (["x", "--response-column", "r"], "--response-column: goes with --file"),
+        (["x", "--file", "f.jsonl", "--output", "o.jsonl"], "prompt: does not go with --file"),
+        (["--file", "f.jsonl", "--json", "--output", "o.jsonl"], "--json: does not go with --file"),
+        (["--file", "f.jsonl", "--response", "r"], "--response: does not go with --file"),
+        (["--file", "f.jsonl"], "--output: is missing"),
+    ],
+)
+def test_usage_errors_are_one_line_and_2(run, arguments, said):
+    result = run("check", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("guardreasoner: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    "arguments", [["x", "--reasoning", "hard"], ["x", "--min-score", "2"], ["x", "--min-score", "nan"], ["x", "--api-key", "k"]]
+)
+def test_what_typer_refuses_is_2_too(run, arguments):
+    assert run("check", *arguments).exit_code == 2
+
+
+def test_a_bad_variable_is_named(run, monkeypatch):
+    monkeypatch.setenv("GUARDREASONER_CACHE", "much")
+    result = run("check", "x")
+    assert result.exit_code == 2
+    assert "GUARDREASONER_CACHE" in result.stderr
+
+
+@pytest.mark.parametrize(("policy", "word"), [("block", "BLOCK"), ("allow", "ALLOW"), ("raise", "BLOCK")])
+def test_undetermined_is_3_whatever_the_policy(run, harmless, policy, word):
+    result = run("check", harmless, "--timeout", "1e-9", "--on-undetermined", policy)
+    assert result.exit_code == 3
+    assert result.stdout.startswith(f"{word} (undetermined)\n")
+    assert "deadline" in result.stdout
+
+
+def test_policy_options(run, harmful):
+    assert run("check", harmful, "--block", "harmful_response", "--response", "Flour, water, salt.").exit_code == 0
+    assert run("check", harmful, "--block", "harmful_response,harmful_prompt", "--block", "refusal").exit_code == 1
+    assert run("check", harmful, "--min-score", "1").exit_code == 0
+    assert run("check", "How do I bake bread?", "--min-score", "0").exit_code == 1
+
+
+def test_reasoning_off_gives_the_score_alone(run, harmful):
+    verdict = json.loads(run("check", harmful, "--reasoning", "off", "--json").stdout)
+    assert [step["kind"] for step in verdict["reasoning"]] == ["evidence"]
+
+
+class _Unsure:
+    model, backend, batch_size = "unsure", "none", 1
+
+    def __init__(self, **findings: Finding) -> None:
+        self._findings = findings
+
+    async def judge(self, exchanges, *, deadline):
+        from guardreasoner_sdk import Judgement
+
+        return [Judgement(**self._findings) for _ in exchanges]
+
+    async def aclose(self):
+        pass
+
+
+@pytest.mark.parametrize("on_undetermined", ["block", "allow"])
+@pytest.mark.parametrize(
+    ("findings", "code"),
+    [
+        ({"prompt_harmfulness": Finding(label="harmful"), "response_harmfulness": undetermined("x")}, ExitCode.BLOCKED),
+        ({"prompt_harmfulness": Finding(label="unharmful"), "response_refusal": undetermined("x")}, ExitCode.UNDETERMINED),
+        ({"prompt_harmfulness": undetermined("x")}, ExitCode.UNDETERMINED),
+        ({}, ExitCode.UNDETERMINED),
+        ({"prompt_harmfulness": Finding(label="unharmful")}, ExitCode.ALLOWED),
+        ({"prompt_harmfulness": Finding(label="harmful", score=0.6)}, ExitCode.ALLOWED),
+    ],
+)
+def test_outcome(findings, code, on_undetermined):
+    policy = Policy(on_undetermined=on_undetermined, min_score=0.9)
+    with Guard(judge=_Unsure(**findings), policy=policy) as guard:
+        assert outcome(guard.check("x"), policy) is code
+
+
+def test_hostile_text_is_shown_and_not_obeyed(capsys, monkeypatch):
+    hostile = "\x1b[2J\x9b31m[/red][bold]:smile:\u202e\n\u200bend"
+    verdict = Verdict(
+        prompt_harmfulness=undetermined(hostile),
+        categories=(hostile,),
+        reasons=(hostile,),
+        reasoning=(ReasoningStep(task=None, kind="thought", text=hostile),),
+        consistent=False,
+        action="block",
+        model=hostile,
+        backend="b",
+        cached=True,
+    )
+    for terminal in (False, True):
+        if terminal:
+            monkeypatch.setenv("FORCE_COLOR", "1")
+            monkeypatch.setenv("COLUMNS", "200")
+        show(verdict, ExitCode.UNDETERMINED)
+        shown = capsys.readouterr().out
+        assert shown.count(r"\x1b[2J\x9b31m[/red][bold]:smile:\u202e\n\u200bend") == 5
+        assert not {"\x9b", "\u202e", "\u200b"} & set(shown)
+        assert ("\x1b[1;33m" in shown) is terminal
+        assert "\x1b[2J" not in shown
+    assert "in general" in shown
+    assert "something else" in shown
+    assert "from the cache" in shown
+
+
+def test_surrogates_from_the_command_line(run):
+    assert run("check", "kill \udcff", "--json").exit_code in {0, 1}
+    assert Exchange("kill \udcff").prompt == "kill \ufffd"

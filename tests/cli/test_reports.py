@@ -1,0 +1,145 @@
+"""``doctor``, ``models``, ``schema`` and ``--version``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import jsonschema
+import pytest
+
+from guardreasoner_sdk import Verdict, __version__
+from guardreasoner_sdk.catalog import BACKENDS, MODELS, BackendInfo
+from guardreasoner_sdk.cli import doctor as doctor_module
+from guardreasoner_sdk.cli import models as models_module
+
+
+def test_version(run):
+    assert run("--version").stdout == f"guardreasoner-sdk {__version__}\n"
+
+
+def test_schema_fits_a_verdict(run, harmful):
+    schema = json.loads(run("schema").stdout)
+    assert schema == Verdict.model_json_schema(mode="serialization")
+    jsonschema.validate(json.loads(run("check", harmful, "--json").stdout), schema)
+
+
+def test_models(run):
+    shown = run("models").stdout
+    listed = json.loads(run("models", "--json").stdout)
+    assert [row["name"] for row in listed] == list(MODELS)
+    for row in listed:
+        assert row["name"] in shown
+        assert row["runs_here"] is (row["why_not"] is None)
+    assert listed[0]["runs_here"]
+
+
+def test_a_model_whose_engine_is_not_installed(run, monkeypatch):
+    absent = BackendInfo("embedded", "", None, ("no_such_module",), True)
+    monkeypatch.setattr(models_module, "BACKENDS", {**BACKENDS, "embedded": absent})
+    assert json.loads(run("models", "--json").stdout)[0]["why_not"] == "embedded needs no_such_module"
+
+
+def test_doctor(run):
+    result = run("doctor")
+    assert result.exit_code == 0
+    report = json.loads(run("doctor", "--json").stdout)
+    assert report["default_guard"]["works"]
+    assert "judged one prompt in" in report["default_guard"]["detail"]
+    assert [row["name"] for row in report["backends"]] == list(BACKENDS)
+    for row in report["backends"]:
+        assert row["name"] in result.stdout
+        if not row["supported"]:
+            assert "cannot drive" in row["detail"]
+        if row["missing"] and BACKENDS[row["name"]].extra:
+            assert row["install"] == f"pip install 'guardreasoner-sdk[{BACKENDS[row['name']].extra}]'"
+            assert row["install"] in result.stdout
+    assert report["cpus"] >= 1
+    assert report["packages"]["pydantic"]
+
+
+def test_doctor_masks_secrets_and_spots_slips(run, monkeypatch):
+    monkeypatch.setenv("GUARDREASONER_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("GUARDREASONER_BASE_ULR", "https://me:very-secret@host/v1")
+    result = run("doctor")
+    assert "very-secret" not in result.output
+    assert "GUARDREASONER_API_KEY=********" in result.stdout
+    assert "GUARDREASONER_BASE_ULR=https://********@host/v1  (no such setting)" in result.stdout
+
+
+def test_doctor_says_what_is_wrong(run, monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setenv("GUARDREASONER_MODEL", str(tmp_path))
+    result = run("doctor")
+    assert result.exit_code == 3
+    assert "does not work" in result.stdout
+    assert "tokenizer.json is missing" in result.stdout
+
+
+def test_doctor_when_the_guard_does_not_decide(run, monkeypatch):
+    monkeypatch.setenv("GUARDREASONER_TIMEOUT", "1e-9")
+    result = run("doctor", "--json")
+    assert result.exit_code == 3
+    assert "does not decide" in json.loads(result.stdout)["default_guard"]["detail"]
+
+
+def test_doctor_when_an_engine_cannot_be_loaded(run, monkeypatch):
+    class Broken:
+        batch_size, backend = 1, "embedded"
+
+        @property
+        def model(self):
+            raise OSError("libgomp.so.1 is missing")
+
+        async def judge(self, exchanges, *, deadline):
+            raise NotImplementedError
+
+        async def aclose(self):
+            pass
+
+    monkeypatch.setattr(doctor_module, "EmbeddedJudge", Broken)
+    embedded = json.loads(run("doctor", "--json").stdout)["backends"][0]
+    assert not embedded["works"]
+    assert embedded["detail"] == "fails with OSError: libgomp.so.1 is missing"
+
+
+def test_doctor_and_engines_that_are_not_installed(run, monkeypatch):
+    backends = {
+        "a": BackendInfo("a", "", "extra-a", ("no_such_module",), True),
+        "b": BackendInfo("b", "", None, ("json",), True),
+        "c": BackendInfo("c", "", None, ("no_such_module",), False),
+    }
+    monkeypatch.setattr(doctor_module, "BACKENDS", backends)
+    a, b, c = json.loads(run("doctor", "--json").stdout)["backends"]
+    assert (a["works"], a["detail"]) == (False, "needs no_such_module")
+    assert a["install"] == "pip install 'guardreasoner-sdk[extra-a]'"
+    assert (b["works"], b["install"]) == (True, None)
+    assert (c["works"], c["install"]) == (False, "pip install 'guardreasoner-sdk'")
+
+
+@pytest.mark.parametrize(
+    ("script", "seen"),
+    [
+        ("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB'\n", ["NVIDIA H100, 81559 MiB"]),
+        ("#!/bin/sh\nexit 9\n", ["nvidia-smi is there and fails (CalledProcessError)"]),
+        (None, []),
+    ],
+)
+def test_gpus(run, monkeypatch, tmp_path, script, seen):
+    if script is not None:
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(script)
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/no/such/folder")
+    assert json.loads(run("doctor", "--json").stdout)["gpus"] == seen
+
+
+def test_a_gpu_tool_that_hangs(run, monkeypatch):
+    monkeypatch.setattr(doctor_module.shutil, "which", lambda _: "/bin/nvidia-smi")
+
+    def hang(*_, **options):
+        raise subprocess.TimeoutExpired("nvidia-smi", options["timeout"])
+
+    monkeypatch.setattr(doctor_module.subprocess, "run", hang)
+    assert json.loads(run("doctor", "--json").stdout)["gpus"] == ["nvidia-smi is there and fails (TimeoutExpired)"]
