@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import unicodedata
 
@@ -103,7 +104,7 @@ def covers(parts: list[tuple[int, ...]], tokens: list[int]) -> bool:
         return list(parts[0]) == tokens
     room = len(parts[0])
     starts = [number * (room - CONFIG.overlap_tokens) for number in range(len(parts) - 1)] + [len(tokens) - room]
-    gaps = [later - (earlier + room) for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - (earlier + room) for earlier, later in itertools.pairwise(starts)]
     return max(gaps) <= -CONFIG.overlap_tokens and all(
         list(part) == tokens[start : start + room] for start, part in zip(starts, parts, strict=True)
     )

@@ -90,8 +90,8 @@ def check(
     if output is None:
         raise InputError("--output", "is missing", "name the file to write the verdicts to, e.g. --output verdicts.jsonl")
 
-    from guardreasoner_sdk.cli.batch import Job, run_job
-    from guardreasoner_sdk.cli.rows import Columns
+    from guardreasoner_sdk.cli.files.batch import Job, run_job
+    from guardreasoner_sdk.cli.files.rows import Columns
 
     job = Job(
         file=file,

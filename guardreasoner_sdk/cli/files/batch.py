@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardreasoner_sdk.cli.interrupts import Interrupts
-from guardreasoner_sdk.cli.journal import Entry, Journal
+from guardreasoner_sdk.cli.files.interrupts import Interrupts
+from guardreasoner_sdk.cli.files.journal import Entry, Journal
+from guardreasoner_sdk.cli.files.output import Output
+from guardreasoner_sdk.cli.files.progress import progress
+from guardreasoner_sdk.cli.files.rows import Columns, Row, Source, reading, rows_of
+from guardreasoner_sdk.cli.files.sources import open_source
+from guardreasoner_sdk.cli.files.state import fingerprint
 from guardreasoner_sdk.cli.options import GuardOptions
 from guardreasoner_sdk.cli.outcome import Tally
-from guardreasoner_sdk.cli.output import Output
-from guardreasoner_sdk.cli.progress import progress
-from guardreasoner_sdk.cli.rows import Columns, Row, Source, open_source, reading, rows_of
-from guardreasoner_sdk.cli.state import fingerprint
 from guardreasoner_sdk.cli.terminal import ExitCode, note
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
