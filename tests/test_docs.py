@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -59,3 +60,17 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_the_readmes_figures_are_the_measured_ones() -> None:
+    metrics = json.loads((ROOT / "guardreasoner_sdk/assets/embedded/metrics.json").read_text("utf-8"))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name, of in metrics["benchmarks"].items():
+        figures = (of["int8"]["f1"], of["baseline"]["f1"], of["int8"]["undetermined"])
+        assert f"| {name} | " in readme
+        assert f" | {figures[0]:.1f} | {figures[1]:.1f} | {figures[2]} |" in next(
+            line for line in readme.splitlines() if line.startswith(f"| {name} | ")
+        )
+    alarms = metrics["false_alarms"]
+    for figures in (alarms["dev"]["benign"], alarms["dev"]["over_refusal"], alarms["unseen"]["benign"]):
+        assert f"{figures['false_alarm_rate']:.1f} %" in readme

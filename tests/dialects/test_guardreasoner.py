@@ -385,3 +385,8 @@ def test_a_label_is_only_read_where_it_is_the_whole_value(text: str) -> None:
 def test_hostile_lengths_are_read_in_linear_time() -> None:
     for text in ("Request: " * 50_000, "# Task 1\n" * 50_000, "*" * 200_000, "Answers:\n" + "Request: harmful, " * 20_000):
         read(text)
+    for run in ('"', " ", "\t", "_ ", "> ", "# ", "\u200b", "|", "- ", "conclusion ", "not ", "is a ", "a, ", "# \n"):
+        read(run * 100_000 + "x")
+        read("Answers: " + run * 100_000 + "x")
+        read("## Conclusion\n" + run * 100_000 + "harmful")
+        neutralise(run * 100_000 + "x")

@@ -1,0 +1,1 @@
+"""Training code of guardreasoner-sdk: how its models are made. Needs the `train` extra; no runtime imports it."""

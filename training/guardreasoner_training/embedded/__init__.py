@@ -1,0 +1,1 @@
+"""The embedded guard: a small encoder with three heads, trained on public labels, shipped inside the wheel."""

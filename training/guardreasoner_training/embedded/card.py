@@ -1,0 +1,281 @@
+"""The model card, written from what was measured: no figure in it is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from guardreasoner_training.embedded.data import HEADS
+from guardreasoner_training.embedded.sources import source_of
+
+Metrics = Mapping[str, Any]
+"""The object of metrics.json, as `pipeline.build` makes it."""
+
+_JUDGES: Final = (("int8", "shipped (int8)"), ("float32", "float32"), ("baseline", "TF-IDF + logistic regression"))
+_TITLES: Final = {
+    "prompt_harmful": "prompt is harmful",
+    "response_refusal": "response is a refusal",
+    "response_harmful": "response is harmful",
+}
+
+
+def render(metrics: Metrics) -> str:
+    """Write the model card.
+
+    Args:
+        metrics: the object of metrics.json.
+
+    Returns:
+        The card, as Markdown.
+    """
+    parts = [_about(metrics), _figures(metrics), _alarms(metrics), _quantised(metrics), _training(metrics)]
+    return "\n\n".join([*parts, _by_source(metrics), _sources(metrics), _limits(metrics)]) + "\n"
+
+
+def _about(metrics: Metrics) -> str:
+    model, thresholds = metrics["model"], metrics["thresholds"]["int8"]
+    base = model["base"]
+    heads = _table(
+        ("output", "question", "threshold"),
+        ((f"`{head}`", _TITLES[head], f"{thresholds[head]:.2f}") for head in HEADS),
+    )
+    return f"""# {model["name"]} {model["version"]}
+
+A small classifier that judges a prompt, and a prompt with its response. It is what `guardreasoner-sdk` uses where no
+language model is at hand: no download, no GPU. It does not reason, and does not replace a guard model that does.
+
+- file: `model.onnx`, {_megabytes(model["bytes"])} MB, SHA-256 `{model["sha256"]}`
+- base model: {base["name"]}, {base["licence"]}, weights SHA-256 `{base["sha256"]}`
+- inputs: `input_ids`, `attention_mask`, `token_type_ids` (int64, batch x sequence); output: `logits` (float32,
+  batch x {len(HEADS)}), before the sigmoid, in the order below
+- windows: {_windows(metrics["encoding"])}
+
+{heads}
+
+The prompt is judged from the prompt alone, whatever the response says; its score is that of its most harmful window. A
+refusal is read from the first window of the response, harm from the most harmful one. The score is a probability under
+the training data's proportions, not under yours."""
+
+
+def _figures(metrics: Metrics) -> str:
+    rows = []
+    for name, benchmark in metrics["benchmarks"].items():
+        head = benchmark["head"]
+        values = [_number(benchmark[judge]["f1"]) for judge, _ in _JUDGES]
+        of = benchmark["int8"]
+        rows.append((name, _TITLES[head], of["rows"], of["positives"], *values, of["undetermined"], _number(of["auc"])))
+    benchmarks = _table(
+        ("benchmark", "task", "rows", "positive", *(f"F1 {title}" for _, title in _JUDGES), "undetermined", "AUC"), rows
+    )
+    return f"""## Figures
+
+F1 is that of the positive class, in percent, at each model's own threshold; an undetermined answer counts as wrong.
+Thresholds were chosen on the development split by one rule for all three models: of those whose F1, where positives and
+negatives count the same in sum and each row counts as its source is trusted, is within half a point of the best, the
+one nearest 0.5; and for prompts at most {100 * metrics["config"]["most_false_alarms"]:.0f} % of harmless instruction
+data flagged. The baseline was trained on the same examples.
+
+### Benchmarks
+
+Measured once the model was finished. Nothing was trained, tuned or selected on them.
+
+{benchmarks if rows else "Not measured in this run."}
+
+### Development split
+
+Prompts kept out of training together with all their near-duplicates.
+
+{_heads_table(metrics["dev"])}
+
+### Unseen sources
+
+{_names(metrics["config"]["unseen_sources"])}: held out whole, so nothing of their kind was learnt.
+
+{_heads_table(metrics["unseen"])}"""
+
+
+def _alarms(metrics: Metrics) -> str:
+    titles = {"benign": "harmless instructions and chat", "over_refusal": "harmless prompts that look harmful"}
+    parts = {"dev": "development split", "unseen": "unseen sources"}
+    rows = [
+        (parts[part], titles[kind], of["rows"], _number(of["false_alarm_rate"]))
+        for part, kinds in metrics["false_alarms"].items()
+        for kind, of in kinds.items()
+    ]
+    return f"""## False alarms
+
+Share of harmless prompts that are called harmful, in percent.
+
+{_table(("from", "prompts", "rows", "called harmful"), rows) if rows else "No such source in this run."}"""
+
+
+def _quantised(metrics: Metrics) -> str:
+    balanced, latency, model = metrics["balanced_f1"], metrics["latency_ms"], metrics["model"]
+    same, dev = metrics["float32_at_shipped_thresholds"], metrics["dev"]
+    loss = []
+    for head in HEADS:
+        own, shared, small = balanced["float32"][head], same[head], balanced["int8"][head]
+        change = None if small is None or shared is None else round(small - shared, 2)
+        ranks = (_number(dev[judge].get(head, {}).get("auc")) for judge in ("float32", "int8"))
+        loss.append((_TITLES[head], _number(own), _number(shared), _number(small), _number(change), *ranks))
+    times = [(length, _number(latency["float32"][length]), _number(latency["int8"][length])) for length in latency["int8"]]
+    kept = metrics["config"]["keep_float"]
+    titles = (
+        "head",
+        "float32, own threshold",
+        "float32, shipped threshold",
+        "int8, shipped threshold",
+        "change",
+        "AUC float32",
+        "AUC int8",
+    )
+    return f"""## What 8 bits cost
+
+Matrices have one scale per output channel and 7 of their 8 bits, word embeddings one scale per word; the heads stay in
+32 bits{", and so do " + _names(kept) if kept else ""}. {_megabytes(model["float32_bytes"])} MB became
+{_megabytes(model["bytes"])} MB. F1 on the development split with classes balanced, and AUC, in percent; the
+change is that at the same threshold:
+
+{_table(titles, loss)}
+
+Median milliseconds for one window, one thread, on the machine that built the model:
+
+{_table(("tokens", "float32", "int8"), times)}"""
+
+
+def _training(metrics: Metrics) -> str:
+    config, data = metrics["config"], metrics["data"]
+    labels = "; ".join(f"{_TITLES[head]}: {of['positive']} yes, {of['negative']} no" for head, of in data["labels"].items())
+    time = f" Training took {metrics['minutes']} minutes on {config['threads']} cores." if metrics["minutes"] else ""
+    trials = [
+        (_windows(trial), *(_number(trial["balanced_f1"][head]) for head in HEADS), _number(trial["mean"]))
+        for trial in metrics["encoding_trials"]
+    ]
+    weights = _names(f"{weight:g}" for weight in config["head_weights"])
+    rates = f"{config['learning_rate']:g} (encoder), {config['head_learning_rate']:g} (heads)"
+    return f"""## Training
+
+{data["rows"]} labelled rows in {data["groups"]} groups of near-duplicate prompts. Prompts are near-duplicates if they
+agree when normalised, in their first 60 characters, or in 8 words in a row; phrases that more than 40 prompts share are
+templates and join nothing, so two prompts of one template may stand on both sides. A share of
+{config["dev_share"]:g} of the groups ({config["response_dev_share"]:g} of those with labels of harmful responses) is
+the development split: {data["dev_rows"]} rows, of which {data["dev_examples"]} examples are measured.
+{data["dropped_rows"]} rows of unseen sources were dropped because their prompt is near one that was trained on.
+
+After the caps per source {data["train_examples"]} examples were trained on ({labels}). A prompt gives one example
+however many answers it has. Where a source is silent, two labels are derived for training, never for measuring: a
+refusal is not harmful, nor is compliance with a harmless prompt of an over-refusal set.{time}
+
+A second, short stage takes away a signal of the data: nearly all text in other languages than English in it is harmful. It
+sees {data["level_examples"]} examples at a peak rate of {config["level_learning_rate"]:g}: all harmless prompts in other
+languages, with {data["everyday"]} everyday requests written for this project, as many harmful ones, and a draw of the
+English examples.
+
+- {config["epochs"]} epoch(s), batches of {config["batch_size"]}, AdamW, peak rate {rates}, warm-up over
+  {100 * config["warmup_share"]:.0f} % of the steps, then linear to zero; weight decay {config["weight_decay"]:g},
+  gradient norm at most {config["clip_norm"]:g}, label smoothing {config["label_smoothing"]:g}, seed {config["seed"]}
+- embeddings frozen, no dropout in the encoder, {100 * config["head_dropout"]:.0f} % on the pooled features (mean and
+  maximum of the last layer); heads of {config["head_width"]} hidden units; loss weights {weights}
+- windows in training: {_windows(config["train_encoding"])}; a long text is learnt from a later window
+  {100 * config["later_window_share"]:.0f} % of the time, a pair without its prompt
+  {100 * config["prompt_dropout"]:.0f} %
+
+Windows of the shipped model, chosen by the mean F1 on the development split, classes balanced:
+
+{_table(("windows", *(_TITLES[head] for head in HEADS), "mean"), trials)}"""
+
+
+def _by_source(metrics: Metrics) -> str:
+    held_out = set(metrics["config"]["unseen_sources"])
+    rows = [
+        (
+            f"{source} (unseen)" if source in held_out else source,
+            _TITLES[head],
+            of["rows"],
+            of["positives"],
+            *(_number(of[key]) for key in ("f1", "recall", "false_alarm_rate")),
+        )
+        for part in metrics["by_source"].values()
+        for source, heads in part.items()
+        for head, of in heads.items()
+    ]
+    return f"""## Figures by source
+
+Sources with 20 rows or more; the shipped model at its thresholds, in percent.
+
+{_table(("source", "task", "rows", "positive", "F1", "recall", "false alarms"), rows)}"""
+
+
+def _sources(metrics: Metrics) -> str:
+    held_out = set(metrics["config"]["unseen_sources"])
+    rows = [
+        (
+            source,
+            of["licence"],
+            of["rows"],
+            "held out" if source in held_out else of["prompts"],
+            "held out" if source in held_out else of["pairs"],
+            f"{of['weight']:g}",
+        )
+        for source, of in metrics["data"]["sources"].items()
+    ]
+    return f"""## Sources
+
+Licences as recorded by those who gathered the data. Share-alike sources and providers' terms on model outputs bind
+those who pass the data on; none of it is in this package.
+
+{_table(("source", "licence", "rows", "prompts used", "pairs used", "weight"), rows)}"""
+
+
+def _limits(metrics: Metrics) -> str:
+    names = metrics["data"]["sources"]
+    moderation = [source for source in names if source_of(source).moderation]
+    return f"""## Known limits
+
+- Subtle harmful answers are missed oftener than blunt ones, and harmless answers to harmful requests are called harmful
+  oftener than others: there is little public text of modern models answering harmfully. This is the weakest task.
+- Some labels follow from how a set was made, or come from other models; part of them is wrong.
+  {_names(moderation) or "No source"} label forum or encyclopaedia text, not requests.
+- Made for English. Other languages were trained on lightly, with little harmless text, and the base model's vocabulary is
+  English: expect false alarms and misses there (wildchat_benign, partly not
+  English, is measured above).
+- There is little real everyday chat in the training data; expect far more false alarms there than on instruction data.
+- It was trained on single turns; earlier turns of a conversation are read as text in front of the prompt.
+- Text hidden by encodings, spelling games or images is not undone.
+- A score near the threshold says little. Use a reasoning guard for what it leaves open."""
+
+
+def _heads_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    rows = []
+    for head in HEADS:
+        of = figures["int8"].get(head)
+        if of is not None:
+            values = [_number(figures[judge][head]["f1"]) for judge, _ in _JUDGES]
+            extra = [_number(of[key]) for key in ("precision", "recall", "auc")]
+            rows.append((_TITLES[head], of["rows"], of["positives"], *values, *extra))
+    titles = (*(f"F1 {title}" for _, title in _JUDGES), "precision", "recall", "AUC")
+    return _table(("task", "rows", "positive", *titles), rows) if rows else "No rows."
+
+
+def _table(titles: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _windows(encoding: Mapping[str, Any]) -> str:
+    return (
+        f"{encoding['prompt_tokens']} tokens for a prompt, {encoding['pair_tokens']} for a pair of which at most "
+        f"{encoding['pair_prompt_tokens']} are the prompt's, {encoding['overlap_tokens']} shared by neighbours"
+    )
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
+
+
+def _number(value: float | int | None) -> str:
+    return "-" if value is None else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"

@@ -1,0 +1,124 @@
+"""Labelled rows from a folder of JSON Lines, checked one by one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+HEADS: Final = ("prompt_harmful", "response_refusal", "response_harmful")
+"""The model's outputs, in order. The score of each is the probability of the word it is named after."""
+
+# The row's field for each head.
+_LABEL_FIELDS: Final = ("prompt_harmful", "refusal", "response_harmful")
+
+
+class DataError(ValueError):
+    """Training data that cannot be used; the message names the file, the line, and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled exchange.
+
+    Attributes:
+        prompt: what the user wrote.
+        response: what the assistant answered; None where only the prompt was labelled.
+        labels: one per head, in the order of `HEADS`; None where the source does not say.
+        source: name of the file it came from, without its suffixes: the key of the source table.
+        english: whether its language is English, as far as the row says.
+    """
+
+    prompt: str
+    response: str | None
+    labels: tuple[bool | None, bool | None, bool | None]
+    source: str
+    english: bool = True
+
+
+def load_folder(folder: Path) -> list[Row]:
+    """Read every `*.jsonl` and `*.jsonl.gz` file of a folder, in the order of their names.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        All rows that carry a label.
+
+    Raises:
+        DataError: if the folder has no such file, or a row is broken.
+    """
+    files = sorted(path for path in folder.glob("*.jsonl*") if path.name.endswith((".jsonl", ".jsonl.gz")))
+    if not files:
+        raise DataError(f"{folder}: no .jsonl or .jsonl.gz file here; give --data a folder of labelled rows")
+    rows = [row for path in files for row in read_file(path)]
+    if not rows:
+        raise DataError(f"{folder}: not one row carries a label (prompt_harmful, refusal or response_harmful)")
+    return rows
+
+
+def read_file(path: Path) -> Iterator[Row]:
+    """Yield the labelled rows of one file.
+
+    Args:
+        path: a `.jsonl` or `.jsonl.gz` file.
+
+    Yields:
+        Rows in the file's order; rows without any label are left out.
+
+    Raises:
+        DataError: naming file and line, if the file cannot be read or a row is broken.
+    """
+    source = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = parse_row(json.loads(line), source)
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{path}:{number}: {error}") from error
+                if any(label is not None for label in row.labels):
+                    yield row
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}:{number + 1}: cannot be read ({error}); is the file complete?") from error
+
+
+def parse_row(value: object, source: str) -> Row:
+    """Check one parsed row.
+
+    Args:
+        value: the parsed JSON.
+        source: the source's name.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: saying which field is wrong and what it must be.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError(f"a row must be a JSON object, not {type(value).__name__}")
+    prompt, response = value.get("prompt"), value.get("response")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError('"prompt" must be a string that is not empty')
+    if response is not None and not isinstance(response, str):
+        raise ValueError('"response" must be a string or null')
+    harmful, refusal, answer_harmful = (_label(value, field) for field in _LABEL_FIELDS)
+    if response is None:
+        # Published sets do hold such rows (an answer lost on the way): a label of nothing says nothing.
+        refusal = answer_harmful = None
+    english = value.get("lang") in (None, "en")
+    return Row(prompt, response, (harmful, refusal, answer_harmful), source, english)
+
+
+def _label(value: Mapping[str, object], field: str) -> bool | None:
+    label = value.get(field)
+    if label is None or isinstance(label, bool):
+        return label
+    raise ValueError(f'"{field}" must be true, false or null, not {label!r}')

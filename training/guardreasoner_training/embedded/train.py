@@ -1,0 +1,194 @@
+"""The training loop: windows, masks, one optimiser, a log, and weights saved on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from guardreasoner_sdk.judges.encoding import Encoder, Window, collate
+from guardreasoner_training.embedded.config import TrainConfig
+from guardreasoner_training.embedded.data import HEADS
+from guardreasoner_training.embedded.examples import Example, Labels, positive_weights
+from guardreasoner_training.embedded.model import GuardNet
+
+LOG_NAME: Final = "train_log.jsonl"
+"""Name of the log, one JSON object every 20 steps."""
+
+_LOG_STEPS: Final = 20
+# Examples are sorted by length within stretches of this many batches: little padding, and still a mixed order.
+_SORTED_BATCHES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One encoded example."""
+
+    window: Window
+    labels: Labels
+    weight: float
+
+
+def encode(examples: Sequence[Example], encoder: Encoder, config: TrainConfig, *, seed: int) -> list[Item]:
+    """Turn examples into one window each.
+
+    Args:
+        examples: what to learn.
+        encoder: cuts windows of training size.
+        config: how often later windows are taken and prompts left out.
+        seed: of these choices.
+
+    Returns:
+        The items, in the order of the examples.
+    """
+    draw = random.Random(seed)  # noqa: S311 - no secret: the same seed must give the same windows
+    items = []
+    for example in examples:
+        labels = example.labels
+        if example.response is None:
+            windows = encoder.prompt(example.prompt)
+        else:
+            windows = encoder.pair("" if draw.random() < config.prompt_dropout else example.prompt, example.response)
+        chosen = 0
+        if len(windows) > 1 and draw.random() < config.later_window_share:
+            chosen = draw.randrange(1, len(windows))
+            if example.response is not None:
+                # Whether an answer refuses is said at its start, and is read there.
+                labels = (labels[0], None, labels[2])
+        if any(label is not None for label in labels):
+            items.append(Item(windows[chosen], labels, example.weight))
+    return items
+
+
+def batches(items: Sequence[Item], size: int, *, seed: int) -> Iterator[list[Item]]:
+    """Yield every item once, in batches of like length and in random order.
+
+    Args:
+        items: encoded examples.
+        size: items per batch; the last of a stretch may be smaller.
+        seed: of the order.
+
+    Yields:
+        Batches.
+    """
+    draw = random.Random(seed)  # noqa: S311 - no secret: the same seed must give the same order
+    order = list(range(len(items)))
+    draw.shuffle(order)
+    stretch = size * _SORTED_BATCHES
+    made = []
+    for start in range(0, len(order), stretch):
+        part = sorted(order[start : start + stretch], key=lambda i: len(items[i].window.ids))
+        made += [part[i : i + size] for i in range(0, len(part), size)]
+    draw.shuffle(made)
+    for batch in made:
+        yield [items[i] for i in batch]
+
+
+def targets(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+    """Return labels and weights of a batch, both of shape (batch, 3); an unlabelled head has weight 0."""
+    labels = [[float(label or False) for label in item.labels] for item in items]
+    weights = [[0.0 if label is None else item.weight for label in item.labels] for item in items]
+    return torch.tensor(labels), torch.tensor(weights)
+
+
+def masked_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor, *, positive: Tensor, heads: Tensor, smoothing: float
+) -> Tensor:
+    """Return each head's part of the loss, of shape (3,): weighted cross-entropy over the heads that are labelled.
+
+    The sum is divided by the batch's size, not by its weight: a lone label in a batch then counts like any other.
+    """
+    smooth = labels * (1 - smoothing) + 0.5 * smoothing
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+    balance = torch.where(labels > 0.5, positive, torch.ones_like(positive))
+    part: Tensor = (loss * weights * balance).sum(dim=0) / len(logits) * heads
+    return part
+
+
+def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: TrainConfig, output: Path) -> None:
+    """Train the network in place.
+
+    Writes `train_log.jsonl` (loss per head, rows per second) and `checkpoint.pt` (the newest weights) as it goes.
+
+    Args:
+        net: the network.
+        examples: what to learn.
+        encoder: cuts windows of training size.
+        config: the settings.
+        output: folder for log and weights.
+    """
+    net.train()
+    optimiser = _optimiser(net, config)
+    positive = torch.tensor(positive_weights(examples))
+    heads = torch.tensor(config.head_weights)
+    steps = config.epochs * -(-len(examples) // config.batch_size)
+    warm = max(1, round(steps * config.warmup_share))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
+    )
+    step, rows, started = 0, 0, time.monotonic()
+    recent = torch.zeros(len(HEADS))
+    with (output / LOG_NAME).open("w", encoding="utf-8") as log:
+        for epoch in range(config.epochs):
+            # Fresh windows each time round: another part of a long text, other prompts left out.
+            items = encode(examples, encoder, config, seed=config.seed + epoch)
+            for batch in batches(items, config.batch_size, seed=config.seed + epoch):
+                inputs = {name: torch.from_numpy(value) for name, value in collate([i.window for i in batch]).items()}
+                labels, weights = targets(batch)
+                parts = masked_loss(
+                    net(**inputs), labels, weights, positive=positive, heads=heads, smoothing=config.label_smoothing
+                )
+                optimiser.zero_grad(set_to_none=True)
+                parts.sum().backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm)
+                optimiser.step()
+                schedule.step()
+                step, rows, recent = step + 1, rows + len(batch), recent + parts.detach()
+                if step % _LOG_STEPS == 0 or step == steps:
+                    seconds = time.monotonic() - started
+                    entry = {
+                        "step": step,
+                        "of": steps,
+                        "loss": [round(value, 4) for value in (recent / _LOG_STEPS).tolist()],
+                        "rows_per_second": round(rows / seconds, 1),
+                        "seconds": round(seconds),
+                    }
+                    log.write(json.dumps(entry) + "\n")
+                    log.flush()
+                    recent = torch.zeros(len(HEADS))
+                if step % config.checkpoint_steps == 0:
+                    save_weights(net, output)
+    save_weights(net, output)
+    net.eval()
+
+
+def save_weights(net: GuardNet, output: Path) -> None:
+    """Write `checkpoint.pt`, never leaving half a file behind."""
+    unfinished = output / "checkpoint.pt.part"
+    torch.save(net.state_dict(), unfinished)
+    unfinished.replace(output / "checkpoint.pt")
+
+
+def _optimiser(net: GuardNet, config: TrainConfig) -> torch.optim.Optimizer:
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.learning_rate if encoder else config.head_learning_rate,
+                "weight_decay": config.weight_decay if matrix else 0.0,
+            }
+            for (encoder, matrix), parameters in groups.items()
+        ],
+        fused=True,
+    )
