@@ -21,6 +21,7 @@ from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
 from guardreasoner_training.embedded.data import HEADS, DataError  # noqa: E402
 from guardreasoner_training.embedded.examples import Example  # noqa: E402
 from guardreasoner_training.embedded.model import GuardNet, base_folder, load_encoder  # noqa: E402
+from guardreasoner_training.embedded.pipeline import LEVEL_NAME  # noqa: E402
 from guardreasoner_training.embedded.train import batches, encode, masked_loss, targets  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 from tokenizers.models import WordPiece  # noqa: E402
@@ -183,7 +184,7 @@ def test_card_is_rendered_from_the_metrics(built: Path) -> None:
 
 
 def test_exported_model_is_the_trained_one(built: Path, base: Path) -> None:
-    net = net_of(base, built / "work" / "checkpoint.pt")
+    net = net_of(base, built / "work" / LEVEL_NAME / "checkpoint.pt")
     windows = some_windows()
     with torch.no_grad():
         expected = net(**{name: torch.from_numpy(value) for name, value in collate(windows).items()}).numpy()
@@ -202,7 +203,7 @@ def test_weights_of_an_earlier_run_give_the_same_model(built: Path, base: Path, 
         "--base",
         base,
         "--weights",
-        built / "work" / "checkpoint.pt",
+        built / "work" / LEVEL_NAME / "checkpoint.pt",
         "--seed",
         5,
     ]
@@ -212,8 +213,16 @@ def test_weights_of_an_earlier_run_give_the_same_model(built: Path, base: Path, 
     assert "Not measured in this run." in (tmp_path / "MODEL_CARD.md").read_text()
 
 
+def test_a_run_goes_on_from_its_first_stage(built: Path, base: Path, data: Path, tmp_path: Path) -> None:
+    command = ["--data", data, "--output", tmp_path, "--base", base, "--first-stage", built / "work" / "checkpoint.pt"]
+    assert main([str(part) for part in command]) == 0
+    assert not (tmp_path / "work" / "checkpoint.pt").exists()
+    assert (tmp_path / "work" / LEVEL_NAME / "checkpoint.pt").exists()
+    assert (tmp_path / "model.onnx").exists()
+
+
 def test_named_matrices_stay_in_floating_point(built: Path, base: Path, tmp_path: Path) -> None:
-    net = net_of(base, built / "work" / "checkpoint.pt")
+    net = net_of(base, built / "work" / LEVEL_NAME / "checkpoint.pt")
     export.export_int8(net, tmp_path / "kept.onnx", keep_float=("layer.0",))
     assert (tmp_path / "kept.onnx").stat().st_size > (built / "model.onnx").stat().st_size
     assert not (tmp_path / "kept.float.onnx").exists()
