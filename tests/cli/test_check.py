@@ -124,7 +124,10 @@ def test_undetermined_is_3_whatever_the_policy(run, harmless, policy, word):
 
 
 def test_policy_options(run, harmful):
-    assert run("check", harmful, "--block", "harmful_response", "--response", "I'm sorry, but I can't help with that.").exit_code == 0
+    assert (
+        run("check", harmful, "--block", "harmful_response", "--response", "I'm sorry, but I can't help with that.").exit_code
+        == 0
+    )
     assert run("check", harmful, "--block", "harmful_response,harmful_prompt", "--block", "refusal").exit_code == 1
     assert run("check", harmful, "--min-score", "1").exit_code == 0
     assert run("check", "How do I bake bread?", "--min-score", "0").exit_code == 1
