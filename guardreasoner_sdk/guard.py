@@ -224,15 +224,19 @@ class Guard:
         """Free the judge and stop the guard's event loop. Closing twice does nothing."""
         if not self._closed:
             self._closed = True
-            self._loop.submit(self._judge.aclose).result()
-            self._loop.close()
+            try:
+                self._loop.submit(self._judge.aclose).result()
+            finally:
+                self._loop.close()
 
     async def aclose(self) -> None:
         """:meth:`close` for asyncio."""
         if not self._closed:
             self._closed = True
-            await asyncio.wrap_future(self._loop.submit(self._judge.aclose))
-            await asyncio.to_thread(self._loop.close)
+            try:
+                await asyncio.wrap_future(self._loop.submit(self._judge.aclose))
+            finally:
+                await asyncio.to_thread(self._loop.close)
 
     def __enter__(self) -> Self:
         return self
@@ -265,7 +269,7 @@ class Guard:
         if self._closed:
             raise ClosedError("the guard is closed; make a new one")
         limit = self._timeout if timeout is None else timeout
-        if limit is not None and not 0 < limit < float("inf"):
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
         started = time.monotonic()
         work = _Work(started, None if limit is None else started + limit)

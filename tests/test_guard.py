@@ -259,10 +259,10 @@ def test_a_deadline_gives_an_undetermined_verdict() -> None:
     assert [row.undetermined for row in many] == [True, True]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
-def test_a_timeout_must_be_a_time(guard: Guard, timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "2", [1]])
+def test_a_timeout_must_be_a_time(guard: Guard, timeout: object) -> None:
     with pytest.raises(InputError, match="^timeout: is"):
-        guard.check("x", timeout=timeout)
+        guard.check("x", timeout=timeout)  # type: ignore[arg-type]
 
 
 async def test_on_undetermined_raise() -> None:
@@ -398,6 +398,18 @@ async def test_a_closed_guard_says_so() -> None:
         await guard.acheck("x")
     with pytest.raises(ClosedError):
         guard.check_many(["x"])
+
+
+def test_a_judge_that_fails_to_close_does_not_keep_the_loop() -> None:
+    class Stuck(ScriptedJudge):
+        async def aclose(self) -> None:
+            raise OSError("stuck")
+
+    guard = Guard(judge=Stuck(by_words))
+    guard.check("x")
+    with pytest.raises(OSError, match="stuck"):
+        guard.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "guardreasoner"]
 
 
 async def test_closing_frees_the_judge_once() -> None:
