@@ -319,12 +319,9 @@ class Guard:
         verdicts = []
         for exchange, known in work.slots:
             judgement = next(fresh) if known is None else known
-            response = exchange is None or exchange.response is not None
-            decision = self.policy.decide(judgement, response=response)
-            verdict = Verdict.model_construct(
-                **dict(judgement),
-                action="allow" if decision.action == "allow" else "block",
-                reasons=decision.reasons,
+            verdict = self.policy.verdict(
+                judgement,
+                response=exchange is None or exchange.response is not None,
                 model=self._judge.model,
                 backend=self._judge.backend,
                 latency_ms=latency,
@@ -333,8 +330,8 @@ class Guard:
             if exchange is not None:
                 if known is None:
                     self._cache.put(exchange, judgement)
-                if verdict.allowed and decision.reasons:
-                    logger.warning("allowed undecided: %s", "; ".join(decision.reasons))
+                if verdict.allowed and verdict.reasons:
+                    logger.warning("allowed undecided: %s", "; ".join(verdict.reasons))
                 self._tell(exchange, verdict)
             verdicts.append(verdict)
         return verdicts

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task
+from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task, Verdict
 
 __all__ = ["Decision", "Policy"]
 
@@ -95,6 +95,19 @@ class Policy(BaseModel):
                 reasons=tuple(f"{reason}; on_undetermined={self.on_undetermined!r}" for reason in unsure),
             )
         return Decision(action="allow")
+
+    def verdict(self, judgement: Judgement, *, response: bool, **rest: Any) -> Verdict:
+        """Make a verdict of a judgement. Its action is ``block`` where the decision is ``raise``.
+
+        Args:
+            judgement: what the judge found.
+            response: whether the exchange had a response.
+            rest: the verdict's other fields: ``model``, ``backend`` and the like.
+        """
+        decision = self.decide(judgement, response=response)
+        action: Literal["allow", "block"] = "allow" if decision.action == "allow" else "block"
+        # Both parts were validated when they were made.
+        return Verdict.model_construct(**dict(judgement), action=action, reasons=decision.reasons, **rest)
 
     def _counts(self, task: Task, finding: Finding) -> bool:
         if self.min_score is not None and finding.score is not None:

@@ -184,14 +184,7 @@ def _judged(guard: Guard, rows: Iterable[Row]) -> Iterator[tuple[Row, Verdict]]:
 
 def _unreadable(guard: Guard, row: Row, cause: str) -> Verdict:
     judgement = Judgement.unable(cause, response=row.response)
-    decision = guard.policy.decide(judgement, response=row.response)
-    return Verdict(
-        **dict(judgement),
-        action="allow" if decision.action == "allow" else "block",
-        reasons=decision.reasons,
-        model=guard.judge.model,
-        backend=guard.judge.backend,
-    )
+    return guard.policy.verdict(judgement, response=row.response, model=guard.judge.model, backend=guard.judge.backend)
 
 
 def _sum_up(tally: Tally, output: Path) -> None:

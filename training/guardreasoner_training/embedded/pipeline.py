@@ -92,9 +92,10 @@ def build(
     output.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
 
-    level = level_languages(
-        examples.train, (rows[i] for i in split.train), most=min(config.level_examples, len(examples.train)), seed=config.seed
-    )
+    level: list[Example] = []
+    if config.level_examples:
+        most = min(config.level_examples, len(examples.train))
+        level = level_languages(examples.train, (rows[i] for i in split.train), most=most, seed=config.seed)
     net = model.GuardNet(model.load_encoder(folder), head_width=config.head_width, dropout=config.head_dropout)
     encode = Encoder(_tokenizer(folder), config.train_encoding)
     trained = weights or first_stage
