@@ -92,6 +92,9 @@ class BackendError(GuardError, RuntimeError):
 class DeadlineError(BackendError, TimeoutError):
     """An engine or a judge did not answer before its deadline."""
 
+    def __init__(self, message: str = "no judgement before the deadline") -> None:
+        super().__init__(message)
+
 
 class VerdictError(GuardError):
     """A verdict turned into an exception. The message carries labels and scores, never the judged text.

@@ -236,14 +236,12 @@ class Guard:
         Raises:
             ConfigurationError: it cannot be loaded: no weights, an engine that is not installed, a wrong option.
         """
-        if self._closed:
-            raise ClosedError("the guard is closed; make a new one")
+        self._check_open()
         self._result(self._loop.submit(load_judge, self._judge))
 
     async def aload(self) -> None:
         """:meth:`load` for asyncio."""
-        if self._closed:
-            raise ClosedError("the guard is closed; make a new one")
+        self._check_open()
         await self._aresult(self._loop.submit(load_judge, self._judge))
 
     @property
@@ -296,9 +294,12 @@ class Guard:
         judgements = await self._aresult(self._hosted(work))
         return self._decided(exchange, self._settle(work, judgements)[0])
 
-    def _begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
+    def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the guard is closed; make a new one")
+
+    def _begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
+        self._check_open()
         limit = self._timeout if timeout is None else timeout
         if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.generation import Choices, Completion, Piece, Query
@@ -92,10 +93,7 @@ class LlamaEngine:
             if not prompt:
                 raise BackendError("the prompt is empty; pass some text")
             if len(prompt) >= self._context:
-                raise BackendError(
-                    f"the prompt has {len(prompt)} tokens, the model takes {self._context} with its answer; "
-                    "shorten what is judged, or raise context"
-                )
+                raise too_long(len(prompt), self._context, "raise context")
             completion = self._generate(job, prompt)
             if completion is not None:
                 job.settle(completion)
@@ -171,11 +169,10 @@ class LlamaEngine:
         count = min(count, probabilities.size)
         most = np.argpartition(-probabilities, count - 1)[:count]
         most = most[np.argsort(-probabilities[most])].tolist()
-        found: dict[str, float] = {}
-        for token in most if chosen in most else [*most, chosen]:
-            text = self._vocabulary.piece(token, special=True).decode("utf-8", "replace")
-            found[text] = found.get(text, 0.0) + float(probabilities[token])
-        return found
+        return by_text(
+            (self._vocabulary.piece(token, special=True).decode("utf-8", "replace"), float(probabilities[token]))
+            for token in (most if chosen in most else [*most, chosen])
+        )
 
     def _pieces(self, query: Query) -> tuple[Piece, ...]:
         if not query.messages:
@@ -242,15 +239,13 @@ class _Text:
 
     def add(self, piece: bytes) -> bool:
         """Add a token's bytes; returns whether a stop string is complete, which is cut off then."""
-        new = self._decoder.decode(piece)
-        # Only a stop string that ends in the new characters can be new.
-        since = {stop: max(0, len(self.whole) - len(stop) + 1) for stop in self._stop}
-        self.whole += new
-        places = [place for stop in self._stop if (place := self.whole.find(stop, since[stop])) >= 0]
-        if places:
-            self.whole = self.whole[: min(places)]
+        before = len(self.whole)
+        self.whole += self._decoder.decode(piece)
+        place = stop_place(self.whole, before, self._stop)
+        if place is not None:
+            self.whole = self.whole[:place]
             self._decoder.reset()
-        return bool(places)
+        return place is not None
 
     def end(self) -> str:
         """The whole text; half a character at its end is U+FFFD."""

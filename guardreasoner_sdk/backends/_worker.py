@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -14,12 +13,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
 
+from guardreasoner_sdk.backends._answers import failed
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.generation import Completion, Query
 
 __all__ = ["EngineThread", "Job"]
-
-logger = logging.getLogger("guardreasoner_sdk")
 
 Engine = TypeVar("Engine")
 
@@ -160,7 +158,7 @@ class EngineThread(Generic[Engine]):
                 _fail(load, error)
         for job in (item for item in items if isinstance(item, Job)):
             late = job.deadline is not None and time.monotonic() >= job.deadline
-            job.settle(DeadlineError("no judgement before the deadline") if late else BackendError("the engine gave no answer"))
+            job.settle(DeadlineError() if late else BackendError("the engine gave no answer"))
 
 
 def _fail(item: Job | Future[None], error: Exception) -> None:
@@ -169,9 +167,5 @@ def _fail(item: Job | Future[None], error: Exception) -> None:
     with suppress(InvalidStateError):
         if isinstance(error, ConfigurationError | ClosedError) or not isinstance(item, Job):
             future.set_exception(error)
-        elif isinstance(error, BackendError):
-            item.settle(error)
         else:
-            # A foreign error's message may quote the judged text; its class cannot.
-            logger.debug("the engine failed", exc_info=error)
-            item.settle(BackendError(f"the engine failed with {type(error).__name__}"))
+            item.settle(failed(error))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any
 
+from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk.backends._llama_engine import LlamaEngine
 from guardreasoner_sdk.backends._worker import EngineThread
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
@@ -65,7 +66,7 @@ class LlamaCppBackend:
         self._options: dict[str, Any] = {
             "context": context,
             "n_gpu_layers": n_gpu_layers,
-            "threads": _cores() if threads is None else threads,
+            "threads": usable_cpus() if threads is None else threads,
             "n_batch": n_batch,
         }
         self._thread = EngineThread(self._load, LlamaEngine.answer, batch=1, name="guardreasoner-llama-cpp")
@@ -160,7 +161,3 @@ class _Turns:
 def _check(option: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(f"{option}: must be a whole number from {least}, not {value!r}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -211,7 +211,7 @@ class RemoteBackend:
 
     async def _answer(self, query: Query, deadline: float | None) -> Completion | BackendError:
         left = None if deadline is None else deadline - time.monotonic()
-        late = DeadlineError("no judgement before the deadline")
+        late = DeadlineError()
         if left is not None and left <= 0:
             return late
         try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
 from guardreasoner_sdk.backends._worker import EngineThread, Job
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, MissingExtraError
 from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
@@ -224,10 +225,7 @@ class _Engine:
     def _row(self, job: Job) -> _Row:
         prompt = self._encoder.encode(job.query)
         if len(prompt) >= self._context:
-            raise BackendError(
-                f"the prompt has {len(prompt)} tokens, the model takes {self._context} with its answer; "
-                "shorten what is judged, or use a model with a longer context"
-            )
+            raise too_long(len(prompt), self._context, "use a model with a longer context")
         return _Row(job, prompt, min(job.query.max_tokens, self._context - len(prompt)), self._encoder, self._ends)
 
     def _generate(self, rows: list[_Row]) -> None:
@@ -328,7 +326,7 @@ class _Row:
         """Take the next token in."""
         if not self._job.wanted:
             self.done = True
-            self._job.settle(DeadlineError("no judgement before the deadline"))
+            self._job.settle(DeadlineError())
         elif token in self._ends:
             self._finish("stop", self._encoder.decode(self._ids), len(self._ids) + 1)
         else:
@@ -345,8 +343,7 @@ class _Row:
         """Where the first stop string begins, once one is complete; only what the token added is looked through."""
         before = len(self._text)
         self._text += self._stream.add(token)
-        places = [self._text.find(stop, max(0, before - len(stop) + 1)) for stop in self.query.stop]
-        return min((place for place in places if place >= 0), default=None)
+        return stop_place(self._text, before, self.query.stop)
 
     def _finish(self, reason: Literal["stop", "length"], text: str, count: int) -> None:
         self.done = True
@@ -359,9 +356,4 @@ class _Row:
         # The first one is the chosen one; a batch may have recorded more than this query asked for.
         wanted = dict(zip(numbers[1 : self.query.choices + 1], probabilities[1:], strict=False))
         wanted[numbers[0]] = probabilities[0]
-        texts: dict[str, float] = {}
-        for token, probability in wanted.items():
-            # Tokens that are no whole character share one text.
-            text = self._encoder.token_text(token)
-            texts[text] = texts.get(text, 0.0) + probability
-        return texts
+        return by_text((self._encoder.token_text(token), probability) for token, probability in wanted.items())

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from guardreasoner_sdk.backends._answers import by_text, failed, too_long
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
 from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
 from guardreasoner_sdk.verdict import Usage
@@ -116,7 +117,7 @@ class VLLMBackend:
         # wait() leaves the load alone when this caller's deadline passes or its task is cancelled: others wait for it too.
         await asyncio.wait({loading}, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         if not loading.done():
-            return [DeadlineError("no judgement before the deadline") for _ in queries]
+            return [DeadlineError() for _ in queries]
         engine = loading.result()
         # In a thread: to encode a long batch takes a while, and the loop has other queries' answers to receive meanwhile.
         prompts = await asyncio.to_thread(lambda: [engine.encode(query) for query in queries])
@@ -275,12 +276,9 @@ class _Engine:
         except ConfigurationError:
             raise
         except Exception as error:
-            return _failure(error)
+            return failed(error)
         if len(ids) >= config.max_model_len:
-            return BackendError(
-                f"the prompt has {len(ids)} tokens, the model takes {config.max_model_len} with its answer; "
-                "shorten what is judged, or raise max_model_len"
-            )
+            return too_long(len(ids), config.max_model_len, "raise max_model_len")
         return ids
 
     async def answer(self, query: Query, prompt: list[int] | BackendError, deadline: float | None) -> Completion | BackendError:
@@ -296,7 +294,7 @@ class _Engine:
             async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
                 answer = await self._generate(query, prompt)
         except TimeoutError:
-            return DeadlineError("no judgement before the deadline")
+            return DeadlineError()
         except asyncio.CancelledError:
             if not self.stopping:
                 raise
@@ -304,7 +302,7 @@ class _Engine:
         except Exception as error:
             if self.core.errored:
                 return BackendError("the engine died; vLLM's own log says why")
-            return _failure(error)
+            return failed(error)
         finally:
             self.under_way.discard(task)
         self.proven = True
@@ -346,12 +344,8 @@ class _Engine:
 
     def _choices(self, ids: list[int], logprobs: Any) -> Choices:
         def alternatives(number: int) -> dict[str, float]:
-            chances: dict[str, float] = {}
-            for token, entry in logprobs[number].items():
-                # Tokens that are no whole character share one text.
-                text = self.encoder.token_text(token)
-                chances[text] = chances.get(text, 0.0) + math.exp(entry.logprob)
-            return chances
+            entries = logprobs[number].items()
+            return by_text((self.encoder.token_text(token), math.exp(entry.logprob)) for token, entry in entries)
 
         return Choices(self.encoder.starts(ids), alternatives)
 
@@ -364,14 +358,6 @@ def _check_options(options: dict[str, Any], known: list[str]) -> None:
             close = get_close_matches(option, known)
             hint = f"did you mean {' or '.join(close)}?" if close else "see vLLM's AsyncEngineArgs"
             raise ConfigurationError(f"{option}: this vLLM has no such option; {hint}")
-
-
-def _failure(error: Exception) -> BackendError:
-    if isinstance(error, BackendError):
-        return error
-    # A foreign error's message may quote the judged text; its class cannot.
-    logger.debug("the engine failed", exc_info=error)
-    return BackendError(f"the engine failed with {type(error).__name__}")
 
 
 def _line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from guardreasoner_sdk import __version__
+from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk.catalog import BACKENDS, BackendInfo
 from guardreasoner_sdk.cli.terminal import ExitCode, console, visible, write_json
 from guardreasoner_sdk.errors import GuardError
@@ -51,20 +52,13 @@ def _report() -> dict[str, Any]:
         "version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": _cpus(),
+        "cpus": usable_cpus(),
         "gpus": _gpus(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "environment": _environment(),
         "backends": [_backend(backend) for backend in BACKENDS.values()],
         "default_guard": _probe(default=True),
     }
-
-
-def _cpus() -> int:
-    """Processors that this process may use: in a container often fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # pragma: no cover - not on Linux
 
 
 def _gpus() -> list[str]:

@@ -68,7 +68,7 @@ def check_deadline(deadline: float | None) -> None:
         DeadlineError: it has passed.
     """
     if deadline is not None and time.monotonic() >= deadline:
-        raise DeadlineError("no judgement before the deadline")
+        raise DeadlineError()
 
 
 async def load_judge(judge: Judge) -> None:

@@ -64,7 +64,7 @@ def _alone_might_do(error: Exception, exchanges: Sequence[Exchange]) -> bool:
 
 def _unable(error: Exception, exchanges: Sequence[Exchange]) -> list[Judgement]:
     if isinstance(error, TimeoutError):
-        cause = str(error) if isinstance(error, DeadlineError) else "no judgement before the deadline"
+        cause = str(error if isinstance(error, DeadlineError) else DeadlineError())
     elif isinstance(error, GuardError):
         cause = str(error)
     else:

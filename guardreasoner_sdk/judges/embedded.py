@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import check_deadline
@@ -75,7 +75,7 @@ class EmbeddedJudge:
     ) -> None:
         self._folder = DEFAULT_FOLDER if folder is None else Path(folder)
         self._reasoning = reasoning
-        self._threads = _cores() if threads is None else threads
+        self._threads = usable_cpus() if threads is None else threads
         self._lock = threading.Lock()
         self._model: _Model | None = None
 
@@ -224,10 +224,6 @@ def _score_step(task: Task, finding: Finding, threshold: float) -> ReasoningStep
 
 def _by_task(steps: list[ReasoningStep]) -> list[ReasoningStep]:
     return sorted(steps, key=lambda step: TASKS.index(step.task) if step.task else len(TASKS))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _load(folder: Path) -> _Model:

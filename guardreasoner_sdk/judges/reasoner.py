@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.dialects.base import Dialect, Reasoning
+from guardreasoner_sdk.errors import DeadlineError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
 
@@ -94,7 +95,7 @@ class ReasonerJudge:
             async with asyncio.timeout(None if left is None else max(0.0, left - min(GRACE, left / 10))):
                 return await self._judge(exchange, deadline)
         except TimeoutError:
-            return Judgement.unable("no judgement before the deadline", response=exchange.response is not None)
+            return Judgement.unable(str(DeadlineError()), response=exchange.response is not None)
 
     async def _judge(self, exchange: Exchange, deadline: float | None) -> Judgement:
         if not self._loaded:

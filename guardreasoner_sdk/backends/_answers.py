@@ -1,0 +1,62 @@
+"""What the engines in this process answer in the same way, each in its own loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from guardreasoner_sdk.errors import BackendError
+
+__all__ = ["by_text", "failed", "stop_place", "too_long"]
+
+logger = logging.getLogger("guardreasoner_sdk")
+
+
+def failed(error: Exception) -> BackendError:
+    """The answer to a query whose engine raised.
+
+    Args:
+        error: what it raised; one of ours stands as it is.
+    """
+    if isinstance(error, BackendError):
+        return error
+    # A foreign error's message may quote the judged text; its class cannot.
+    logger.debug("the engine failed", exc_info=error)
+    return BackendError(f"the engine failed with {type(error).__name__}")
+
+
+def too_long(tokens: int, context: int, fix: str) -> BackendError:
+    """The answer to a prompt that leaves no room for an answer; it is never cut.
+
+    Args:
+        tokens: length of the prompt.
+        context: most tokens of prompt and answer.
+        fix: what else than shortening helps.
+    """
+    return BackendError(
+        f"the prompt has {tokens} tokens, the model takes {context} with its answer; shorten what is judged, or {fix}"
+    )
+
+
+def by_text(probabilities: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Probabilities (0 to 1) of tokens by their text; those that are no whole character share one text.
+
+    Args:
+        probabilities: text and probability of each token.
+    """
+    found: dict[str, float] = {}
+    for text, probability in probabilities:
+        found[text] = found.get(text, 0.0) + probability
+    return found
+
+
+def stop_place(text: str, before: int, stops: Sequence[str]) -> int | None:
+    """Where the first stop string begins, once one is complete; only what is new is looked through.
+
+    Args:
+        text: the answer so far.
+        before: how long it was when it was last looked at.
+        stops: strings that end it.
+    """
+    places = [text.find(stop, max(0, before - len(stop) + 1)) for stop in stops]
+    return min((place for place in places if place >= 0), default=None)
