@@ -7,6 +7,7 @@ an engine sees one stream of requests to batch.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -39,7 +40,9 @@ class GuardLoop:
             # A fork copies this object but not the thread: the child starts a loop of its own.
             if self._running is None or self._running.process != os.getpid():
                 self._running = _Running()
-            return asyncio.run_coroutine_threadsafe(function(*args), self._running.loop)
+            # In a context of its own: what a framework hangs on the caller's, such as callbacks that stream every model call
+            # to the user, must not see the guard's own model.
+            return contextvars.Context().run(asyncio.run_coroutine_threadsafe, function(*args), self._running.loop)
 
     def close(self) -> None:
         """Stop the loop. What still runs on it is cancelled."""
@@ -54,17 +57,20 @@ class _Running:
 
     def __init__(self) -> None:
         self.process = os.getpid()
-        ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-        self._thread = threading.Thread(target=asyncio.run, args=(_serve(ready),), name="guardreasoner", daemon=True)
+        # Made here and run there: nobody has to wait until the thread is up.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.loop = self._runner.get_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="guardreasoner", daemon=True)
         self._thread.start()
-        self.loop, self._stop = ready.result()
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    def _run(self) -> None:
+        with self._runner:
+            self._runner.run(self._wait())
 
-async def _serve(ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
-    stop = asyncio.Event()
-    ready.set_result((asyncio.get_running_loop(), stop))
-    await stop.wait()
+    async def _wait(self) -> None:
+        await self._stop.wait()

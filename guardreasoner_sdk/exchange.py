@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["MAX_CHARACTERS", "Exchange", "Role", "Turn", "exchange_from", "exchange_from_messages"]
+__all__ = ["MAX_CHARACTERS", "Exchange", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
 
 Role = Literal["user", "assistant", "system", "tool"]
 
@@ -21,6 +21,11 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
 
 
+def visible(text: str) -> bool:
+    """Whether there is anything to judge: a text of blanks and invisible characters says nothing."""
+    return _INVISIBLE.fullmatch(text) is None
+
+
 def _checked(field: str, value: object, *, blank_fix: str) -> str:
     if not isinstance(value, str):
         hint = "decode the bytes first" if isinstance(value, bytes | bytearray) else "pass the text as str"
@@ -29,7 +34,7 @@ def _checked(field: str, value: object, *, blank_fix: str) -> str:
         raise InputError(
             field, f"has {len(value):,} characters, the most is {MAX_CHARACTERS:,}", "split it and check the parts"
         )
-    if _INVISIBLE.fullmatch(value):
+    if not visible(value):
         problem = "is empty" if not value else "has no visible character"
         raise InputError(field, problem, blank_fix)
     # A lone surrogate is no character: no tokenizer and no UTF-8 file can hold it. U+FFFD says that something stood there.
@@ -167,11 +172,11 @@ def exchange_from_messages(messages: Sequence[Mapping[str, Any]]) -> Exchange:
     last = max((index for index, (role, _) in enumerate(turns) if role == "user"), default=None)
     if last is None:
         raise InputError("messages", "has no user message", "add the message to judge with role 'user'")
-    after = "\n\n".join(text for _, text in turns[last + 1 :] if not _INVISIBLE.fullmatch(text))
+    after = "\n\n".join(text for _, text in turns[last + 1 :] if visible(text))
     return Exchange(
         turns[last][1],
         after or None,
-        [Turn(role=role, content=text) for role, text in turns[:last] if not _INVISIBLE.fullmatch(text)],
+        [Turn(role=role, content=text) for role, text in turns[:last] if visible(text)],
     )
 
 

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from guardreasoner_sdk._batches import Row, Work, aparts, parts
-from guardreasoner_sdk._cache import JudgementCache
-from guardreasoner_sdk._loop import GuardLoop
-from guardreasoner_sdk.errors import ClosedError, ConfigurationError, InputError, UndeterminedError
-from guardreasoner_sdk.exchange import Exchange, Turn, exchange_from, exchange_from_messages
-from guardreasoner_sdk.judges.base import DirectJudge, Judge, load_judge
-from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
+from guardreasoner_sdk._checks import Checks, result_of, result_soon
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.exchange import Exchange, Turn, exchange_from_messages
+from guardreasoner_sdk.judges.base import DirectJudge, Judge
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.decorators import Argument
     from guardreasoner_sdk.dialects.base import Dialect
     from guardreasoner_sdk.judges.cascade import Band
+    from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, OnBlock, Text
 
 __all__ = ["Guard"]
 
-logger = logging.getLogger("guardreasoner_sdk")
-
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Guard:
@@ -105,16 +101,14 @@ class Guard:
             raise ConfigurationError(f"cache: pass how many verdicts to remember, for instance 10_000, not {cache}")
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency: must be a whole number from 1, not {concurrency!r}")
-        self.policy = Policy(on_undetermined=settings.on_undetermined) if policy is None else policy
-        self._judge: Judge = (
-            build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge
+        self._checks = Checks(
+            build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
+            Policy(on_undetermined=settings.on_undetermined) if policy is None else policy,
+            timeout=settings.timeout,
+            cache=settings.cache,
+            on_verdict=on_verdict,
         )
-        self._timeout = settings.timeout
-        self._cache = JudgementCache(settings.cache)
-        self._on_verdict = on_verdict
         self._concurrency = concurrency
-        self._loop = GuardLoop()
-        self._closed = False
 
     def check(
         self,
@@ -140,7 +134,7 @@ class Guard:
             UndeterminedError: undecided, and the policy says ``on_undetermined="raise"``.
             ClosedError: the guard was closed.
         """
-        return self._check(Exchange(prompt, response, history), timeout)
+        return self._checks.check(Exchange(prompt, response, history), timeout)
 
     async def acheck(
         self,
@@ -151,7 +145,7 @@ class Guard:
         timeout: float | None = None,
     ) -> Verdict:
         """:meth:`check` for asyncio: the event loop stays free meanwhile."""
-        return await self._acheck(Exchange(prompt, response, history), timeout)
+        return await self._checks.acheck(Exchange(prompt, response, history), timeout)
 
     def check_messages(self, messages: Sequence[Mapping[str, Any]], *, timeout: float | None = None) -> Verdict:
         """Judge an OpenAI-style message list.
@@ -167,11 +161,11 @@ class Guard:
             InputError: no user message, or a part that is not text.
             UndeterminedError, ClosedError: as :meth:`check`.
         """
-        return self._check(exchange_from_messages(messages), timeout)
+        return self._checks.check(exchange_from_messages(messages), timeout)
 
     async def acheck_messages(self, messages: Sequence[Mapping[str, Any]], *, timeout: float | None = None) -> Verdict:
         """:meth:`check_messages` for asyncio."""
-        return await self._acheck(exchange_from_messages(messages), timeout)
+        return await self._checks.acheck(exchange_from_messages(messages), timeout)
 
     def check_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> list[Verdict]:
         """Judge many exchanges; one verdict each, in order.
@@ -191,20 +185,21 @@ class Guard:
 
     def iter_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> Iterator[Verdict]:
         """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads."""
+        checks = self._checks
         waiting: deque[tuple[Work, Future[list[Judgement]]]] = deque()
         try:
-            for part in parts(rows, self._judge.batch_size):
-                work = self._begin(part, timeout)
-                if isinstance(self._judge, DirectJudge):
-                    yield from self._settle(work, judge_carefully_now(self._judge, work.misses, work.deadline))
+            for part in parts(rows, self.judge.batch_size):
+                work = checks.begin(part, timeout)
+                if isinstance(self.judge, DirectJudge):
+                    yield from checks.settle(work, checks.judged(work))
                     continue
-                waiting.append((work, self._hosted(work)))
+                waiting.append((work, checks.hosted(work)))
                 if len(waiting) >= self._concurrency:
                     work, future = waiting.popleft()
-                    yield from self._settle(work, self._result(future))
+                    yield from checks.settle(work, result_of(future))
             while waiting:
                 work, future = waiting.popleft()
-                yield from self._settle(work, self._result(future))
+                yield from checks.settle(work, result_of(future))
         finally:
             for _, future in waiting:
                 future.cancel()
@@ -213,22 +208,164 @@ class Guard:
         self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None
     ) -> AsyncIterator[Verdict]:
         """:meth:`iter_many` for asyncio."""
+        checks = self._checks
         waiting: deque[tuple[Work, Future[list[Judgement]]]] = deque()
         try:
-            async for part in aparts(rows, self._judge.batch_size):
-                work = self._begin(part, timeout)
-                waiting.append((work, self._hosted(work)))
+            async for part in aparts(rows, self.judge.batch_size):
+                work = checks.begin(part, timeout)
+                waiting.append((work, checks.hosted(work)))
                 if len(waiting) >= self._concurrency:
                     work, future = waiting.popleft()
-                    for verdict in self._settle(work, await self._aresult(future)):
+                    for verdict in checks.settle(work, await result_soon(future)):
                         yield verdict
             while waiting:
                 work, future = waiting.popleft()
-                for verdict in self._settle(work, await self._aresult(future)):
+                for verdict in checks.settle(work, await result_soon(future)):
                     yield verdict
         finally:
             for _, future in waiting:
                 future.cancel()
+
+    def stream(
+        self,
+        prompt: str,
+        chunks: Iterable[T],
+        *,
+        history: Sequence[Turn | Mapping[str, Any]] = (),
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        text: Text[T] | None = None,
+        on_block: OnBlock[T] | None = None,
+        timeout: float | None = None,
+    ) -> GuardedStream[T]:
+        """Pass an answer on while it is being written, as far as it was judged.
+
+        Chunks are held back until the answer so far was judged together with the prompt: at every end of a sentence, and
+        after ``window`` characters at the latest. They are released whole and in order. At the end the whole is judged; that
+        verdict is ``stream.verdict``. The source is read only as fast as the stream is.
+
+        Args:
+            prompt: what the human asked.
+            chunks: the answer, in pieces; closed on a block and when the stream is closed.
+            history: earlier turns, oldest first.
+            mode: ``"hold"`` shows nothing unjudged; ``"pass"`` shows every chunk at once, judges at the same places and stops
+                on a finding, so that up to ``window`` characters (and the chunk that completes them) are seen unjudged.
+            window: most characters between two checks.
+            text: where chunks are not str: a function from a chunk to the text in it, or, where one stream carries several
+                answers, to a mapping from the answer's key to its text. Chunks without text keep their place.
+            on_block: what follows what was released: ``"raise"``, ``"message"`` (the policy's; for str only), or a function
+                from the verdict to a chunk, or a list of chunks, to end with. Default: as the policy says.
+            timeout: seconds for each check; overrides the guard's.
+
+        Returns:
+            an iterator and context manager, with ``verdict``, ``blocked`` and ``close()``.
+
+        Raises:
+            BlockedError, UndeterminedError: from the iterator, where a block is to raise.
+            InputError: from the iterator, for a chunk that is not text.
+            ConfigurationError: options that cannot work.
+        """
+        from guardreasoner_sdk.streaming import GuardedStream
+
+        return GuardedStream(
+            self, prompt, chunks, history=history, mode=mode, window=window, text=text, on_block=on_block, timeout=timeout
+        )
+
+    def astream(
+        self,
+        prompt: str,
+        chunks: AsyncIterable[T],
+        *,
+        history: Sequence[Turn | Mapping[str, Any]] = (),
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        text: Text[T] | None = None,
+        on_block: OnBlock[T] | None = None,
+        timeout: float | None = None,
+    ) -> AsyncGuardedStream[T]:
+        """:meth:`stream` for asyncio: takes an asynchronous iterable and gives one, with ``aclose()``.
+
+        The source is read on, by a bounded number of chunks, while a check runs, so that a slow guard delays the answer
+        less: what came in meanwhile is judged at once, up to ``window`` characters.
+        """
+        from guardreasoner_sdk.streaming import AsyncGuardedStream
+
+        return AsyncGuardedStream(
+            self, prompt, chunks, history=history, mode=mode, window=window, text=text, on_block=on_block, timeout=timeout
+        )
+
+    @overload
+    def protect(self, function: Callable[P, T], /) -> Callable[P, T]: ...
+
+    @overload
+    def protect(
+        self,
+        function: None = None,
+        /,
+        *,
+        prompt: Argument | None = None,
+        response: Callable[[Any], str] | None = None,
+        check_input: bool | None = None,
+        check_output: bool = True,
+        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        timeout: float | None = None,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+
+    def protect(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        prompt: Argument | None = None,
+        response: Callable[[Any], str] | None = None,
+        check_input: bool | None = None,
+        check_output: bool = True,
+        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        timeout: float | None = None,
+    ) -> Callable[..., Any]:
+        """Guard a function that answers a prompt: ``@guard.protect`` or ``@guard.protect(prompt="question")``.
+
+        For functions, generators, and their asynchronous kinds. The prompt is judged before the function is called, the
+        answer together with the prompt before it is returned; what a generator yields is held back as by :meth:`stream`.
+        Signature, types and documentation stay.
+
+        Args:
+            prompt: the argument that holds the prompt (a str, or a list of chat messages), by name, or a function of the
+                call's arguments that gives it. Default: an argument named ``prompt``, ``question``, ``query``, ``message``,
+                ``messages``, ``text`` or ``input``, or the only one there is.
+            response: a function from the return value (from a chunk, for generators) to the text in it. Default: it is a str.
+            check_input: judge the prompt before the call. Default: where the policy can block a prompt.
+            check_output: judge the answer.
+            on_block: ``"raise"``, ``"message"`` (the policy's message is returned; for str only), or a function of the
+                verdict whose result is returned (yielded, as :meth:`stream` says); for asynchronous functions it may be one
+                itself. Default: as the policy says.
+            mode: for generators, as in :meth:`stream`.
+            window: for generators, as in :meth:`stream`.
+            timeout: seconds for each check; overrides the guard's.
+
+        Raises:
+            ConfigurationError: at decoration: no such argument, or options that cannot work.
+            BlockedError, UndeterminedError: from the call, where a block is to raise.
+            InputError: from the call: a prompt or an answer that is not text.
+        """
+        from guardreasoner_sdk.decorators import protect
+
+        return protect(
+            self,
+            function,
+            prompt=prompt,
+            response=response,
+            check_input=check_input,
+            check_output=check_output,
+            on_block=on_block,
+            mode=mode,
+            window=window,
+            timeout=timeout,
+        )
 
     def load(self) -> None:
         """Load the model now, and not with the first check: before a server takes requests, for instance.
@@ -236,36 +373,29 @@ class Guard:
         Raises:
             ConfigurationError: it cannot be loaded: no weights, an engine that is not installed, a wrong option.
         """
-        self._check_open()
-        self._result(self._loop.submit(load_judge, self._judge))
+        result_of(self._checks.load())
 
     async def aload(self) -> None:
         """:meth:`load` for asyncio."""
-        self._check_open()
-        await self._aresult(self._loop.submit(load_judge, self._judge))
+        await result_soon(self._checks.load())
 
     @property
     def judge(self) -> Judge:
         """Who judges."""
-        return self._judge
+        return self._checks.judge
+
+    @property
+    def policy(self) -> Policy:
+        """What a finding means."""
+        return self._checks.policy
 
     def close(self) -> None:
         """Free the judge and stop the guard's event loop. Closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            try:
-                self._loop.submit(self._judge.aclose).result()
-            finally:
-                self._loop.close()
+        self._checks.close()
 
     async def aclose(self) -> None:
         """:meth:`close` for asyncio."""
-        if not self._closed:
-            self._closed = True
-            try:
-                await asyncio.wrap_future(self._loop.submit(self._judge.aclose))
-            finally:
-                await asyncio.to_thread(self._loop.close)
+        await self._checks.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -280,105 +410,3 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def _check(self, exchange: Exchange, timeout: float | None) -> Verdict:
-        work = self._begin([exchange], timeout)
-        if isinstance(self._judge, DirectJudge):
-            judgements = judge_carefully_now(self._judge, work.misses, work.deadline)
-        else:
-            judgements = self._result(self._hosted(work))
-        return self._decided(exchange, self._settle(work, judgements)[0])
-
-    async def _acheck(self, exchange: Exchange, timeout: float | None) -> Verdict:
-        work = self._begin([exchange], timeout)
-        judgements = await self._aresult(self._hosted(work))
-        return self._decided(exchange, self._settle(work, judgements)[0])
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the guard is closed; make a new one")
-
-    def _begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
-        self._check_open()
-        limit = self._timeout if timeout is None else timeout
-        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
-            raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
-        started = time.monotonic()
-        work = Work(started, None if limit is None else started + limit)
-        for row in rows:
-            try:
-                exchange = exchange_from(row)
-            except InputError as error:
-                # Nobody knows whether there was a response: no part of such a row may pass for one that was not asked for.
-                work.slots.append((None, Judgement.unable(str(error), response=True)))
-                continue
-            known = self._cache.get(exchange)
-            work.slots.append((exchange, known))
-            if known is None:
-                work.misses.append(exchange)
-        return work
-
-    @staticmethod
-    def _result(future: Future[T]) -> T:
-        try:
-            return future.result()
-        except CancelledError:
-            # Nobody else cancels what a synchronous caller waits for: the guard was closed by another thread.
-            raise ClosedError("the guard was closed before it decided") from None
-
-    @staticmethod
-    async def _aresult(future: Future[T]) -> T:
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise ClosedError("the guard was closed before it decided") from None
-
-    def _hosted(self, work: Work) -> Future[list[Judgement]]:
-        """Have the judge work on the guard's own loop."""
-        if not work.misses:
-            done: Future[list[Judgement]] = Future()
-            done.set_result([])
-            return done
-        return self._loop.submit(judge_carefully, self._judge, work.misses, work.deadline)
-
-    def _settle(self, work: Work, judgements: list[Judgement]) -> list[Verdict]:
-        """Make verdicts of judgements: cache, policy, events."""
-        latency = (time.monotonic() - work.started) * 1000
-        fresh = iter(judgements)
-        verdicts = []
-        for exchange, known in work.slots:
-            judgement = next(fresh) if known is None else known
-            decider = judgement.path[-1] if judgement.path else self._judge
-            verdict = self.policy.verdict(
-                judgement,
-                response=exchange is None or exchange.response is not None,
-                model=decider.model,
-                backend=decider.backend,
-                latency_ms=latency,
-                cached=exchange is not None and known is not None,
-            )
-            if exchange is not None:
-                if known is None:
-                    self._cache.put(exchange, judgement)
-                if verdict.allowed and verdict.reasons:
-                    logger.warning("allowed undecided: %s", "; ".join(verdict.reasons))
-                self._tell(exchange, verdict)
-            verdicts.append(verdict)
-        return verdicts
-
-    def _tell(self, exchange: Exchange, verdict: Verdict) -> None:
-        if self._on_verdict is not None:
-            try:
-                self._on_verdict(exchange, verdict)
-            except Exception as error:
-                # Its message may quote what it was given; that is text to judge, which does not belong into a log.
-                logger.error("on_verdict raised %s", type(error).__name__)
-                logger.debug("the failure", exc_info=error)
-
-    def _decided(self, exchange: Exchange, verdict: Verdict) -> Verdict:
-        if self.policy.decide(verdict, response=exchange.response is not None).action == "raise":
-            raise UndeterminedError(verdict)
-        return verdict

@@ -26,12 +26,14 @@ class Decision(BaseModel):
     Args:
         action: ``allow`` or ``block``; ``raise`` where a finding is undetermined and the policy wants an exception.
         reasons: one clause for each finding that mattered; never the judged text.
+        blocked_by: what stands against it: a ``finding``, or the guard's ``failure`` to decide; None for ``allow``.
     """
 
     model_config = ConfigDict(frozen=True)
 
     action: Literal["allow", "block", "raise"]
     reasons: tuple[str, ...] = ()
+    blocked_by: Literal["finding", "failure"] | None = None
 
 
 class Policy(BaseModel):
@@ -44,6 +46,9 @@ class Policy(BaseModel):
             with ``min_score`` the score alone decides.
         on_undetermined: what happens where a finding that could block is undetermined: ``"block"`` (default), ``"allow"``
             (it shows in ``Verdict.reasons`` and in the log) or ``"raise"``.
+        on_block: what takes the place of a blocked answer where an application is wrapped (streams, decorators, other
+            frameworks): ``"raise"`` an exception, or ``"message"``. Whoever calls ``check`` reads the verdict instead.
+        message: that message. It must hold a visible character.
 
     Raises:
         ConfigurationError: an unknown name or value.
@@ -54,6 +59,8 @@ class Policy(BaseModel):
     block: frozenset[Blockable] = frozenset({"harmful_prompt", "harmful_response"})
     min_score: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     on_undetermined: Literal["block", "allow", "raise"] = "block"
+    on_block: Literal["raise", "message"] = "raise"
+    message: Annotated[str, Field(pattern=r"\S")] = "I'm sorry, but I can't help with that."
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -88,11 +95,12 @@ class Policy(BaseModel):
                 score = "" if finding.score is None else f" (score {finding.score:.2f})"
                 found.append(f"{task} is {LABELS[task][0]}{score}")
         if found:
-            return Decision(action="block", reasons=(*found, *unsure))
+            return Decision(action="block", reasons=(*found, *unsure), blocked_by="finding")
         if unsure:
             return Decision(
                 action=self.on_undetermined,
                 reasons=tuple(f"{reason}; on_undetermined={self.on_undetermined!r}" for reason in unsure),
+                blocked_by=None if self.on_undetermined == "allow" else "failure",
             )
         return Decision(action="allow")
 
@@ -107,7 +115,9 @@ class Policy(BaseModel):
         decision = self.decide(judgement, response=response)
         action: Literal["allow", "block"] = "allow" if decision.action == "allow" else "block"
         # Both parts were validated when they were made.
-        return Verdict.model_construct(**dict(judgement), action=action, reasons=decision.reasons, **rest)
+        return Verdict.model_construct(
+            **dict(judgement), action=action, reasons=decision.reasons, blocked_by=decision.blocked_by, **rest
+        )
 
     def _counts(self, task: Task, finding: Finding) -> bool:
         if self.min_score is not None and finding.score is not None:

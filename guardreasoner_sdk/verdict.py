@@ -208,6 +208,8 @@ class Verdict(Judgement):
     Args:
         action: ``allow`` or ``block``.
         reasons: why the policy acted so, in words; labels and scores only, never the judged text.
+        blocked_by: ``finding`` where it blocks for what was found, ``failure`` where the guard could not decide and the policy
+            blocks for that; None where it allows.
         model: the model that decided.
         backend: what ran it.
         latency_ms: wall time from call to verdict, in milliseconds; in a batch, that of its part of the batch.
@@ -216,6 +218,7 @@ class Verdict(Judgement):
 
     action: Literal["allow", "block"]
     reasons: tuple[str, ...] = ()
+    blocked_by: Literal["finding", "failure"] | None = None
     model: str
     backend: str
     latency_ms: Annotated[float, Field(ge=0.0)] = 0.0
@@ -240,10 +243,9 @@ class Verdict(Judgement):
             itself when the action is ``allow``, so that calls can be chained.
 
         Raises:
-            UndeterminedError: blocked and nothing harmful was found: the guard could not decide.
+            UndeterminedError: blocked because the guard could not decide.
             BlockedError: blocked for what was found.
         """
         if self.allowed:
             return self
-        found = any(finding.label in ("harmful", "refusal") for finding in self.findings.values())
-        raise UndeterminedError(self) if self.undetermined and not found else BlockedError(self)
+        raise UndeterminedError(self) if self.blocked_by == "failure" else BlockedError(self)

@@ -73,10 +73,15 @@ def test_imports_run_one_way() -> None:
     }
     ranks |= {
         "_batches": 2,
+        "_checks": 4,
         "_cache": 2,
         "_cpus": 0,
         "_loop": 2,
         "testing": 5,
+        "_window": 2,
+        "_ahead": 0,
+        "streaming": 5,
+        "decorators": 5,
         "guard": 5,
         "cli": 6,
         "__init__": 9,

@@ -59,12 +59,14 @@ def test_raise_for_block_returns_itself_when_allowed() -> None:
 
 
 def test_raise_for_block_tells_a_finding_from_a_failure() -> None:
-    found = make(action="block", reasons=("prompt is harmful",), prompt_harmfulness=Finding(label="harmful"))
+    found = make(
+        action="block", blocked_by="finding", reasons=("prompt is harmful",), prompt_harmfulness=Finding(label="harmful")
+    )
     with pytest.raises(BlockedError, match="^prompt is harmful$") as caught:
         found.raise_for_block()
     assert caught.value.verdict is found
     with pytest.raises(UndeterminedError, match="^action block$"):
-        make(action="block", prompt_harmfulness=undetermined("x")).raise_for_block()
+        make(action="block", blocked_by="failure", prompt_harmfulness=undetermined("x")).raise_for_block()
 
 
 def test_unable_covers_the_tasks_asked_for() -> None:

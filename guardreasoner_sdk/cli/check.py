@@ -128,7 +128,7 @@ def _check_one(options: GuardOptions, prompt: str | None, response: str | None, 
         except UndeterminedError as error:
             # The exit code is how a command raises.
             verdict = error.verdict
-        result = outcome(verdict, guard.policy)
+        result = outcome(verdict)
     if as_json:
         write_json(verdict.model_dump(mode="json"))
     else:

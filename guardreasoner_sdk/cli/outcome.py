@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guardreasoner_sdk.cli.terminal import ExitCode
-from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Verdict
 
 __all__ = ["Tally", "outcome"]
@@ -15,7 +14,7 @@ _SHOWN = 5
 _COUNTS = ("allowed", "blocked", "undetermined", "unreadable", "examples")
 
 
-def outcome(verdict: Verdict, policy: Policy) -> ExitCode:
+def outcome(verdict: Verdict) -> ExitCode:
     """What a verdict means for the exit code.
 
     Something found that blocks comes before everything undecided, and what is undecided is never "allowed", not even where
@@ -23,10 +22,8 @@ def outcome(verdict: Verdict, policy: Policy) -> ExitCode:
 
     Args:
         verdict: the verdict.
-        policy: the policy that decided upon it.
     """
-    # With everything undecided let pass, only what was found still blocks; whether there was a response no longer matters.
-    if policy.model_copy(update={"on_undetermined": "allow"}).decide(verdict, response=True).action == "block":
+    if verdict.blocked_by == "finding":
         return ExitCode.BLOCKED
     return ExitCode.UNDETERMINED if verdict.undetermined or verdict.reasons or not verdict.allowed else ExitCode.ALLOWED
 
@@ -36,11 +33,9 @@ class Tally:
     """Counts the verdicts of a file.
 
     Args:
-        policy: the policy that decided.
         unit: what a row of the input is called: ``line`` or ``row``.
     """
 
-    policy: Policy
     unit: str
     allowed: int = 0
     blocked: int = 0
@@ -60,7 +55,7 @@ class Tally:
             number: the row it belongs to, from 1.
             verdict: it.
         """
-        match outcome(verdict, self.policy):
+        match outcome(verdict):
             case ExitCode.ALLOWED:
                 self.allowed += 1
             case ExitCode.BLOCKED:

@@ -170,7 +170,7 @@ class _Unsure:
 def test_outcome(findings, code, on_undetermined):
     policy = Policy(on_undetermined=on_undetermined, min_score=0.9)
     with Guard(judge=_Unsure(**findings), policy=policy) as guard:
-        assert outcome(guard.check("x"), policy) is code
+        assert outcome(guard.check("x")) is code
 
 
 def test_hostile_text_is_shown_and_not_obeyed(capsys, monkeypatch):

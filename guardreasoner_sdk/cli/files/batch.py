@@ -81,10 +81,11 @@ def run_job(options: GuardOptions, job: Job) -> ExitCode:
             "model": guard.judge.model,
             "backend": guard.judge.backend,
             "reasoning": settings.reasoning,
-            "policy": guard.policy.model_dump(mode="json") | {"block": sorted(guard.policy.block)},
+            "policy": guard.policy.model_dump(mode="json", exclude={"on_block", "message"})
+            | {"block": sorted(guard.policy.block)},
             "output format": output.format,
         }
-        tally = Tally(guard.policy, source.unit)
+        tally = Tally(source.unit)
         with output.opened(identity, overwrite=job.overwrite) as journal:
             if output.finished is not None:
                 note(f"already complete: {job.output}")

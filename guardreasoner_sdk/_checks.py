@@ -1,0 +1,186 @@
+"""From exchanges to verdicts: the way that every check takes, whether alone, in a batch or in a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import TypeVar
+
+from guardreasoner_sdk._batches import Row, Work
+from guardreasoner_sdk._cache import JudgementCache
+from guardreasoner_sdk._loop import GuardLoop
+from guardreasoner_sdk.errors import ClosedError, InputError, UndeterminedError
+from guardreasoner_sdk.exchange import Exchange, exchange_from
+from guardreasoner_sdk.judges.base import DirectJudge, Judge, load_judge
+from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
+from guardreasoner_sdk.policy import Policy
+from guardreasoner_sdk.verdict import Judgement, Verdict
+
+__all__ = ["Checks", "result_of", "result_soon"]
+
+logger = logging.getLogger("guardreasoner_sdk")
+
+T = TypeVar("T")
+
+
+class Checks:
+    """A judge with what an application needs around it: deadline, cache, policy, events, and an event loop of its own.
+
+    Args:
+        judge: who judges.
+        policy: what a finding means.
+        timeout: seconds for one part of the work; None: no limit.
+        cache: most judgements to remember.
+        on_verdict: see :class:`guardreasoner_sdk.Guard`.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        policy: Policy,
+        *,
+        timeout: float | None,
+        cache: int,
+        on_verdict: Callable[[Exchange, Verdict], None] | None,
+    ) -> None:
+        self.judge = judge
+        self.policy = policy
+        self._timeout = timeout
+        self._cache = JudgementCache(cache)
+        self._on_verdict = on_verdict
+        self._loop = GuardLoop()
+        self._closed = False
+
+    def check(self, exchange: Exchange, timeout: float | None) -> Verdict:
+        """One verdict, for a thread that waits."""
+        work = self.begin([exchange], timeout)
+        return self._decided(exchange, self.settle(work, self.judged(work))[0])
+
+    async def acheck(self, exchange: Exchange, timeout: float | None) -> Verdict:
+        """One verdict, for a coroutine."""
+        work = self.begin([exchange], timeout)
+        return self._decided(exchange, self.settle(work, await result_soon(self.hosted(work)))[0])
+
+    def begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
+        """Take in one part of a batch: what is known already, and what the judge has to see."""
+        self._check_open()
+        limit = self._timeout if timeout is None else timeout
+        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
+            raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
+        started = time.monotonic()
+        work = Work(started, None if limit is None else started + limit)
+        for row in rows:
+            try:
+                exchange = exchange_from(row)
+            except InputError as error:
+                # Nobody knows whether there was a response: no part of such a row may pass for one that was not asked for.
+                work.slots.append((None, Judgement.unable(str(error), response=True)))
+                continue
+            known = self._cache.get(exchange)
+            work.slots.append((exchange, known))
+            if known is None:
+                work.misses.append(exchange)
+        return work
+
+    def judged(self, work: Work) -> list[Judgement]:
+        """Have the judge work, in the calling thread where it can."""
+        if isinstance(self.judge, DirectJudge):
+            return judge_carefully_now(self.judge, work.misses, work.deadline)
+        return result_of(self.hosted(work))
+
+    def hosted(self, work: Work) -> Future[list[Judgement]]:
+        """Have the judge work on the guard's own loop."""
+        if not work.misses:
+            done: Future[list[Judgement]] = Future()
+            done.set_result([])
+            return done
+        return self._loop.submit(judge_carefully, self.judge, work.misses, work.deadline)
+
+    def settle(self, work: Work, judgements: list[Judgement]) -> list[Verdict]:
+        """Make verdicts of judgements: cache, policy, events."""
+        latency = (time.monotonic() - work.started) * 1000
+        fresh = iter(judgements)
+        verdicts = []
+        for exchange, known in work.slots:
+            judgement = next(fresh) if known is None else known
+            decider = judgement.path[-1] if judgement.path else self.judge
+            verdict = self.policy.verdict(
+                judgement,
+                response=exchange is None or exchange.response is not None,
+                model=decider.model,
+                backend=decider.backend,
+                latency_ms=latency,
+                cached=exchange is not None and known is not None,
+            )
+            if exchange is not None:
+                if known is None:
+                    self._cache.put(exchange, judgement)
+                if verdict.allowed and verdict.reasons:
+                    logger.warning("allowed undecided: %s", "; ".join(verdict.reasons))
+                self._tell(exchange, verdict)
+            verdicts.append(verdict)
+        return verdicts
+
+    def load(self) -> Future[None]:
+        """Start to load the judge's model."""
+        self._check_open()
+        return self._loop.submit(load_judge, self.judge)
+
+    def close(self) -> None:
+        """Free the judge and stop the loop; the first time only."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._loop.submit(self.judge.aclose).result()
+            finally:
+                self._loop.close()
+
+    async def aclose(self) -> None:
+        """:meth:`close` for a coroutine."""
+        if not self._closed:
+            self._closed = True
+            try:
+                await asyncio.wrap_future(self._loop.submit(self.judge.aclose))
+            finally:
+                await asyncio.to_thread(self._loop.close)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the guard is closed; make a new one")
+
+    def _tell(self, exchange: Exchange, verdict: Verdict) -> None:
+        if self._on_verdict is not None:
+            try:
+                self._on_verdict(exchange, verdict)
+            except Exception as error:
+                # Its message may quote what it was given; that is text to judge, which does not belong into a log.
+                logger.error("on_verdict raised %s", type(error).__name__)
+                logger.debug("the failure", exc_info=error)
+
+    def _decided(self, exchange: Exchange, verdict: Verdict) -> Verdict:
+        if self.policy.decide(verdict, response=exchange.response is not None).action == "raise":
+            raise UndeterminedError(verdict)
+        return verdict
+
+
+def result_of(future: Future[T]) -> T:
+    """Wait for what runs on the guard's loop."""
+    try:
+        return future.result()
+    except CancelledError:
+        # Nobody else cancels what a synchronous caller waits for: the guard was closed by another thread.
+        raise ClosedError("the guard was closed before it decided") from None
+
+
+async def result_soon(future: Future[T]) -> T:
+    """:func:`result_of` for a coroutine."""
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ClosedError("the guard was closed before it decided") from None

@@ -1,0 +1,209 @@
+"""Functions that are guarded. Made by :meth:`guardreasoner_sdk.Guard.protect`, which says what the options mean."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from guardreasoner_sdk.errors import ConfigurationError, InputError
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
+from guardreasoner_sdk.streaming import as_list
+from guardreasoner_sdk.verdict import Verdict
+
+if TYPE_CHECKING:
+    from guardreasoner_sdk.guard import Guard
+
+__all__ = ["Argument", "protect"]
+
+Argument: TypeAlias = str | Callable[..., Any]
+"""Which argument of a call is the prompt: its name, or a function of all arguments."""
+
+_PROMPTS = ("prompt", "question", "query", "message", "messages", "text", "input")
+
+_Step: TypeAlias = Exchange | Callable[[], Any]
+"""What a guarded call needs done: an exchange to be judged, or something to be called (and awaited)."""
+_Steps: TypeAlias = Generator[_Step, Any, Any]
+
+
+def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -> Callable[..., Any]:
+    """See :meth:`guardreasoner_sdk.Guard.protect`."""
+    if function is None:
+        return functools.partial(protect, guard, **options)
+    if not callable(function) or isinstance(function, staticmethod | classmethod):
+        fix = "put @staticmethod or @classmethod above it" if callable(function) else "write @guard.protect above a function"
+        raise ConfigurationError(f"protect: cannot guard a {type(function).__name__}; {fix}")
+    call = _Protected(guard, function, **options)
+
+    async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        exchange = call.exchange(args, kwargs)
+        if (instead := await _arun(call, call.opening(exchange))) is not None:
+            for item in instead:
+                yield item
+            return
+        async with call.astream(exchange, function(*args, **kwargs)) as stream:
+            async for item in stream:
+                yield item
+
+    def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        exchange = call.exchange(args, kwargs)
+        if (instead := _run(call, call.opening(exchange))) is not None:
+            yield from instead
+            return
+        with call.stream(exchange, function(*args, **kwargs)) as stream:
+            yield from stream
+
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        return await _arun(call, call.steps(args, kwargs))
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return _run(call, call.steps(args, kwargs))
+
+    if inspect.isasyncgenfunction(function):
+        return functools.wraps(function)(async_generator)
+    if inspect.isgeneratorfunction(function):
+        return functools.wraps(function)(generator)
+    return functools.wraps(function)(coroutine if inspect.iscoroutinefunction(function) else plain)
+
+
+def _run(call: _Protected, steps: _Steps) -> Any:
+    done = None
+    while True:
+        try:
+            step = steps.send(done)
+        except StopIteration as end:
+            return end.value
+        if isinstance(step, Exchange):
+            done = call.guard.check(step.prompt, step.response, history=step.history, timeout=call.timeout)
+        else:
+            done = step()
+
+
+async def _arun(call: _Protected, steps: _Steps) -> Any:
+    done = None
+    while True:
+        try:
+            step = steps.send(done)
+        except StopIteration as end:
+            return end.value
+        if isinstance(step, Exchange):
+            done = await call.guard.acheck(step.prompt, step.response, history=step.history, timeout=call.timeout)
+        else:
+            done = step()
+            if inspect.isawaitable(done):
+                done = await done
+
+
+class _Protected:
+    """One guarded function. Arguments: see :meth:`guardreasoner_sdk.Guard.protect`."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        function: Callable[..., Any],
+        *,
+        prompt: Argument | None = None,
+        response: Callable[[Any], str] | None = None,
+        check_input: bool | None = None,
+        check_output: bool = True,
+        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        timeout: float | None = None,
+    ) -> None:
+        self.guard = guard
+        self.timeout = timeout
+        self._function = function
+        self._signature = inspect.signature(function)
+        self._prompt = prompt if callable(prompt) else _named(self._signature, prompt)
+        self._response = response
+        self._input = "harmful_prompt" in guard.policy.block if check_input is None else check_input
+        self._output = check_output
+        self._on_block = guard.policy.on_block if on_block is None else on_block
+        if self._on_block not in ("raise", "message") and not callable(self._on_block):
+            raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {self._on_block!r}")
+        if self._on_block == "message" and response is not None:
+            raise ConfigurationError("on_block: 'message' is for answers that are str; pass a function of the verdict")
+        self._stream: dict[str, Any] = {"mode": mode, "window": window, "text": response, "on_block": self._on_block}
+
+    def exchange(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange:
+        """What is asked in this call."""
+        if callable(self._prompt):
+            asked = self._prompt(*args, **kwargs)
+        else:
+            bound = self._signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            asked = bound.arguments[self._prompt]
+        if isinstance(asked, Sequence) and not isinstance(asked, str | bytes):
+            asked = exchange_from_messages(asked)
+            return Exchange(asked.prompt, history=asked.history)
+        return Exchange(asked)
+
+    def opening(self, exchange: Exchange) -> _Steps:
+        """Judge the prompt; gives what is to be returned instead of an answer, in a list, or None."""
+        if self._input:
+            verdict = yield exchange
+            if not verdict.allowed:
+                return as_list((yield functools.partial(self._instead, verdict)))
+        return None
+
+    def steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Steps:
+        """The whole way of a function that is no generator."""
+        exchange = self.exchange(args, kwargs)
+        if self._input:
+            verdict = yield exchange
+            if not verdict.allowed:
+                return (yield functools.partial(self._instead, verdict))
+        result = yield functools.partial(self._function, *args, **kwargs)
+        if self._output and visible(text := self._text(result)):
+            verdict = yield Exchange(exchange.prompt, text, exchange.history)
+            if not verdict.allowed:
+                return (yield functools.partial(self._instead, verdict))
+        return result
+
+    def stream(self, exchange: Exchange, chunks: Generator[Any, Any, Any]) -> contextlib.AbstractContextManager[Iterator[Any]]:
+        """What a generator yields, guarded."""
+        if not self._output:
+            return contextlib.closing(chunks)
+        return self.guard.stream(exchange.prompt, chunks, history=exchange.history, timeout=self.timeout, **self._stream)
+
+    def astream(
+        self, exchange: Exchange, chunks: AsyncGenerator[Any, Any]
+    ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """What an asynchronous generator yields, guarded."""
+        if not self._output:
+            return contextlib.aclosing(chunks)
+        return self.guard.astream(exchange.prompt, chunks, history=exchange.history, timeout=self.timeout, **self._stream)
+
+    def _text(self, result: Any) -> str:
+        text = result if self._response is None else self._response(result)
+        if isinstance(text, str):
+            return text
+        if self._response is None and (inspect.isawaitable(text) or isinstance(text, Iterator | AsyncIterator)):
+            fix = "write it as a coroutine function or as a generator function, so that what it gives can be judged"
+            if inspect.iscoroutine(text):
+                text.close()
+        else:
+            fix = "pass response=, a function from it to the text in it"
+        raise InputError("return value", f"must be a str, not {type(text).__name__}", fix)
+
+    def _instead(self, verdict: Verdict) -> Any:
+        if self._on_block == "raise":
+            verdict.raise_for_block()
+        return self._on_block(verdict) if callable(self._on_block) else self.guard.policy.message
+
+
+def _named(signature: inspect.Signature, name: str | None) -> str:
+    """The name of the argument that holds the prompt."""
+    collects = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [key for key, it in signature.parameters.items() if it.kind not in collects and key not in ("self", "cls")]
+    if name is None:
+        likely = next((key for key in _PROMPTS if key in names), names[0] if len(names) == 1 else None)
+        if likely is not None:
+            return likely
+    elif name in names:
+        return name
+    problem = "which argument holds it is not clear" if name is None else f"there is no argument {name!r}"
+    raise ConfigurationError(f"prompt: {problem}; name one of {', '.join(names)}, or pass a function of all arguments")

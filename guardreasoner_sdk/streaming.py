@@ -1,0 +1,236 @@
+"""Answers that are passed on while they are being written, as far as they were judged.
+
+Made by :meth:`guardreasoner_sdk.Guard.stream` and :meth:`~guardreasoner_sdk.Guard.astream`, which say what the options mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
+
+from guardreasoner_sdk._ahead import ReadAhead
+from guardreasoner_sdk._window import Window
+from guardreasoner_sdk.errors import ConfigurationError, InputError, VerdictError
+from guardreasoner_sdk.exchange import Turn
+from guardreasoner_sdk.verdict import Verdict
+
+if TYPE_CHECKING:
+    from guardreasoner_sdk.guard import Guard
+
+__all__ = ["AsyncGuardedStream", "GuardedStream", "OnBlock", "Text"]
+
+T = TypeVar("T")
+
+Text: TypeAlias = Callable[[T], str | Mapping[Hashable, str]]
+"""From a chunk to the text in it, or to its texts by answer."""
+
+OnBlock: TypeAlias = Literal["raise", "message"] | Callable[[Verdict], T | list[T] | Awaitable[T | list[T]]]
+"""What follows what was released when the rest is blocked."""
+
+READ_AHEAD = 64
+"""Most chunks that an asynchronous stream reads ahead of its reader."""
+
+
+class _Stream(Generic[T]):
+    """What both kinds of streams are: a window, a guard, and what a block means."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        prompt: str,
+        *,
+        history: Sequence[Turn | Mapping[str, Any]] = (),
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        text: Text[T] | None = None,
+        on_block: OnBlock[T] | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        if mode not in ("hold", "pass"):
+            raise ConfigurationError(f"mode: must be 'hold' or 'pass', not {mode!r}")
+        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+            raise ConfigurationError(f"window: must be a number of characters from 1, not {window!r}")
+        self._on_block = guard.policy.on_block if on_block is None else on_block
+        if self._on_block not in ("raise", "message") and not callable(self._on_block):
+            raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {self._on_block!r}")
+        if self._on_block == "message" and text is not None:
+            raise ConfigurationError("on_block: 'message' is for streams of str; pass a function from a verdict to a chunk")
+        self._guard = guard
+        self._timeout = timeout
+        self._window = Window(prompt, history, size=window, hold=mode == "hold", text=text)
+        self._ends_in_text = False
+        self.verdict: Verdict | None = None
+        """The last verdict; at the end, the one on the whole answer (or on the answer that was blocked)."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the guard stopped the stream."""
+        return self.verdict is not None and not self.verdict.allowed
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep the verdict of a policy that raises."""
+        try:
+            yield
+        except VerdictError as error:
+            self.verdict = error.verdict
+            raise
+
+    def _instead(self, verdict: Verdict) -> Any:
+        """What ends the stream in place of what was blocked."""
+        if self._on_block == "raise":
+            verdict.raise_for_block()
+        if callable(self._on_block):
+            return self._on_block(verdict)
+        # Set apart from what the reader has seen already.
+        return "\n\n" + self._guard.policy.message if self._ends_in_text else self._guard.policy.message
+
+    def _shown(self, items: list[T]) -> list[T]:
+        for item in items:
+            if isinstance(item, str) and item:
+                self._ends_in_text = not item[-1].isspace()
+        return items
+
+
+class GuardedStream(_Stream[T], Iterator[T]):
+    """A guarded answer; an iterator and a context manager. Made by :meth:`guardreasoner_sdk.Guard.stream`."""
+
+    def __init__(self, guard: Guard, prompt: str, chunks: Iterable[T], **options: Any) -> None:
+        super().__init__(guard, prompt, **options)
+        if isinstance(chunks, str | bytes) or not isinstance(chunks, Iterable):
+            fix = "use guard.astream" if isinstance(chunks, AsyncIterable) else "pass the chunks of the answer"
+            raise InputError("chunks", f"must be an iterable of chunks, not {type(chunks).__name__}", fix)
+        self._source = chunks
+        self._items = iter(chunks)
+        self._steps = self._run()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """Stop, and close the source. What is held back is dropped."""
+        self._steps.close()
+        self._close_source()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self) -> Generator[T, None, None]:
+        try:
+            for item in self._items:
+                yield from self._shown(self._window.take(item))
+                if self._window.due:
+                    yield from self._judged()
+                    if self.blocked:
+                        return
+            yield from self._judged()
+        finally:
+            self._close_source()
+
+    def _judged(self) -> list[T]:
+        """Judge what is due; what may be shown now."""
+        for exchange in self._window.exchanges():
+            with self._noting():
+                self.verdict = self._guard.check(
+                    exchange.prompt, exchange.response, history=exchange.history, timeout=self._timeout
+                )
+            if self.blocked:
+                return as_list(self._instead(self.verdict))
+        return self._shown(self._window.release())
+
+    def _close_source(self) -> None:
+        for part in (self._items, self._source):
+            close = getattr(part, "close", None)
+            if close is not None:
+                close()
+
+
+class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
+    """A guarded answer for asyncio; an asynchronous iterator and context manager. Made by
+    :meth:`guardreasoner_sdk.Guard.astream`.
+    """
+
+    def __init__(self, guard: Guard, prompt: str, chunks: AsyncIterable[T], **options: Any) -> None:
+        super().__init__(guard, prompt, **options)
+        if not isinstance(chunks, AsyncIterable):
+            # Reading it here would block the event loop, and reading it in a thread would move it between threads.
+            raise InputError(
+                "chunks",
+                f"must be an asynchronous iterable, not {type(chunks).__name__}",
+                "use guard.stream in a thread for what blocks",
+            )
+        self._items = ReadAhead(chunks, READ_AHEAD)
+        self._steps = self._run()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        return await anext(self._steps)
+
+    async def aclose(self) -> None:
+        """Stop, and close the source. What is held back is dropped."""
+        await self._steps.aclose()
+        await self._items.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self) -> AsyncGenerator[T, None]:
+        try:
+            async for item in self._items:
+                for shown in self._shown(self._window.take(item)):
+                    yield shown
+                # While a check ran, more may have come: that is judged together, as far as the window goes.
+                if self._window.due and (self._window.full or self._items.empty):
+                    for shown in await self._judged():
+                        yield shown
+                    if self.blocked:
+                        return
+            for shown in await self._judged():
+                yield shown
+        finally:
+            await self._items.aclose()
+
+    async def _judged(self) -> list[T]:
+        """Judge what is due; what may be shown now."""
+        for exchange in self._window.exchanges():
+            with self._noting():
+                self.verdict = await self._guard.acheck(
+                    exchange.prompt, exchange.response, history=exchange.history, timeout=self._timeout
+                )
+            if self.blocked:
+                instead = self._instead(self.verdict)
+                return as_list(await instead if inspect.isawaitable(instead) else instead)
+        return self._shown(self._window.release())
+
+
+def as_list(items: Any) -> list[Any]:
+    """What a handler of blocks gave: a chunk, or a list of chunks."""
+    return items if isinstance(items, list) else [items]
