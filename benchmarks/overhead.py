@@ -43,8 +43,9 @@ PORT = 8765
 def deepen(folder: Path, output: Path, depth: int) -> Path:
     """Add layers that leave the answers as they are: their outputs are multiplied by zero, but computed all the same."""
     import torch
-    from guardreasoner_training.gguf import export_gguf
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from guardreasoner_training.gguf import export_gguf
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     config = model.config

@@ -285,8 +285,7 @@ class Guard:
     ) -> AsyncGuardedStream[T]:
         """:meth:`stream` for asyncio: takes an asynchronous iterable and gives one, with ``aclose()``.
 
-        The source is read on, by a bounded number of chunks, while a check runs, so that a slow guard delays the answer
-        less: what came in meanwhile is judged at once, up to ``window`` characters.
+        The source is read on, by a bounded number of chunks, while a check runs.
         """
         from guardreasoner_sdk.streaming import AsyncGuardedStream
 

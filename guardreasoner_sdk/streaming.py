@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -41,6 +42,10 @@ Text: TypeAlias = Callable[[T], str | Mapping[Hashable, str]]
 
 OnBlock: TypeAlias = Literal["raise", "message"] | Callable[[Verdict], T | list[T] | Awaitable[T | list[T]]]
 """What follows what was released when the rest is blocked."""
+
+NOTICEABLE = 0.1
+"""Seconds from which a check is slow: a synchronous stream then lets as much time pass before the next one, while there is room
+in the window."""
 
 READ_AHEAD = 64
 """Most chunks that an asynchronous stream reads ahead of its reader."""
@@ -117,6 +122,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
             raise InputError("chunks", f"must be an iterable of chunks, not {type(chunks).__name__}", fix)
         self._source = chunks
         self._items = iter(chunks)
+        self._patient_until = 0.0
         self._steps = self._run()
 
     def __iter__(self) -> Self:
@@ -140,7 +146,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
         try:
             for item in self._items:
                 yield from self._shown(self._window.take(item))
-                if self._window.due:
+                if self._window.due and (self._window.full or time.monotonic() >= self._patient_until):
                     yield from self._judged()
                     if self.blocked:
                         return
@@ -150,6 +156,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
 
     def _judged(self) -> list[T]:
         """Judge what is due; what may be shown now."""
+        started = time.monotonic()
         for exchange in self._window.exchanges():
             with self._noting():
                 self.verdict = self._guard.check(
@@ -157,6 +164,9 @@ class GuardedStream(_Stream[T], Iterator[T]):
                 )
             if self.blocked:
                 return as_list(self._instead(self.verdict))
+        took = time.monotonic() - started
+        # The source wrote on meanwhile: rather judge more at once than fall behind it, check by check.
+        self._patient_until = time.monotonic() + took if took > NOTICEABLE else 0.0
         return self._shown(self._window.release())
 
     def _close_source(self) -> None:

@@ -25,7 +25,7 @@ from guardreasoner_sdk import (
     UndeterminedError,
     Verdict,
 )
-from guardreasoner_sdk.streaming import READ_AHEAD
+from guardreasoner_sdk.streaming import NOTICEABLE, READ_AHEAD
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 
 HARM = "█"
@@ -391,6 +391,17 @@ async def test_cancelling_the_reader_ends_the_check_and_the_source() -> None:
         await asyncio.wait_for(ended.wait(), 10)
     assert source.closed
     assert len(asyncio.all_tasks()) == 1
+
+
+def test_a_slow_guard_is_asked_less_often_by_a_synchronous_stream() -> None:
+    async def slow(exchange: Exchange) -> Judgement:
+        await asyncio.sleep(1.1 * NOTICEABLE)
+        return judgement("unharmful", "compliance", "unharmful")
+
+    judge = ScriptedJudge(slow)
+    with Guard(judge=judge) as guard:
+        assert "".join(guard.stream("Tell me.", ["One. ", "Two. ", "Three. "], window=40)) == "One. Two. Three. "
+    assert [exchange.response for exchange in judge.seen] == ["One. ", "One. Two. Three. "]
 
 
 async def test_what_arrives_during_a_check_is_judged_together() -> None:
