@@ -1,0 +1,105 @@
+"""Prompts and answers as LCEL passes them around: texts, messages, prompt values, and mappings with one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+
+from guardreasoner_integrations.langchain._messages import arguments_of, text_of, unread_parts
+from guardreasoner_integrations.langchain._questions import Answer, Prompt, answer_of, prompt_of
+from guardreasoner_sdk import InputError
+
+__all__ = ["answer_in", "calls_in", "prompt_in", "text_in", "unread_in"]
+
+
+def prompt_in(given: Any, key: str | None) -> Prompt:
+    """What an input of LCEL asks.
+
+    Args:
+        given: a str, a prompt value, a message, messages, or a mapping.
+        key: where in the mapping.
+
+    Raises:
+        InputError: none of these, or no such key.
+    """
+    if isinstance(given, Mapping):
+        given = _under("input", given, key)
+    if isinstance(given, str):
+        return prompt_of([HumanMessage(given)])
+    if isinstance(given, PromptValue):
+        return prompt_of(given.to_messages())
+    if isinstance(given, BaseMessage):
+        return prompt_of([given])
+    if isinstance(given, Sequence):
+        return prompt_of(convert_to_messages(given))
+    raise InputError("input", f"is a {type(given).__name__}", "pass a str, a prompt value, messages, or a mapping")
+
+
+def answer_in(returned: Any, key: str | None) -> Answer:
+    """What an output of LCEL answers.
+
+    Args:
+        returned: a str, a message, or a mapping.
+        key: where in the mapping.
+
+    Raises:
+        InputError: none of these, or no such key.
+    """
+    if isinstance(returned, Mapping):
+        returned = _under("output", returned, key)
+    if isinstance(returned, BaseMessage):
+        return answer_of([returned])
+    return Answer(_str(returned))
+
+
+def text_in(chunk: Any, key: str | None) -> str:
+    """The text in a chunk of a stream; a chunk of a mapping that lacks the key has none.
+
+    Args:
+        chunk: a str, a message chunk, or a mapping.
+        key: where in the mapping.
+
+    Raises:
+        InputError: none of these.
+    """
+    value = _value(chunk, key)
+    return text_of(value) if isinstance(value, BaseMessage) else _str(value)
+
+
+def calls_in(chunk: Any, key: str | None) -> str:
+    """What a chunk of a stream says to tools: pieces of JSON."""
+    value = _value(chunk, key)
+    if isinstance(value, AIMessageChunk):
+        return "".join(piece["args"] or "" for piece in value.tool_call_chunks)
+    # A model that cannot stream gives its whole message as the only chunk.
+    return arguments_of(value) if isinstance(value, BaseMessage) else ""
+
+
+def unread_in(chunk: Any, key: str | None) -> tuple[str, ...]:
+    """The types of the parts of a chunk that are not text."""
+    value = _value(chunk, key)
+    return tuple(unread_parts(value)) if isinstance(value, BaseMessage) else ()
+
+
+def _under(field: str, value: Mapping[str, Any], key: str | None) -> Any:
+    if key is None:
+        raise InputError(field, "is a mapping", f"name the key of its text: {field}_key=...")
+    if key not in value:
+        raise InputError(field, f"has no key {key!r}", f"name the key of its text: {field}_key=...")
+    return value[key]
+
+
+def _value(chunk: Any, key: str | None) -> Any:
+    if not isinstance(chunk, Mapping):
+        return chunk
+    return chunk.get(key, "") if key is not None else _under("output", chunk, None)
+
+
+def _str(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    fix = "let the chain return a str, a message, or a mapping, and name its key: output_key=..."
+    raise InputError("output", f"is a {type(value).__name__}", fix)

@@ -1,0 +1,118 @@
+"""What callback handlers see: which run, which text, and which prompt an answer belongs to."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from guardreasoner_integrations.langchain._questions import Answer, Prompt, Question, Stage, answer_of, entry_of, prompt_of
+
+__all__ = ["ObservedRun", "Observer", "Sight"]
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedRun:
+    """The run that a verdict of a callback handler is about.
+
+    Args:
+        stage: what was judged: a model's ``input`` or ``output``, or a tool's: ``tool_args`` or ``tool_result``.
+        run_id: the run's id, the one that tracers show.
+        parent_run_id: the run that it is part of.
+        tags: the run's tags.
+        metadata: the run's metadata.
+    """
+
+    stage: Stage
+    run_id: UUID
+    parent_run_id: UUID | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Something to judge, and the run in which it was seen."""
+
+    run: ObservedRun
+    questions: tuple[Question, ...]
+
+
+class Observer:
+    """Turns events into questions. Remembers a run's prompt until its answer comes; pure, but for that.
+
+    Args:
+        stages: what to judge.
+        runs: most runs to remember; a run that neither ends nor fails is forgotten in the end.
+    """
+
+    def __init__(self, stages: Collection[Stage], *, runs: int) -> None:
+        self._stages = stages
+        self._most = runs
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[UUID, tuple[ObservedRun, Prompt]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many runs are under way."""
+        return len(self._runs)
+
+    def model_starts(self, messages: Sequence[BaseMessage], about: Mapping[str, Any]) -> Sight | None:
+        """A chat model is about to be asked."""
+        return self._starts(prompt_of(messages), about)
+
+    def llm_starts(self, prompt: str, about: Mapping[str, Any]) -> Sight | None:
+        """A plain language model is about to be asked."""
+        return self._starts(Prompt(prompt), about)
+
+    def model_ends(self, result: LLMResult, about: Mapping[str, Any]) -> Sight | None:
+        """A model of either kind has answered, with one or several candidates."""
+        with self._lock:
+            known = self._runs.pop(about["run_id"], None)
+        run, prompt = known or (_run("output", about), Prompt(""))
+        if "output" not in self._stages:
+            return None
+        answers = [generation for candidates in result.generations for generation in candidates]
+        return Sight(
+            replace(run, stage="output"),
+            tuple(
+                Question(prompt, answer_of([answer.message]) if isinstance(answer, ChatGeneration) else Answer(answer.text))
+                for answer in answers
+            ),
+        )
+
+    def tool_starts(self, text: str, about: Mapping[str, Any]) -> Sight | None:
+        """A tool is about to be called. What it is given is judged as a prompt: what it answers to is not known here."""
+        return Sight(_run("tool_args", about), (Question(Prompt(text)),)) if "tool_args" in self._stages else None
+
+    def tool_ends(self, output: Any, about: Mapping[str, Any]) -> Sight | None:
+        """A tool has returned. What it returns is judged as a prompt: a model is about to read it."""
+        if "tool_result" not in self._stages:
+            return None
+        prompt = entry_of(output, ()) if isinstance(output, BaseMessage) else Prompt(str(output))
+        return Sight(_run("tool_result", about), (Question(prompt),))
+
+    def fails(self, run_id: UUID) -> None:
+        """A run will not end: forget its prompt."""
+        with self._lock:
+            self._runs.pop(run_id, None)
+
+    def _starts(self, prompt: Prompt, about: Mapping[str, Any]) -> Sight | None:
+        run = _run("input", about)
+        if "output" in self._stages:
+            with self._lock:
+                self._runs[run.run_id] = (run, prompt)
+                if len(self._runs) > self._most:
+                    self._runs.popitem(last=False)
+        return Sight(run, (Question(prompt),)) if "input" in self._stages else None
+
+
+def _run(stage: Stage, about: Mapping[str, Any]) -> ObservedRun:
+    return ObservedRun(
+        stage, about["run_id"], about.get("parent_run_id"), tuple(about.get("tags") or ()), dict(about.get("metadata") or {})
+    )

@@ -1,0 +1,269 @@
+"""What a guard is asked about LangChain's messages, and what its answers mean.
+
+One rule for agents, chains, callbacks and graphs: the prompt is the human's last turn, all that the human said since the model
+or a tool spoke; what stands before it is history; an answer is judged together with the prompt.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
+
+from langchain_core.messages import BaseMessage
+
+from guardreasoner_integrations.langchain._messages import arguments_of, from_human, text_of, turn_at, turns, unread_parts
+from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError
+from guardreasoner_sdk.exchange import Turn, visible
+from guardreasoner_sdk.verdict import undetermined
+
+__all__ = [
+    "Answer",
+    "Prompt",
+    "Question",
+    "Stage",
+    "Steps",
+    "ajudge",
+    "answer_of",
+    "arun_steps",
+    "blocks",
+    "can_block",
+    "entry_of",
+    "error_of",
+    "insists",
+    "judge",
+    "prompt_of",
+    "run_steps",
+    "wanted",
+    "whole",
+]
+
+T = TypeVar("T")
+
+Stage = Literal["input", "output", "tool_args", "tool_result"]
+"""Where something is judged: what the human says, what the model says, what it hands to tools, what tools return."""
+
+NO_TEXT = "[no text]"
+"""The prompt of an answer whose prompt has no text: an answer is judged all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked, or is about to read.
+
+    Args:
+        text: its text; empty where it has none.
+        unread: the types of its parts that are not text, for instance ``image``.
+        history: the turns before it.
+    """
+
+    text: str
+    unread: tuple[str, ...] = ()
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def stated(self) -> str:
+        """The text to judge an answer with."""
+        return self.text if visible(self.text) else NO_TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answers.
+
+    Args:
+        text: its text; empty where it has none.
+        unread: the types of its parts that are not text.
+    """
+
+    text: str
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing to judge: the prompt or, where there is an answer, the answer to it."""
+
+    prompt: Prompt
+    answer: Answer | None = None
+
+    @property
+    def judged(self) -> Prompt | Answer:
+        """What of it is new."""
+        return self.prompt if self.answer is None else self.answer
+
+    @property
+    def row(self) -> Mapping[str, Any] | None:
+        """What the guard takes; None where there is no text to judge."""
+        if not visible(self.judged.text):
+            return None
+        response = None if self.answer is None else self.answer.text
+        return {"prompt": self.prompt.stated, "response": response, "history": self.prompt.history}
+
+
+def prompt_of(messages: Sequence[BaseMessage]) -> Prompt:
+    """The human's last turn, its messages joined by blank lines. Where no human speaks, whatever stands there is the prompt.
+
+    Args:
+        messages: what a model is given, oldest first.
+    """
+    last = max((place for place, message in enumerate(messages) if from_human(message)), default=None)
+    if last is None:
+        return _prompt(messages, ())
+    turn = turn_at(messages, last)
+    before = [message for place, message in enumerate(messages[:last]) if place not in turn]
+    return _prompt([messages[place] for place in turn], before)
+
+
+def entry_of(message: BaseMessage, before: Sequence[BaseMessage]) -> Prompt:
+    """A message that a model is about to read, whoever it is from: a tool's result.
+
+    Args:
+        message: the message.
+        before: the messages before it, oldest first.
+    """
+    return _prompt([message], before)
+
+
+def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: Container[str | None] | None = None) -> Answer:
+    """What a model says, and what it hands to tools.
+
+    Args:
+        messages: the model's own.
+        text: whether to take what they say.
+        answered: the ids of the tool calls to take; None: all.
+    """
+    parts = [part for message in messages for part in (text_of(message) if text else "", arguments_of(message, answered))]
+    return Answer(_joined(parts), tuple(kind for message in messages for kind in unread_parts(message)) if text else ())
+
+
+def can_block(policy: Policy, *, response: bool) -> bool:
+    """Whether a policy can block by what an answer (or else a prompt) is.
+
+    Args:
+        policy: the guard's.
+        response: whether it is about answers.
+    """
+    return not policy.block.isdisjoint({"harmful_response", "refusal"} if response else {"harmful_prompt"})
+
+
+def wanted(policy: Policy, option: str, asked: bool | None, *, response: bool) -> bool:
+    """Whether to make a check.
+
+    Args:
+        policy: the guard's.
+        option: the check's name.
+        asked: what the application says; None: where the policy can block by it.
+        response: whether it judges answers.
+
+    Raises:
+        ConfigurationError: it is asked for, and the policy never blocks by it.
+    """
+    possible = can_block(policy, response=response)
+    if asked and not possible:
+        finding = "harmful_response" if response else "harmful_prompt"
+        raise ConfigurationError(f"{option}: the guard's policy never blocks by it; put {finding!r} into Policy(block=...)")
+    return possible if asked is None else asked
+
+
+def judge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | None]:
+    """Judge in one batch; None where there is nothing to judge."""
+    return _settled(guard, questions, guard.check_many([row for question in questions if (row := question.row)]))
+
+
+async def ajudge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | None]:
+    """:func:`judge` for asyncio."""
+    return _settled(guard, questions, await guard.acheck_many([row for question in questions if (row := question.row)]))
+
+
+Steps: TypeAlias = Generator[Sequence[Question] | Callable[[], Any], Any, T]
+"""What is to be done, whoever waits for it: it yields questions and is sent the verdicts, or yields a function and is sent what
+it returns (what it awaits to, where it is asynchronous)."""
+
+
+def run_steps(guard: Guard, steps: Steps[T]) -> T:
+    """Do what the steps say; returns what they return."""
+    done = None
+    while True:
+        try:
+            step = steps.send(done)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        done = step() if callable(step) else judge(guard, step)
+
+
+async def arun_steps(guard: Guard, steps: Steps[T]) -> T:
+    """:func:`run_steps` for asyncio."""
+    done = None
+    while True:
+        try:
+            step = steps.send(done)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        done = step() if callable(step) else await ajudge(guard, step)
+        if inspect.isawaitable(done):
+            done = await done
+
+
+def blocks(verdict: Verdict | None) -> TypeGuard[Verdict]:
+    """Whether there is a verdict, and it blocks."""
+    return verdict is not None and not verdict.allowed
+
+
+def error_of(verdict: Verdict | None) -> VerdictError | None:
+    """The exception that a verdict stands for; None where it allows."""
+    try:
+        if verdict is not None:
+            verdict.raise_for_block()
+    except VerdictError as error:
+        return error
+    return None
+
+
+def insists(policy: Policy, verdict: Verdict) -> bool:
+    """Whether the policy wants an exception, whatever the application does about blocks otherwise."""
+    return verdict.blocked_by == "failure" and policy.on_undetermined == "raise"
+
+
+def whole(guard: Guard, question: Question, verdict: Verdict | None) -> Verdict | None:
+    """What a verdict on the text of a question means for the whole. A harmless caption does not make a harmless image.
+
+    Args:
+        guard: who judged.
+        question: what was asked.
+        verdict: on its text; None where it has none.
+    """
+    kinds = sorted(set(question.judged.unread))
+    if not kinds or blocks(verdict):
+        return verdict
+    unread = undetermined(f"it holds {', '.join(kinds)}, which is not text")
+    tasks = ("prompt_harmfulness",) if question.answer is None else ("response_refusal", "response_harmfulness")
+    found = {} if verdict is None else {name: getattr(verdict, name) for name in Judgement.model_fields}
+    return guard.policy.verdict(
+        Judgement.model_validate({**found, **dict.fromkeys(tasks, unread)}),
+        response=question.answer is not None,
+        model=guard.judge.model if verdict is None else verdict.model,
+        backend=guard.judge.backend if verdict is None else verdict.backend,
+        latency_ms=0.0 if verdict is None else verdict.latency_ms,
+        cached=verdict is not None and verdict.cached,
+    )
+
+
+def _settled(guard: Guard, questions: Sequence[Question], verdicts: Sequence[Verdict]) -> list[Verdict | None]:
+    given = iter(verdicts)
+    return [whole(guard, question, next(given) if question.row else None) for question in questions]
+
+
+def _prompt(messages: Sequence[BaseMessage], before: Sequence[BaseMessage]) -> Prompt:
+    return Prompt(
+        _joined([part for message in messages for part in (text_of(message), arguments_of(message))]),
+        tuple(kind for message in messages for kind in unread_parts(message)),
+        tuple(turns(before)),
+    )
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "\n\n".join(part for part in parts if visible(part))
