@@ -66,6 +66,21 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name} -> {target}"
 
 
+def test_the_figures_of_streaming_are_the_measured_ones() -> None:
+    results = json.loads((ROOT / "benchmarks/results/streaming-cpu.json").read_text("utf-8"))["results"]
+    page = (ROOT / "docs/streaming.md").read_text("utf-8")
+    for way, name in [
+        ("stream, hold", "`stream`, hold"),
+        ("stream, pass", "`stream`, pass"),
+        ("astream, hold", "`astream`, hold"),
+        ("astream, pass", "`astream`, pass"),
+        ("check at the end", "one check at the end"),
+    ]:
+        paced = [of for of in results if of["way"] == way and of["words_per_second"]]
+        cells = [cell for of in paced for cell in (f"{of['first_text_s']:.3f} s", f"{of['total_ratio']:.3f}")]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+
+
 def test_the_readmes_figures_are_the_measured_ones() -> None:
     metrics = json.loads((ROOT / "guardreasoner_sdk/assets/embedded/metrics.json").read_text("utf-8"))
     readme = (ROOT / "README.md").read_text("utf-8")

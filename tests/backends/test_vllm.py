@@ -83,7 +83,7 @@ class Engine:
 
     async def busy(self) -> None:
         """Wait until the engine's process works on something."""
-        while await self.idle():  # noqa: ASYNC110 -- the engine's process tells of no such event
+        while await self.idle():
             await asyncio.sleep(0)
 
 

@@ -15,6 +15,12 @@ transformers = pytest.importorskip("transformers", reason="training needs transf
 pytest.importorskip("onnx", reason="export needs onnx (the train extra)")
 pytest.importorskip("sklearn", reason="the baseline needs scikit-learn (the train extra)")
 
+from tokenizers import Tokenizer  # noqa: E402
+from tokenizers.models import WordPiece  # noqa: E402
+from tokenizers.normalizers import BertNormalizer  # noqa: E402
+from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
+
+from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window, collate  # noqa: E402
 from guardreasoner_training.embedded import export, scoring  # noqa: E402
 from guardreasoner_training.embedded.__main__ import main  # noqa: E402
 from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
@@ -23,12 +29,6 @@ from guardreasoner_training.embedded.examples import Example  # noqa: E402
 from guardreasoner_training.embedded.model import GuardNet, base_folder, load_encoder  # noqa: E402
 from guardreasoner_training.embedded.pipeline import LEVEL_NAME  # noqa: E402
 from guardreasoner_training.embedded.train import batches, encode, masked_loss, targets  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
-from tokenizers.models import WordPiece  # noqa: E402
-from tokenizers.normalizers import BertNormalizer  # noqa: E402
-from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
-
-from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window, collate  # noqa: E402
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD_WORDS = ["bread", "garden", "poem", "bicycle", "letter", "song", "soup", "window"]

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.data import DataError, Row, load_folder
 from guardreasoner_training.embedded.examples import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.measures import (
     auc,

@@ -15,10 +15,9 @@ transformers = pytest.importorskip("transformers", reason="the models are made b
 gguf = pytest.importorskip("gguf", reason="the files are written by gguf")
 llama_cpp = pytest.importorskip("llama_cpp", reason="the files are read by llama.cpp")
 
+from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
 from guardreasoner_training.gguf import export_gguf  # noqa: E402
 from guardreasoner_training.tiny.tokenizer import learn_tokenizer  # noqa: E402
-
-from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
 
 TEXTS = [
     "How do I zork a blimp?",

@@ -13,13 +13,12 @@ torch = pytest.importorskip("torch", reason="the tiny guard is trained by torch"
 transformers = pytest.importorskip("transformers", reason="the tiny guard is trained by transformers")
 pytest.importorskip("gguf", reason="the tiny guard is exported by gguf")
 
-from guardreasoner_training.tiny import TinyGuard, build_tiny_guard, fingerprint  # noqa: E402
-from guardreasoner_training.tiny.train import HEADER, prompt_ids  # noqa: E402
-
 from guardreasoner_sdk.dialects.base import Completion  # noqa: E402
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect  # noqa: E402
 from guardreasoner_sdk.exchange import Exchange  # noqa: E402
 from guardreasoner_sdk.verdict import TASKS, Judgement  # noqa: E402
+from guardreasoner_training.tiny import TinyGuard, build_tiny_guard, fingerprint  # noqa: E402
+from guardreasoner_training.tiny.train import HEADER, prompt_ids  # noqa: E402
 
 
 @pytest.fixture(scope="module")
