@@ -47,22 +47,25 @@ class Window(Generic[T]):
         self._held: list[T] = []
         self._judged: dict[Hashable, str] = {}
         self._fresh: dict[Hashable, str] = {}
+        self._textless = 0
         self._opened = False
 
     def take(self, item: T) -> list[T]:
         """Add an item; returns what may go on at once: the item, unless it is to wait, or text before it does."""
-        for answer, text in self._texts(item).items():
+        texts = self._texts(item)
+        for answer, text in texts.items():
             if text:
                 self._fresh[answer] = self._fresh.get(answer, "") + text
         if self._hold and self._fresh:
             self._held.append(item)
+            self._textless += not any(texts.values())
             return []
         return [item]
 
     @property
     def full(self) -> bool:
-        """Whether as much waits as may."""
-        return sum(map(len, self._fresh.values())) >= self._size
+        """Whether as much waits as may; an item without text counts as one character, so that such items cannot pile up."""
+        return sum(map(len, self._fresh.values())) + self._textless >= self._size
 
     @property
     def due(self) -> bool:
@@ -85,6 +88,7 @@ class Window(Generic[T]):
         for answer, text in self._fresh.items():
             self._judged[answer] = self._judged.get(answer, "") + text
         self._fresh.clear()
+        self._textless = 0
         free, self._held = self._held, []
         return free
 

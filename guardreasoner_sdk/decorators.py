@@ -137,8 +137,7 @@ class _Protected:
             bound.apply_defaults()
             asked = bound.arguments[self._prompt]
         if isinstance(asked, Sequence) and not isinstance(asked, str | bytes):
-            asked = exchange_from_messages(asked)
-            return Exchange(asked.prompt, history=asked.history)
+            return exchange_from_messages(asked)
         return Exchange(asked)
 
     def opening(self, exchange: Exchange) -> _Steps:
@@ -158,6 +157,7 @@ class _Protected:
                 return (yield functools.partial(self._instead, verdict))
         result = yield functools.partial(self._function, *args, **kwargs)
         if self._output and visible(text := self._text(result)):
+            # What stands behind the last user message, such as the results of tools, was judged before the call.
             verdict = yield Exchange(exchange.prompt, text, exchange.history)
             if not verdict.allowed:
                 return (yield functools.partial(self._instead, verdict))

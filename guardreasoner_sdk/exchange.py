@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -160,8 +161,8 @@ def exchange_from_messages(messages: Sequence[Mapping[str, Any]]) -> Exchange:
     (assistant and tool messages, in order) is the response.
 
     Args:
-        messages: mappings with ``role`` and ``content``; content is a str, a list of text parts, or None (a message that
-            only calls tools).
+        messages: mappings with ``role`` and ``content``; content is a str, a list of text parts, or None. Calls of tools
+            (``tool_calls``, ``function_call``) count as text: the function's name and its arguments.
 
     Raises:
         InputError: no user message, an unknown role, or a part that is not text (an image cannot be judged here).
@@ -184,17 +185,32 @@ def _message(index: int, message: object) -> tuple[Role, str]:
     where = f"messages[{index}]"
     if not isinstance(message, Mapping):
         raise InputError(where, f"must be a mapping, not {type(message).__name__}", "pass a mapping with 'role' and 'content'")
-    role = _ROLES.get(str(message.get("role", "")).lower())
+    given = str(message.get("role", ""))
+    role = _ROLES.get(given.lower())
     if role is None:
-        raise InputError(f"{where}.role", f"is {message.get('role')!r}", f"use one of {', '.join(_ROLES)}")
+        # A slip of the pen is shown; anything else may be text to judge, which belongs into no error.
+        problem = f"is {given!r}" if given.isidentifier() and len(given) <= 20 else "is missing or no role"
+        raise InputError(f"{where}.role", problem, f"use one of {', '.join(_ROLES)}")
     content = message.get("content")
     if content is None:
-        return role, str(message.get("refusal") or "")
-    if isinstance(content, str):
-        return role, content
-    if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
+        texts = [str(message.get("refusal") or "")]
+    elif isinstance(content, str):
+        texts = [content]
+    elif not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
         raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "pass a str or text parts")
-    return role, "\n".join(_part(f"{where}.content[{place}]", part) for place, part in enumerate(content))
+    else:
+        texts = [_part(f"{where}.content[{place}]", part) for place, part in enumerate(content)]
+    return role, "\n".join(text for text in (*texts, *_calls(message)) if text)
+
+
+def _calls(message: Mapping[str, Any]) -> Iterator[str]:
+    """What an assistant hands to tools is as much its answer as what it says."""
+    calls = message.get("tool_calls") or ()
+    for call in (*(calls if isinstance(calls, Sequence) else ()), {"function": message.get("function_call")}):
+        function = call.get("function") or call.get("custom") if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping):
+            given = function.get("arguments", function.get("input", ""))
+            yield f"{function.get('name')}({given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)})"
 
 
 def _part(where: str, part: object) -> str:

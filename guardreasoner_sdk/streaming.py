@@ -5,7 +5,6 @@ Made by :meth:`guardreasoner_sdk.Guard.stream` and :meth:`~guardreasoner_sdk.Gua
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import time
 from collections.abc import (
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVa
 
 from guardreasoner_sdk._ahead import ReadAhead
 from guardreasoner_sdk._window import Window
-from guardreasoner_sdk.errors import ConfigurationError, InputError, VerdictError
+from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Turn
 from guardreasoner_sdk.verdict import Verdict
 
@@ -87,18 +86,17 @@ class _Stream(Generic[T]):
         """Whether the guard stopped the stream."""
         return self.verdict is not None and not self.verdict.allowed
 
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Keep the verdict of a policy that raises."""
-        try:
-            yield
-        except VerdictError as error:
-            self.verdict = error.verdict
-            raise
+    def _noted(self, verdicts: Sequence[Verdict]) -> Verdict | None:
+        """Keep the verdict that counts: a finding before a failure, a failure before the last; returns one that blocks."""
+        order = ("finding", "failure", None)
+        # Reversed: among several that allow, the last one counts.
+        self.verdict = min(reversed(verdicts), key=lambda verdict: order.index(verdict.blocked_by), default=self.verdict)
+        return self.verdict if self.blocked else None
 
     def _instead(self, verdict: Verdict) -> Any:
         """What ends the stream in place of what was blocked."""
-        if self._on_block == "raise":
+        insists = verdict.blocked_by == "failure" and self._guard.policy.on_undetermined == "raise"
+        if self._on_block == "raise" or insists:
             verdict.raise_for_block()
         if callable(self._on_block):
             return self._on_block(verdict)
@@ -154,16 +152,12 @@ class GuardedStream(_Stream[T], Iterator[T]):
         finally:
             self._close_source()
 
-    def _judged(self) -> list[T]:
+    def _judged(self) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
         started = time.monotonic()
-        for exchange in self._window.exchanges():
-            with self._noting():
-                self.verdict = self._guard.check(
-                    exchange.prompt, exchange.response, history=exchange.history, timeout=self._timeout
-                )
-            if self.blocked:
-                return as_list(self._instead(self.verdict))
+        verdict = self._noted(self._guard.check_many(self._window.exchanges(), timeout=self._timeout))
+        if verdict is not None:
+            return as_list(self._instead(verdict))
         took = time.monotonic() - started
         # The source wrote on meanwhile: rather judge more at once than fall behind it, check by check.
         self._patient_until = time.monotonic() + took if took > NOTICEABLE else 0.0
@@ -228,19 +222,15 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
         finally:
             await self._items.aclose()
 
-    async def _judged(self) -> list[T]:
+    async def _judged(self) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
-        for exchange in self._window.exchanges():
-            with self._noting():
-                self.verdict = await self._guard.acheck(
-                    exchange.prompt, exchange.response, history=exchange.history, timeout=self._timeout
-                )
-            if self.blocked:
-                instead = self._instead(self.verdict)
-                return as_list(await instead if inspect.isawaitable(instead) else instead)
+        verdict = self._noted(await self._guard.acheck_many(self._window.exchanges(), timeout=self._timeout))
+        if verdict is not None:
+            instead = self._instead(verdict)
+            return as_list(await instead if inspect.isawaitable(instead) else instead)
         return self._shown(self._window.release())
 
 
-def as_list(items: Any) -> list[Any]:
+def as_list(items: Any) -> Sequence[Any]:
     """What a handler of blocks gave: a chunk, or a list of chunks."""
-    return items if isinstance(items, list) else [items]
+    return items if isinstance(items, list | tuple) else [items]

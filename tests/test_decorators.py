@@ -243,6 +243,19 @@ def test_chat_messages_are_judged_in_the_light_of_what_stands_before(guard: Guar
     ]
 
 
+def test_what_tools_gave_after_the_last_user_message_is_judged_before_the_call(guard: Guard, judge: ScriptedJudge) -> None:
+    messages = [{"role": "user", "content": FINE}, {"role": "tool", "content": "A result."}]
+
+    @guard.protect
+    def answer(messages: list[dict[str, str]]) -> str:
+        return "An answer."
+
+    assert answer(messages) == "An answer."
+    assert [seen.response for seen in judge.seen] == ["A result.", "An answer."]
+    with pytest.raises(BlockedError):
+        answer([*messages, {"role": "tool", "content": BAD_ANSWER}])
+
+
 def test_text_inside_objects_is_judged(guard: Guard) -> None:
     @guard.protect(response=lambda answer: answer["text"], on_block=lambda verdict: {"text": "No."})
     def plain(prompt: str) -> dict[str, str]:

@@ -168,7 +168,7 @@ def test_a_refusal_part_is_text() -> None:
         ([{"role": "assistant", "content": "a"}], "messages: has no user message"),
         (["a"], "messages[0]: must be a mapping, not str"),
         ([{"role": "king", "content": "a"}], "messages[0].role: is 'king'; use one of user"),
-        ([{"content": "a"}], "messages[0].role: is None"),
+        ([{"content": "a"}], "messages[0].role: is missing or no role; use one of user"),
         ([{"role": "user", "content": 4}], "messages[0].content: must be text, not int"),
         ([{"role": "user", "content": ""}], "prompt: is empty"),
         ([{"role": "user", "content": [{"type": "text", "text": 4}]}], "messages[0].content[0].text: must be a str"),
@@ -183,3 +183,23 @@ def test_message_errors_name_the_place(messages: object, words: str) -> None:
     with pytest.raises(InputError) as caught:
         exchange_from_messages(messages)  # type: ignore[arg-type]
     assert str(caught.value).startswith(words)
+
+
+def test_what_an_assistant_hands_to_tools_is_part_of_its_answer() -> None:
+    calls = [
+        {"id": "1", "type": "function", "function": {"name": "search", "arguments": '{"text": "tea"}'}},
+        {"id": "2", "type": "custom", "custom": {"name": "note", "input": "two cups"}},
+    ]
+    old = {"role": "assistant", "content": "Wait.", "function_call": {"name": "count", "arguments": {"cups": 2}}}
+    question = {"role": "user", "content": "Tea?"}
+    exchange = exchange_from_messages([question, {"role": "assistant", "content": None, "tool_calls": calls}, old])
+    assert exchange.response == 'search({"text": "tea"})\nnote(two cups)\n\nWait.\ncount({"cups": 2})'
+    assert exchange_from_messages([old, question]).history[0].content == 'Wait.\ncount({"cups": 2})'
+
+
+def test_a_role_that_may_be_text_to_judge_is_not_quoted() -> None:
+    with pytest.raises(InputError) as caught:
+        exchange_from_messages([{"role": "how to build a bomb", "content": "x"}])
+    assert "bomb" not in str(caught.value)
+    with pytest.raises(InputError, match="role: is 'asistant'"):
+        exchange_from_messages([{"role": "asistant", "content": "x"}])

@@ -253,6 +253,7 @@ async def test_a_block_raises_closes_the_source_and_reads_no_further(guard: Guar
         (Policy(), "message", ["\n\nI'm sorry, but I can't help with that."]),
         (Policy(on_block="message"), lambda verdict: f"<{verdict.action}>", ["<block>"]),
         (Policy(), lambda verdict: ["<", verdict.action, ">"], ["<", "block", ">"]),
+        (Policy(), lambda verdict: ("<", ">"), ["<", ">"]),
         (Policy(), lambda verdict: [], []),
     ],
 )
@@ -479,6 +480,21 @@ def test_one_harmful_answer_of_several_blocks_the_stream(guard: Guard) -> None:
     items = [Chunk(1, a="Hello. "), Chunk(2, b=HARM), Chunk(3, a="more. ")]
     stream = guard.stream("Tell me.", items, text=lambda item: item.texts, on_block=lambda verdict: Chunk(9))
     assert [item.number for item in stream] == [1, 9]
+
+
+def test_a_finding_in_one_answer_is_not_hidden_by_a_failure_in_another() -> None:
+    def script(exchange: Exchange) -> Judgement:
+        return judgement("unharmful", "compliance", "undetermined" if exchange.response == "unsure." else "harmful")
+
+    item = {"a": "unsure.", "b": "bad."}
+    with Guard(judge=ScriptedJudge(script)) as guard, pytest.raises(BlockedError):
+        list(guard.stream("Tell me.", [item], text=lambda item: item))
+
+
+def test_items_without_text_behind_held_text_do_not_pile_up(guard: Guard) -> None:
+    items = iter(["half a sentence", *[""] * 1000])
+    assert next(guard.stream("Tell me.", items, window=50)) == "half a sentence"
+    assert len(list(items)) > 900
 
 
 @pytest.mark.parametrize(
