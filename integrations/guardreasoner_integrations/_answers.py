@@ -1,0 +1,127 @@
+"""The texts in answers of the APIs that models are asked by, whole and streamed, by channel.
+
+A channel is what is read as one text: the content of one choice, the arguments of one tool call, the messages of a response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+from guardreasoner_integrations._texts import TECHNICAL, Unjudged, leaves
+
+__all__ = ["MESSAGES", "ResponseEvents", "Texts", "anthropic_texts", "chat_texts", "error_texts", "response_texts"]
+
+Texts = dict[Hashable, str]
+
+MESSAGES = "messages"
+"""The channel of all messages of a response."""
+
+# Places where litellm and others put once more what stands beside them.
+_COPIES = frozenset({"provider_specific_fields", "thinking_blocks"})
+_OF_ERRORS = frozenset({"code", "message", "param", "type"})
+
+
+def chat_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
+    """The texts of a completion or of a chunk; channel: ``(choice, key of the message, number of the tool call)``."""
+    found: Texts = {}
+    choices = body.get("choices")
+    for place, choice in enumerate(choices if isinstance(choices, list) else [body]):
+        where = f"choices[{place}]"
+        if not isinstance(choice, Mapping):
+            found[place, "", 0] = "".join(leaves(choice, where, unjudged))
+            continue
+        said = set()
+        for key, number, at, part in _parts(choice, where):
+            text = "".join(leaves(part, at, unjudged))
+            if text and not (key in _COPIES and text in said):
+                said.add(text)
+                channel = (choice.get("index", place), key, number)
+                found[channel] = found.get(channel, "") + text
+    return found
+
+
+def _parts(choice: Mapping[str, Any], where: str) -> Iterator[tuple[str, Hashable, str, Any]]:
+    for key, value in sorted(choice.items(), key=lambda item: item[0] in _COPIES):
+        if key in ("message", "delta") and isinstance(value, Mapping):
+            yield from _parts(value, f"{where}.{key}")
+        elif key == "tool_calls" and isinstance(value, list):
+            for place, call in enumerate(value):
+                number = call.get("index", place) if isinstance(call, Mapping) else place
+                yield key, number, f"{where}.{key}[{place}]", call
+        elif key not in TECHNICAL:
+            # As a mapping of one key, so that what the key says about the value is seen.
+            yield key, 0, where, {key: value}
+
+
+def response_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
+    """The texts of a response: that of all messages together, and that of every other item."""
+    found: Texts = {}
+    for index, where, part in _output(body):
+        channel = MESSAGES if isinstance(part, Mapping) and part.get("type") == "message" else index
+        text = "".join(leaves(part, where, unjudged))
+        if text:
+            found[channel] = found.get(channel, "") + text
+    return found
+
+
+def _output(body: Mapping[str, Any]) -> Iterator[tuple[int, str, Any]]:
+    output = body.get("output")
+    if "output_text" in body or not isinstance(output, list):
+        # Not the API's own form: whatever is said where text may be.
+        yield -1, "output", [body.get("output_text"), output if not isinstance(output, list) else None]
+    for index, item in enumerate(output if isinstance(output, list) else ()):
+        yield index, f"output[{index}]", item
+
+
+class ResponseEvents:
+    """The events of one streamed response. They say everything twice: in deltas, and then whole."""
+
+    def __init__(self, unjudged: Unjudged) -> None:
+        self._unjudged = unjudged
+        self._written: Texts = {}
+        self._repeated: set[tuple[int, str]] = set()
+
+    def texts(self, event: Mapping[str, Any]) -> Texts:
+        """The texts in an event. Events that repeat what deltas said have none: they wait for those."""
+        kind, index, delta = str(event.get("type")), event.get("output_index", -1), event.get("delta")
+        if kind.endswith(".delta") and isinstance(delta, str):
+            text = "".join(leaves({"type": kind, "delta": delta}, kind, self._unjudged))
+            part = (kind, index, event.get("content_index"), event.get("summary_index"))
+            self._written[part] = self._written.get(part, "") + text
+            return {(MESSAGES if kind == "response.output_text.delta" else index): text}
+        told = event.get("response")
+        found: Texts = {}
+        for item, where, value in _output(told) if isinstance(told, Mapping) else [(index, kind, event)]:
+            for text in leaves(value, where, self._unjudged):
+                if (item, text) not in self._repeated and text not in self._written.values():
+                    self._repeated.add((item, text))
+                    found[item] = found.get(item, "") + f"{text}\n"
+        return found
+
+
+def anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
+    """The texts of an Anthropic message, or of one event of its stream; channel: ``(block, kind of the delta)``."""
+    message = body.get("message")
+    if isinstance(message, Mapping):
+        return anthropic_texts(message, unjudged)
+    if isinstance(body.get("error"), Mapping):
+        return error_texts(body, unjudged)
+    found: Texts = {}
+    blocks = body.get("content")
+    if not isinstance(blocks, list):
+        blocks = [body.get("delta") or body.get("content_block")]
+    for place, block in enumerate(blocks):
+        kind = block.get("type") if isinstance(block, Mapping) and "delta" in body else ""
+        if text := "".join(leaves(block, f"content[{place}]", unjudged)):
+            found[body.get("index", place), kind] = text
+    return found
+
+
+def error_texts(body: Any, unjudged: Unjudged) -> Texts:
+    """What an error holds besides the server's own words, such as the answer in which the error lies."""
+    error = body.get("error", body) if isinstance(body, Mapping) else body
+    if isinstance(error, Mapping):
+        error = {key: value for key, value in error.items() if key not in _OF_ERRORS}
+        return {"error": text} if (text := "\n".join(leaves(error, "error", unjudged))) else {}
+    return {}

@@ -1,0 +1,193 @@
+"""Streamed bodies, cut into the pieces that are held back and let go as wholes."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from guardreasoner_integrations._json import parsed
+from guardreasoner_integrations._sse import Splitter, data_of, extras_of
+from guardreasoner_integrations.asgi._bodies import Headers, only_message
+from guardreasoner_integrations.asgi._replies import Reply, unreadable
+from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts, TextPath
+from guardreasoner_sdk import InputError
+
+__all__ = ["Cutter", "Piece", "cutter_for"]
+
+_JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a streamed body.
+
+    Args:
+        raw: its bytes, as they came.
+        texts: the text in it, by answer.
+        place: where the first of it stands.
+        found: whether the path matched in it, be it nothing but null.
+        data: whether it says anything, to the path or not.
+    """
+
+    raw: bytes = field(repr=False)
+    texts: Mapping[Hashable, str] = field(default_factory=dict, repr=False)
+    place: Parts = ()
+    found: bool = False
+    data: bool = True
+
+
+class Cutter(Protocol):
+    """Cuts a body into pieces, wherever its chunks end."""
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        """The pieces that a further chunk completes."""
+        ...
+
+    def end(self) -> Iterator[Piece]:
+        """What is left."""
+        ...
+
+    separator: bytes
+    """What sets a last piece apart from those before it."""
+
+    def message(self, message: str, place: Parts) -> bytes:
+        """A message to the reader, as a piece in the place where the text stood."""
+        ...
+
+    def error(self, reply: Reply) -> bytes:
+        """An error, as the last piece."""
+        ...
+
+
+def cutter_for(route: GuardedRoute, headers: Headers, limit: int) -> Cutter | None:
+    """The cutter for a response; None where it is no stream that can be read.
+
+    Raises:
+        RefusedError: a stream of events on a route that does not say where their text stands, or an unknown character set.
+    """
+    if headers.media_type == "text/plain":
+        try:
+            return PlainText(headers.charset)
+        except LookupError:
+            raise unreadable(f"unknown charset {headers.charset!r:.40}; use utf-8") from None
+    if headers.charset not in ("utf-8", "utf8", "us-ascii"):
+        raise unreadable(f"the stream is in {headers.charset!r:.40}; events and JSON are sent in UTF-8")
+    kind = ServerSentEvents if headers.media_type == "text/event-stream" else JsonLines
+    if kind is JsonLines and headers.media_type not in _JSON_LINES:
+        return None
+    if route.event is None:
+        raise unreadable(f"the app answered with {headers.media_type}; say where its text stands with GuardedRoute(event=...)")
+    return kind(route.event, limit)
+
+
+class PlainText:
+    """Text as it stands."""
+
+    separator = b"\n\n"
+
+    def __init__(self, charset: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(charset)(errors="replace")
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        if chunk:
+            yield Piece(chunk, {(): self._decoder.decode(chunk)}, found=True)
+
+    def end(self) -> Iterator[Piece]:
+        rest = self._decoder.decode(b"", final=True)
+        if rest:
+            yield Piece(b"", {(): rest}, found=True)
+
+    def message(self, message: str, place: Parts) -> bytes:
+        return f"{message}\n".encode()
+
+    def error(self, reply: Reply) -> bytes:
+        return reply.body + b"\n"
+
+
+class _Lines:
+    """What formats made of lines share."""
+
+    separator = b""
+
+    def __init__(self, path: TextPath, limit: int, *, events: bool) -> None:
+        self._path = path
+        self._limit = limit
+        self._splitter = Splitter(events=events)
+
+    def feed(self, chunk: bytes) -> Iterator[Piece]:
+        for raw in self._splitter.feed(chunk):
+            yield self._piece(raw)
+        if len(self._splitter) > self._limit:
+            raise unreadable(f"an event has more than {self._limit:,} bytes; raise max_body")
+
+    def end(self) -> Iterator[Piece]:
+        for raw in self._splitter.end():
+            yield self._piece(raw)
+
+    def _piece(self, raw: bytes) -> Piece:
+        data, extras = (part.decode("utf-8", errors="replace") for part in self._parts(raw))
+        texts: dict[Hashable, str] = {"extras": extras}
+        if not data.strip() or data.strip() == "[DONE]":
+            return Piece(raw, texts, data=bool(extras))
+        try:
+            document = parsed(data)
+        except ValueError:
+            return Piece(raw, {**texts, (): data}, found=True)
+        try:
+            found = self._path.texts(document)
+        except InputError as error:
+            raise unreadable(str(error)) from None
+        for place, text in found or ():
+            answer = _answer(document, place)
+            texts[answer] = texts.get(answer, "") + text
+        return Piece(raw, texts, found[0][0] if found else (), found=found is not None)
+
+    def _parts(self, raw: bytes) -> tuple[bytes, bytes]:
+        """The data of a piece, and what else in it could be text."""
+        raise NotImplementedError
+
+
+def _answer(document: Any, place: Parts) -> Parts:
+    """Which answer a text belongs to: its place, with numbers as the document counts: chunks of choice 1 say so by an index."""
+    answer: list[int | str] = []
+    for part in place:
+        document = document[part]
+        index = document.get("index") if isinstance(part, int) and isinstance(document, dict) else None
+        answer.append(index if isinstance(index, int) else part)
+    return tuple(answer)
+
+
+class ServerSentEvents(_Lines):
+    """Events as browsers read them."""
+
+    def __init__(self, path: TextPath, limit: int) -> None:
+        super().__init__(path, limit, events=True)
+
+    def message(self, message: str, place: Parts) -> bytes:
+        said = json.dumps(only_message(place, message)) if place else message
+        return "".join(f"data: {line}\n" for line in said.splitlines()).encode() + b"\n"
+
+    def error(self, reply: Reply) -> bytes:
+        return b"event: error\ndata: " + reply.body + b"\n\n"
+
+    def _parts(self, raw: bytes) -> tuple[bytes, bytes]:
+        return data_of(raw), extras_of(raw)
+
+
+class JsonLines(_Lines):
+    """One JSON document on each line."""
+
+    def __init__(self, path: TextPath, limit: int) -> None:
+        super().__init__(path, limit, events=False)
+
+    def message(self, message: str, place: Parts) -> bytes:
+        return json.dumps(only_message(place, message)).encode() + b"\n"
+
+    def error(self, reply: Reply) -> bytes:
+        return reply.body + b"\n"
+
+    def _parts(self, raw: bytes) -> tuple[bytes, bytes]:
+        return raw, b""

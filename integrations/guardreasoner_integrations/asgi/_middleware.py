@@ -1,0 +1,157 @@
+"""The middleware: which requests are guarded, and what becomes of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Literal
+
+from guardreasoner_integrations.asgi._answers import Answer, Options, StoppedError
+from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replayed
+from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
+from guardreasoner_integrations.asgi._routes import GuardedRoute
+from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
+
+__all__ = ["GuardMiddleware"]
+
+logger = logging.getLogger("guardreasoner_sdk")
+
+
+class GuardMiddleware:
+    """Judges what goes into chosen routes of an app, and what comes out of them.
+
+    ``app.add_middleware(GuardMiddleware, guard=guard, routes=[GuardedRoute("/chat", prompt="$.message")])``. The guard is
+    the application's: close it in the app's lifespan. Needs asyncio.
+
+    A harmful prompt never reaches the app, and nothing of a harmful answer leaves it: JSON is held as a whole, a stream up
+    to what was judged. The client gets a JSON error: ``blocked`` (403) for what was found, ``undetermined`` (503) where the
+    guard could not decide, ``invalid_request`` (4xx) for a body that cannot be read, ``unreadable_response`` (500) for an
+    answer that cannot.
+
+    Args:
+        app: the app behind it.
+        guard: who judges. Its policy decides.
+        routes: the routes to guard; the first that matches a request counts. Everything else passes untouched.
+        on_block: what becomes of a blocked answer: ``"raise"``: the error; ``"message"``: the policy's message in its place.
+            Default: as the guard's policy says. A blocked prompt always gets the error.
+        blocked_status: status of ``blocked``.
+        undetermined_status: status of ``undetermined``.
+        check_input: judge the prompt before the app sees it. Default: where the policy can block a prompt.
+        max_body: most bytes of a request body, of a response read as a whole, and of one event.
+        mode: for streams, as in :meth:`guardreasoner_sdk.Guard.astream`.
+        window: for streams, as in :meth:`guardreasoner_sdk.Guard.astream`.
+        timeout: seconds for each check; overrides the guard's.
+
+    Raises:
+        ConfigurationError: options that cannot work.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        guard: Guard,
+        routes: Iterable[GuardedRoute],
+        on_block: Literal["raise", "message"] | None = None,
+        check_input: bool | None = None,
+        blocked_status: int = 403,
+        undetermined_status: int = 503,
+        max_body: int = 1_048_576,
+        mode: Literal["hold", "pass"] = "hold",
+        window: int = 200,
+        timeout: float | None = None,
+    ) -> None:
+        self.app = app
+        self._guard = guard
+        self._routes = tuple(routes)
+        self._max_body = max_body
+        self._check_input = "harmful_prompt" in guard.policy.block if check_input is None else check_input
+        self._timeout = timeout
+        on_block = guard.policy.on_block if on_block is None else on_block
+        if not self._routes:
+            raise ConfigurationError("routes: is empty; name the routes to guard, for instance [GuardedRoute('/chat', ...)]")
+        if on_block not in ("raise", "message"):
+            raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
+        for name, status in (("blocked_status", blocked_status), ("undetermined_status", undetermined_status)):
+            if not 400 <= status <= 599:
+                raise ConfigurationError(f"{name}: must be an HTTP error status, 400 to 599, not {status!r}")
+        if max_body < 1:
+            raise ConfigurationError(f"max_body: must be a number of bytes from 1, not {max_body!r}")
+        self._replies = Replies(guard.policy.message, blocked_status, undetermined_status)
+        self._options = Options(
+            guard,
+            self._replies,
+            message=guard.policy.message if on_block == "message" else None,
+            max_body=max_body,
+            mode=mode,
+            window=window,
+            timeout=timeout,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] == "websocket" and any(route.matches(scope) for route in self._routes):
+            # Its messages have no shape that could be known here; unguarded they must not pass.
+            logger.warning("refused a websocket on a guarded route")
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "this route is guarded and takes no websockets"})
+            return
+        route = self._route(scope)
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            body = await read_body(receive, self._max_body)
+            if body is None:
+                return
+            asked = route.exchange(self._document(scope, body))
+        except RefusedError as refusal:
+            await refusal.reply.send(send)
+            return
+        try:
+            await self._check(asked)
+        except Exception as error:
+            if not isinstance(error, VerdictError):
+                logger.error("could not judge a request: the guard raised %s", type(error).__name__)
+                logger.debug("the failure", exc_info=error)
+            await self._replies.of(error).send(send)
+            return
+        await self._run(route, asked, scope, replayed(body, receive), send)
+
+    def _route(self, scope: Scope) -> GuardedRoute | None:
+        if scope["type"] != "http":
+            return None
+        return next(
+            (route for route in self._routes if scope["method"].upper() in route.methods and route.matches(scope)), None
+        )
+
+    def _document(self, scope: Scope, body: bytes) -> object:
+        headers = Headers(scope["headers"])
+        return document(body, headers, self._max_body, status=400, kind="invalid_request")
+
+    async def _check(self, asked: Exchange | None) -> None:
+        if asked is not None and self._check_input:
+            verdict = await self._guard.acheck(asked.prompt, asked.response, history=asked.history, timeout=self._timeout)
+            verdict.raise_for_block()
+
+    async def _run(self, route: GuardedRoute, asked: Exchange | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if not route.answers:
+            await self.app(scope, receive, send)
+            return
+        # Server extensions are ways to send a body that is not seen here, such as the file under a path.
+        scope["extensions"] = {name: value for name, value in (scope.get("extensions") or {}).items() if name == "tls"}
+        answer = Answer(route, asked, self._options, send)
+        try:
+            await self.app(scope, receive, answer.send)
+        except Exception as error:
+            if not _comes_of_stopping(error):
+                raise
+        finally:
+            await answer.aclose()
+
+
+def _comes_of_stopping(error: BaseException | None) -> bool:
+    """Whether an exception is what an app makes of :class:`StoppedError`."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_comes_of_stopping(one) for one in error.exceptions)
+    return error is not None and (isinstance(error, StoppedError) or _comes_of_stopping(error.__cause__ or error.__context__))

@@ -1,0 +1,12 @@
+"""A guard as a guardrail of LiteLLM: its proxy, and ``litellm.acompletion``."""
+
+from guardreasoner_sdk import MissingExtraError
+
+try:
+    import litellm.integrations.custom_guardrail  # noqa: F401
+except ImportError:
+    raise MissingExtraError("litellm", "LiteLLM guardrails") from None
+
+from guardreasoner_integrations.litellm._guardrail import GuardReasonerGuardrail
+
+__all__ = ["GuardReasonerGuardrail"]

@@ -1,0 +1,269 @@
+"""The guardrail: which of litellm's hooks does what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from typing import Any, Literal
+
+from litellm.integrations.custom_guardrail import CustomGuardrail, ModifyResponseException
+from litellm.types.guardrails import GuardrailEventHooks
+
+from guardreasoner_integrations._texts import Unjudged
+from guardreasoner_integrations._verdicts import decisive
+from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
+from guardreasoner_integrations.litellm._pieces import Pieces, Problem
+from guardreasoner_integrations.litellm._requests import exchanges_of
+from guardreasoner_sdk import (
+    BlockedError,
+    ConfigurationError,
+    Exchange,
+    Guard,
+    GuardError,
+    InputError,
+    Policy,
+    UndeterminedError,
+    VerdictError,
+)
+from guardreasoner_sdk.exchange import visible
+
+__all__ = ["GuardReasonerGuardrail"]
+
+_NO_PROMPT = "(no text)"
+"""Stands for the prompt of a request without one: an answer is judged as the answer to something."""
+
+_ANSWERED = "guardreasoner_answered"
+_STREAM_HOOK = "async_post_call_streaming_iterator_hook"
+_HOOKS = [GuardrailEventHooks.pre_call, GuardrailEventHooks.during_call, GuardrailEventHooks.post_call]
+
+
+class GuardReasonerGuardrail(CustomGuardrail):
+    """Judges requests before (``pre_call``) or beside (``during_call``) the call, and answers after it (``post_call``).
+
+    In the proxy's ``config.yaml``: ``guardrail: guardreasoner_integrations.litellm.GuardReasonerGuardrail``; what stands
+    beside it under ``litellm_params`` arrives here. Streams are held back up to what was judged. A block is an HTTP 400, a
+    failure to decide an HTTP 503, each with ``{"error": {"type": ..., "message": ..., "reasons": [...]}}``; outside the proxy
+    they are :class:`~guardreasoner_sdk.BlockedError` and :class:`~guardreasoner_sdk.UndeterminedError`.
+
+    Args:
+        guardrail_name: its name in requests.
+        guard: a guard of the application's; else one is made of the options that follow.
+        model, backend, base_url, api_key, dialect, options, screen, reasoning, timeout: as for
+            :class:`guardreasoner_sdk.Guard`; ``api_base`` is another name of ``base_url``. Default: the embedded guard.
+        policy: the guard's policy, or its fields: ``{"block": ["harmful_prompt"], "on_block": "message"}``.
+        on_block: ``"raise"``, or ``"message"``: the policy's message as the model's answer. Default: as the policy says.
+        unjudged: what to do about images, sound and files, which this guard cannot judge: ``"raise"``, or ``"allow"``.
+        window: most characters of a stream between two checks.
+        skip_call_types: litellm's names of the calls to let through unjudged, such as ``aembedding``. Every other call that
+            holds nothing to read is refused.
+        event_hook: ``mode`` in the YAML: one or several of ``pre_call``, ``during_call`` and ``post_call``; None: all.
+        default_on: whether requests that do not name it are judged.
+        rest: other options of litellm's guardrails.
+
+    Raises:
+        ConfigurationError: options that cannot work.
+        ValueError: a mode that is not supported.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if _STREAM_HOOK not in vars(cls):
+            # litellm looks for the hook in the class itself: without this the streams of a subclass would pass unjudged.
+            setattr(cls, _STREAM_HOOK, getattr(cls, _STREAM_HOOK))
+
+    def __init__(
+        self,
+        guardrail_name: str | None = None,
+        *,
+        guard: Guard | None = None,
+        model: str | None = None,
+        backend: str | None = None,
+        base_url: str | None = None,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        dialect: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        screen: str | None = None,
+        reasoning: Literal["auto", "full", "brief", "off"] | None = None,
+        timeout: float | None = None,
+        policy: Policy | Mapping[str, Any] | None = None,
+        on_block: Literal["raise", "message"] | None = None,
+        unjudged: Unjudged = "raise",
+        window: int = 200,
+        skip_call_types: Collection[str] = (),
+        event_hook: Any = None,
+        default_on: bool = False,
+        **rest: Any,
+    ) -> None:
+        given: dict[str, Any] = {
+            "model": model,
+            "backend": backend,
+            "base_url": base_url or api_base,
+            "api_key": api_key,
+            "dialect": dialect,
+            "options": options,
+            "screen": screen,
+            "reasoning": reasoning,
+            "timeout": timeout,
+            "policy": Policy(**policy) if isinstance(policy, Mapping) else policy,
+        }
+        options_given = {name: value for name, value in given.items() if value is not None}
+        if guard is not None and options_given:
+            raise ConfigurationError(f"guard: pass either a guard or {', '.join(options_given)}")
+        if isinstance(skip_call_types, str):
+            raise ConfigurationError("skip_call_types: pass a list, for instance ['aembedding']")
+        self.guard = Guard(**options_given) if guard is None else guard
+        if on_block not in (None, "raise", "message"):
+            raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
+        if unjudged not in ("raise", "allow"):
+            raise ConfigurationError(f"unjudged: must be 'raise' or 'allow', not {unjudged!r}")
+        self.guard.stream("-", (), window=window).close()  # It looks at its options itself.
+        self._message = self.guard.policy.message if (on_block or self.guard.policy.on_block) == "message" else None
+        self._unjudged: Unjudged = unjudged
+        self._window = window
+        self._skipped = frozenset(skip_call_types)
+        rest.setdefault("supported_event_hooks", _HOOKS)
+        super().__init__(guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on, **rest)
+
+    async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str) -> Any:
+        """Judge a request before it is sent on."""
+        await self._judge_request(data, call_type)
+        return data
+
+    async def async_moderation_hook(self, data: dict[str, Any], user_api_key_dict: Any, call_type: str) -> Any:
+        """Judge a request while it is sent on; the answer waits for the verdict."""
+        await self._judge_request(data, call_type)
+        return data
+
+    async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
+        """Judge an answer."""
+        if _call_type(data) in self._skipped:
+            return response
+        try:
+            texts = [text for text in texts_of(response, self._unjudged).values() if visible(text)]
+            if texts:
+                asked = self._asked(data)
+                await self._judge([Exchange(asked.prompt, text, asked.history) for text in texts])
+        except VerdictError as error:
+            message = self._instead(error)
+            if message is not None:
+                return replace_texts(response, message)
+            raise _refusal(error, data) from error
+        except GuardError as error:
+            raise _refusal(error, data) from error
+        return response
+
+    async def async_post_call_streaming_iterator_hook(
+        self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Hold a streamed answer back up to what was judged."""
+        if _call_type(request_data) in self._skipped or isinstance(request_data.get(_ANSWERED), _Answered):
+            async for piece in response:
+                yield piece
+            return
+        pieces = Pieces(response, self._unjudged)
+        begun = False
+        try:
+            asked = self._asked(request_data)
+            stream = self.guard.astream(
+                asked.prompt, pieces, history=asked.history, window=self._window, text=pieces.texts, on_block="raise"
+            )
+            async with stream:
+                async for piece in stream:
+                    begun = True
+                    yield piece
+        except GuardError as error:
+            last = pieces.last(self._instead(error), _problem(error), begun=begun)
+            if last is None:
+                raise _refusal(error, request_data) from error
+            yield last
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> Any:
+        """Judge a call of ``litellm.acompletion``; the proxy has hooks of its own.
+
+        Raises:
+            ConfigurationError: the answer is to be judged and the call streams it: litellm has no hook for that here.
+        """
+        if _proxied(kwargs):
+            return await super().async_pre_call_deployment_hook(kwargs, call_type)
+        if kwargs.get("stream") and self.should_run_guardrail(data=kwargs, event_type=GuardrailEventHooks.post_call):
+            raise ConfigurationError("stream: litellm judges no streams outside its proxy; wrap the stream in guard.astream")
+        before = (GuardrailEventHooks.pre_call, GuardrailEventHooks.during_call)
+        if any(self.should_run_guardrail(data=kwargs, event_type=hook) for hook in before):
+            await self._judge_request(kwargs, getattr(call_type, "value", call_type))
+        return kwargs
+
+    async def async_post_call_success_deployment_hook(self, request_data: dict[str, Any], response: Any, call_type: Any) -> Any:
+        """Judge an answer of ``litellm.acompletion``; the proxy has hooks of its own."""
+        if _proxied(request_data):
+            return await super().async_post_call_success_deployment_hook(request_data, response, call_type)
+        if not self.should_run_guardrail(data=request_data, event_type=GuardrailEventHooks.post_call):
+            return None
+        return await self.async_post_call_success_hook(request_data, None, response)
+
+    def _asked(self, data: Mapping[str, Any]) -> Exchange:
+        """What an answer is the answer to; several prompts of one request count as one."""
+        found = exchanges_of(data, self._unjudged)
+        if len(found) == 1:
+            return found[0]
+        return Exchange("\n\n".join(asked.prompt for asked in found) or _NO_PROMPT)
+
+    async def _judge(self, exchanges: list[Exchange]) -> None:
+        verdict = decisive(await self.guard.acheck_many(exchanges))
+        if verdict is not None:
+            verdict.raise_for_block()
+
+    def _instead(self, error: GuardError) -> str | None:
+        """The message in place of what is blocked; None: the error."""
+        undecided = isinstance(error, UndeterminedError) and self.guard.policy.on_undetermined == "raise"
+        return self._message if isinstance(error, VerdictError) and not undecided else None
+
+    async def _judge_request(self, data: dict[str, Any], call_type: str | None) -> None:
+        if call_type in self._skipped or "harmful_prompt" not in self.guard.policy.block:
+            return
+        try:
+            await self._judge(exchanges_of(data, self._unjudged))
+        except VerdictError as error:
+            message, name = self._instead(error), self.guardrail_name
+            if message is not None and _proxied(data):
+                data[_ANSWERED] = _Answered(name)
+                raise ModifyResponseException(message, data.get("model", ""), data, name) from error
+            raise _refusal(error, data) from error
+        except GuardError as error:
+            raise _refusal(error, data) from error
+
+
+def _proxied(data: Mapping[str, Any]) -> bool:
+    """Whether the proxy carries the call, and not an application that called ``litellm.acompletion``."""
+    return "proxy_server_request" in data
+
+
+def _call_type(data: Mapping[str, Any]) -> str | None:
+    return getattr(data.get("litellm_logging_obj"), "call_type", None)
+
+
+def _refusal(error: GuardError, data: Mapping[str, Any]) -> Exception:
+    """What is raised for a block: what the proxy makes an HTTP error of; the error itself outside of it."""
+    if not _proxied(data):
+        return error
+    from fastapi import HTTPException  # the proxy is made of it; outside the proxy it need not be installed
+
+    problem = _problem(error)
+    refusal: Exception = HTTPException(problem.status, detail={"error": problem.body})
+    return refusal
+
+
+def _problem(error: GuardError) -> Problem:
+    """What the client of the proxy is told of a block."""
+    reasons: tuple[str, ...] = ()
+    if isinstance(error, BlockedError):
+        status, kind, message, reasons = 400, "blocked", "The guard blocked this.", error.verdict.reasons
+    elif isinstance(error, InputError):
+        status, kind, message = 400, "invalid_request", str(error)
+    else:
+        status, kind, message = 503, "undetermined", "This could not be checked. Please try again later."
+        reasons = error.verdict.reasons if isinstance(error, VerdictError) else (f"the guard failed: {type(error).__name__}",)
+    return Problem(status, {"type": kind, "message": message, "reasons": list(reasons)})
+
+
+class _Answered(str):
+    """Marks a request that was answered with the policy's message; no client can send one."""

@@ -1,0 +1,72 @@
+"""What the requests that litellm carries ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guardreasoner_integrations._messages import conversation, said
+from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
+from guardreasoner_sdk import Exchange, InputError
+from guardreasoner_sdk.exchange import visible
+
+__all__ = ["exchanges_of"]
+
+# Gemini's own format.
+_UNREAD = ("contents", "systemInstruction", "system_instruction")
+
+
+def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
+    """What a request asks: one exchange, or one for each prompt of a list; none where it holds no visible text.
+
+    Reads Chat Completions and Anthropic messages (``messages``), text completions (``prompt``), and Responses, embeddings
+    and speech (``input``). Which of the fields counts only the server knows: a request with several is judged by all.
+
+    Args:
+        data: the request, as litellm hands it to its hooks.
+        unjudged: what to do about pictures and the like: ``raise``, or ``allow``.
+
+    Raises:
+        InputError: it has none of these, or something in it is not text.
+    """
+    for field in _UNREAD:
+        if data.get(field) is not None:
+            raise InputError(field, "is not read", "take the guardrail off this route, or skip its call type")
+    present = [field for field in ("messages", "input", "prompt") if data.get(field) is not None]
+    if not present:
+        raise InputError(
+            "request", "has no messages, input or prompt", "take the guardrail off this route, or skip its call type"
+        )
+    before = [message for field in ("system", "instructions") for message in _before(field, data.get(field), unjudged)]
+    found: list[Exchange] = []
+    for field in present:
+        for asked in _asked(field, data[field], before, data.get("suffix"), unjudged):
+            if asked not in found:
+                found.append(asked)
+    return found
+
+
+def _asked(field: str, value: Any, before: list[dict[str, str]], suffix: object, unjudged: Unjudged) -> list[Exchange]:
+    if field == "prompt" and isinstance(value, Mapping):
+        if unjudged == "raise":
+            raise cannot_be_judged("prompt", "a template at the server")
+        value = "\n".join(["[prompt]", *leaves(value.get("variables"), "prompt", unjudged)])
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise InputError(field, f"must be text or a list, not {type(value).__name__}", "send text or a list of messages")
+    if field != "messages" and texts and all(isinstance(text, str) for text in texts):
+        more = f"\n\n{suffix}" if isinstance(suffix, str) else ""
+        talks = [[*before, {"role": "user", "content": text + more}] for text in texts if visible(text + more)]
+        return [asked for talk in talks if (asked := conversation(field, talk)) is not None]
+    if isinstance(value, str) or (field != "messages" and not all(isinstance(item, Mapping) for item in texts)):
+        raise InputError(field, "is not text", "send text or messages, not tokens or other media")
+    asked = conversation(field, [*before, *said(field, texts, unjudged)])
+    return [] if asked is None else [asked]
+
+
+def _before(field: str, value: object, unjudged: Unjudged) -> list[dict[str, str]]:
+    """What stands before the messages in a field of its own."""
+    if value is None:
+        return []
+    content = value if isinstance(value, str | list) else str(value)
+    return list(said(field, [{"role": "system", "content": content}], unjudged))

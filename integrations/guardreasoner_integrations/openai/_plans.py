@@ -1,0 +1,201 @@
+"""One request: what is judged of it and of its answer, and what follows. Pure, shared by both kinds of clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from guardreasoner_integrations._answers import Texts, chat_texts, error_texts, response_texts
+from guardreasoner_integrations._json import parsed
+from guardreasoner_integrations._sse import Splitter, data_of, extras_of
+from guardreasoner_integrations._texts import Unjudged
+from guardreasoner_integrations._verdicts import decisive
+from guardreasoner_integrations.openai import _chat as chat
+from guardreasoner_integrations.openai import _responses as responses
+from guardreasoner_integrations.openai._events import Event
+from guardreasoner_integrations.openai._notes import Note
+from guardreasoner_integrations.openai._prompts import chat_exchange, responses_exchange
+from guardreasoner_integrations.openai._routes import FIX, Route
+from guardreasoner_sdk import Guard
+from guardreasoner_sdk.errors import ConfigurationError, InputError
+from guardreasoner_sdk.exchange import Exchange, visible
+from guardreasoner_sdk.verdict import Verdict
+
+__all__ = ["Answer", "Events", "Plan", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of :func:`guardreasoner_integrations.openai.guarded`, with what the policy says filled in."""
+
+    guard: Guard
+    mode: Literal["hold", "pass"]
+    window: int
+    on_block: Literal["raise", "message"]
+    check_input: bool
+    check_output: bool
+    unjudged: Unjudged
+    timeout: float | None
+
+
+class Plan:
+    """What is to be done about one request.
+
+    Args:
+        settings: the options.
+        route: its API.
+        body: what is sent.
+        helper: whether the SDK's own ``parse`` or ``stream`` of Chat Completions asked.
+
+    Raises:
+        ConfigurationError: it asks for an answer that would come by a way that is not judged.
+        InputError: it holds a part that cannot be judged, or nothing to judge.
+    """
+
+    def __init__(self, settings: Settings, route: Route, body: Any, *, helper: bool) -> None:
+        if not isinstance(body, Mapping):
+            raise InputError("body", f"must be a mapping, not {type(body).__name__}", "let the SDK make the body")
+        if body.get("background"):
+            raise ConfigurationError(f"background: the answer is fetched later and would not be judged; {FIX}")
+        self.settings = settings
+        self.route = route
+        self.body = body
+        self.helper = helper
+        read = chat_exchange if route == "chat" else responses_exchange
+        self.asked = read(body, settings.unjudged)
+        """What is judged before the request goes out; its response is what tools gave."""
+
+    @cached_property
+    def note(self) -> Note:
+        """What is said in place of an answer."""
+        wanted = self.body.get("response_format") if self.route == "chat" else (self.body.get("text") or {}).get("format")
+        count = self.body.get("n")
+        return Note(
+            message=self.settings.guard.policy.message,
+            model=str(self.body.get("model", "")),
+            choices=count if isinstance(count, int) else 1,
+            structured=isinstance(wanted, Mapping) and wanted.get("type") not in (None, "text"),
+            helper=self.helper,
+        )
+
+    def refused(self, verdict: Verdict) -> tuple[str, bytes]:
+        """Content type and body of the answer to a prompt that is blocked.
+
+        Raises:
+            BlockedError, UndeterminedError: where a block is to raise.
+        """
+        if self.settings.on_block == "raise":
+            verdict.raise_for_block()
+        if self.body.get("stream"):
+            return "text/event-stream", b"".join(self.events().ending())
+        own = chat.completion if self.route == "chat" else responses.response
+        return "application/json", json.dumps(own(self.note)).encode()
+
+    def told_by(self, error: object) -> list[Exchange]:
+        """What an error of the server tells of an answer, to be judged: some quote what they could not use."""
+        found = error_texts(error, self.settings.unjudged) if self.settings.check_output else {}
+        return [Exchange(self.asked.prompt, text, self.asked.history) for text in found.values() if visible(text)]
+
+    def events(self) -> Events:
+        """The reader of a stream."""
+        kind = chat.ChatStream if self.route == "chat" else responses.ResponseStream
+        return Events(kind(self.asked, self.note, self.settings.unjudged))
+
+    def stream_options(self, events: Events) -> dict[str, Any]:
+        """How the guard is to go through the events."""
+        on_block: Literal["raise"] | Callable[[Verdict], list[Event]] = "raise"
+        if self.settings.on_block == "message":
+            on_block = lambda verdict: [Event(raw) for raw in events.ending()]  # noqa: E731
+        return {
+            "history": self.asked.history,
+            "mode": self.settings.mode,
+            "window": self.settings.window,
+            "text": lambda event: event.texts,
+            "on_block": on_block,
+            "timeout": self.settings.timeout,
+        }
+
+
+class Answer:
+    """An answer that came whole.
+
+    Args:
+        plan: the request's.
+        content: the body.
+    """
+
+    def __init__(self, plan: Plan, content: bytes) -> None:
+        self._plan = plan
+        try:
+            self._body: Any = parsed(content)
+        except ValueError:
+            # Servers that say so by another content type; the SDK hands it out as text.
+            self._body = content.decode("utf-8", "replace")
+        if not isinstance(self._body, Mapping):
+            self._body = {"choices": [{"text": self._body}]} if plan.route == "chat" else {"output_text": self._body}
+        read = chat_texts if plan.route == "chat" else response_texts
+        texts = read(self._body, plan.settings.unjudged)
+        self._channels = [channel for channel, text in texts.items() if visible(text)]
+        self.exchanges = [Exchange(plan.asked.prompt, texts[channel], plan.asked.history) for channel in self._channels]
+        """What is to be judged."""
+
+    def settle(self, verdicts: Sequence[Verdict]) -> bytes | None:
+        """The body that takes this one's place; None: it stays as it is.
+
+        Raises:
+            BlockedError, UndeterminedError: where a block is to raise.
+        """
+        settings = self._plan.settings
+        verdict = decisive(verdicts)
+        if verdict is None or verdict.allowed:
+            return None
+        unsure = verdict.blocked_by == "failure" and settings.guard.policy.on_undetermined == "raise"
+        if unsure or settings.on_block == "raise":
+            verdict.raise_for_block()
+        blocked = [channel for channel, found in zip(self._channels, verdicts, strict=True) if not found.allowed]
+        if self._plan.route == "chat":
+            return json.dumps(chat.instead_of(self._body, blocked, self._plan.note)).encode()
+        return json.dumps(responses.instead_of(self._body, self._plan.note)).encode()
+
+
+class Events:
+    """A stream's bytes as events with their texts."""
+
+    def __init__(self, stream: chat.ChatStream | responses.ResponseStream) -> None:
+        self._stream = stream
+        self._splitter = Splitter(events=True)
+        self.ending = stream.ending
+
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """The events that are whole now."""
+        return map(self._event, self._splitter.feed(chunk))
+
+    def finish(self) -> Iterator[Event]:
+        """What is left at the end."""
+        return map(self._event, self._splitter.end())
+
+    def released(self, event: Event) -> None:
+        """Note what the reader has been given."""
+        if isinstance(event.data, Mapping):
+            self._stream.released(event.data)
+
+    def _event(self, raw: bytes) -> Event:
+        payload, extras = data_of(raw), extras_of(raw)
+        if not payload:
+            # A server that does not stream although it was asked to.
+            payload, extras = extras, b""
+        texts: Texts = {"extras": extras.decode("utf-8", "replace")}
+        if payload.startswith(b"[DONE]"):
+            texts["rest"] = payload.removeprefix(b"[DONE]").decode("utf-8", "replace")
+            return Event(raw, texts=texts, last=True)
+        try:
+            data = parsed(payload)
+        except ValueError:
+            data = payload.decode("utf-8", "replace")
+        if isinstance(data, Mapping):
+            return Event(raw, data, {**self._stream.texts(data), **texts})
+        texts["rest"] = str(data)
+        return Event(raw, texts=texts)

@@ -1,0 +1,53 @@
+"""From a request's body to what the guard judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guardreasoner_integrations._messages import conversation, said
+from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.exchange import Exchange
+
+__all__ = ["chat_exchange", "responses_exchange"]
+
+
+def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange:
+    """The exchange in the body of a Chat Completions request.
+
+    Raises:
+        InputError: a part that cannot be judged, or nothing to judge at all.
+    """
+    return _found("messages", list(said("messages", body.get("messages"), unjudged)))
+
+
+def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange:
+    """The exchange in the body of a Responses request. What the server remembers of earlier turns is not in it.
+
+    Raises:
+        InputError: a part that cannot be judged, or nothing to judge at all.
+    """
+    messages: list[dict[str, str]] = []
+    instructions, template, given = body.get("instructions"), body.get("prompt"), body.get("input")
+    if isinstance(instructions, str):
+        messages.append({"role": "system", "content": instructions})
+    elif instructions is not None:
+        messages.extend(said("instructions", instructions, unjudged))
+    if template is not None:
+        if unjudged == "raise":
+            raise cannot_be_judged("prompt", "a template at the server")
+        variables = template.get("variables") if isinstance(template, Mapping) else None
+        messages.append({"role": "system", "content": "\n".join(["[prompt]", *leaves(variables, "prompt", unjudged)])})
+    if isinstance(given, str):
+        messages.append({"role": "user", "content": given})
+    elif given is not None:
+        messages.extend(said("input", given, unjudged))
+    return _found("input", messages)
+
+
+def _found(field: str, messages: list[dict[str, str]]) -> Exchange:
+    found = conversation(field, messages)
+    if found is None:
+        raise InputError(field, "has no text to judge", "add a user message with text")
+    return found

@@ -1,0 +1,206 @@
+"""The guardrail in calls of ``litellm.acompletion``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+litellm = pytest.importorskip("litellm", reason="pip install 'guardreasoner-sdk[litellm]'")
+
+from blockbuster import BlockBuster, BlockingError  # noqa: E402
+from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices  # noqa: E402
+
+from guardreasoner_integrations.litellm import GuardReasonerGuardrail  # noqa: E402
+from guardreasoner_sdk import (  # noqa: E402
+    BlockedError,
+    ConfigurationError,
+    Exchange,
+    Guard,
+    InputError,
+    Judgement,
+    Policy,
+    UndeterminedError,
+)
+from guardreasoner_sdk.testing import ScriptedJudge, judgement  # noqa: E402
+
+from .conftest import LITELLMS_OWN  # noqa: E402
+
+pytestmark = LITELLMS_OWN
+Make = Callable[..., GuardReasonerGuardrail]
+
+
+async def ask(prompt: str, answer: str, **more: Any) -> Any:
+    messages = [{"role": "user", "content": prompt}]
+    response = await litellm.acompletion(model="openai/x", messages=messages, mock_response=answer, **more)
+    return response.choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("mode", "prompt", "answer", "error"),
+    [
+        ("pre_call", "hi", "bad", None),
+        ("pre_call", "bad", "fine", BlockedError),
+        ("during_call", "bad", "fine", BlockedError),
+        ("post_call", "hi", "fine", None),
+        ("post_call", "hi", "bad", BlockedError),
+        ("post_call", "hi", "unsure", UndeterminedError),
+        (["pre_call", "post_call"], "unsure", "fine", UndeterminedError),
+        (None, "hi", "bad", BlockedError),
+    ],
+)
+async def test_modes(mode: Any, prompt: str, answer: str, error: type[Exception] | None, make: Make) -> None:
+    make(event_hook=mode)
+    if error is None:
+        assert await ask(prompt, answer) == answer
+    else:
+        with pytest.raises(error) as caught:
+            await ask(prompt, answer)
+        assert caught.value.verdict.reasons  # type: ignore[attr-defined]
+
+
+async def test_a_guardrail_that_is_not_on_judges_the_calls_that_name_it(make: Make) -> None:
+    make(default_on=False, event_hook="pre_call")
+    assert await ask("bad", "bad") == "bad"
+    with pytest.raises(BlockedError):
+        await ask("bad", "bad", guardrails=["guard"])
+
+
+async def test_a_message_takes_the_place_of_a_blocked_answer(make: Make) -> None:
+    make({"on_block": "message", "message": "No."})
+    assert await ask("hi", "so bad") == "No."
+    with pytest.raises(BlockedError):
+        await ask("bad", "fine")
+
+
+async def test_a_stream_that_nobody_would_judge_is_refused(make: Make) -> None:
+    make(event_hook="pre_call")
+    await litellm.acompletion(model="openai/x", messages=[{"role": "user", "content": "hi"}], mock_response="x", stream=True)
+    make(event_hook="post_call")
+    with pytest.raises(ConfigurationError, match="wrap the stream in guard.astream"):
+        await ask("hi", "bad", stream=True)
+
+
+async def test_other_calls_are_judged_too(make: Make) -> None:
+    make()
+    with pytest.raises(BlockedError):
+        await litellm.atext_completion(model="openai/x", prompt="bad", mock_response="x")
+    with pytest.raises(BlockedError):
+        await litellm.aresponses(model="openai/x", input="bad", mock_response="x")
+
+
+async def test_a_call_without_anything_to_read_is_refused_unless_it_is_skipped(make: Make) -> None:
+    guardrail = make()
+    with pytest.raises(InputError, match="has no messages, input or prompt"):
+        await guardrail.async_pre_call_hook(None, None, {"query": "bad"}, "arerank")
+    guardrail = make(skip_call_types=["arerank"])
+    assert await guardrail.async_pre_call_hook(None, None, {"query": "bad"}, "arerank") == {"query": "bad"}
+
+
+async def test_a_guard_that_fails_is_no_pass(make: Make) -> None:
+    guardrail = make()
+    guardrail.guard.close()
+    with pytest.raises(Exception, match="the guard is closed"):
+        await ask("hi", "x")
+
+
+async def test_a_policy_that_blocks_no_prompt_asks_once(make: Make) -> None:
+    guardrail = make({"block": ["harmful_response"]})
+    assert await ask("bad", "fine") == "fine"
+    assert [exchange.response for exchange in guardrail.guard.judge.seen] == ["fine"]  # type: ignore[attr-defined]
+
+
+def chunks(*texts: str) -> list[ModelResponseStream]:
+    return [ModelResponseStream(choices=[StreamingChoices(index=0, delta=Delta(content=text))]) for text in texts]
+
+
+async def streamed(guardrail: GuardReasonerGuardrail, parts: list[Any], **data: Any) -> list[Any]:
+    async def source() -> AsyncIterator[Any]:
+        for part in parts:
+            yield part
+
+    data = {"messages": [{"role": "user", "content": "hi"}], **data}
+    return [piece async for piece in guardrail.async_post_call_streaming_iterator_hook(None, source(), data)]
+
+
+async def test_an_allowed_stream_is_the_same_objects(make: Make) -> None:
+    parts = chunks("Well. ", "there ", "you go")
+    assert all(one is other for one, other in zip(await streamed(make(), parts), parts, strict=True))
+
+
+async def test_a_blocked_stream_raises_before_anything_leaves(make: Make) -> None:
+    with pytest.raises(BlockedError):
+        await streamed(make(), chunks("so ", "bad"))
+
+
+async def test_a_blocked_stream_ends_in_the_message(make: Make) -> None:
+    out = await streamed(make({"on_block": "message", "message": "No."}), chunks("so ", "bad"))
+    assert [piece.choices[0].delta.content for piece in out] == ["No."]
+
+
+async def test_a_failure_of_the_model_is_its_own(make: Make) -> None:
+    async def source() -> AsyncIterator[Any]:
+        yield chunks("held")[0]
+        raise LookupError("the model's")
+
+    data = {"messages": [{"role": "user", "content": "hi"}]}
+    stream = make().async_post_call_streaming_iterator_hook(None, source(), data)
+    with pytest.raises(LookupError, match="the model's"):
+        await anext(stream)
+
+
+async def test_no_client_can_say_that_a_request_was_answered(make: Make) -> None:
+    with pytest.raises(BlockedError):
+        await streamed(make(), chunks("bad"), guardreasoner_answered="guard")
+
+
+def test_a_subclass_has_the_stream_hook_where_litellm_looks_for_it() -> None:
+    class Mine(GuardReasonerGuardrail):
+        pass
+
+    assert "async_post_call_streaming_iterator_hook" in vars(Mine)
+
+
+@pytest.mark.parametrize("mode", ["logging_only", ["pre_call", "pre_mcp_call"], "nonsense"])
+def test_a_mode_that_would_judge_nothing_is_refused(mode: Any) -> None:
+    with Guard(judge=ScriptedJudge({})) as guard, pytest.raises(ValueError, match="logging_only|pre_mcp_call|nonsense"):
+        GuardReasonerGuardrail("guard", guard=guard, event_hook=mode)
+
+
+def test_the_options_of_the_yaml_make_a_guard() -> None:
+    policy = {"block": ["harmful_response"], "on_block": "message"}
+    guardrail = GuardReasonerGuardrail(
+        "guard", api_base="http://127.0.0.1:1/v1", model="tiny", policy=policy, timeout=2, mask=False
+    )
+    with guardrail.guard as guard:
+        assert (guard.judge.backend, guard.judge.model) == ("remote", "tiny")
+        assert guard.policy == Policy(block={"harmful_response"}, on_block="message")
+
+
+def test_options_that_cannot_work() -> None:
+    with (
+        Guard(judge=ScriptedJudge({})) as guard,
+        pytest.raises(ConfigurationError, match="guard: pass either a guard or model"),
+    ):
+        GuardReasonerGuardrail("guard", guard=guard, model="x")
+    with pytest.raises(ConfigurationError, match="skip_call_types: pass a list"):
+        GuardReasonerGuardrail("guard", skip_call_types="aembedding")
+    with pytest.raises(ConfigurationError, match="Policy"):
+        GuardReasonerGuardrail("guard", policy={"blok": []})
+
+
+async def test_the_event_loop_is_never_blocked(make: Make) -> None:
+    async def slow(exchange: Exchange) -> Judgement:
+        await asyncio.sleep(0.01)
+        return judgement() if exchange.response is None else judgement("unharmful", "compliance", "unharmful")
+
+    guardrail = make(script=slow)
+    net = BlockBuster(scanned_modules=["guardreasoner_sdk", "guardreasoner_integrations"])
+    net.activate()
+    try:
+        assert await ask("hi", "fine") == "fine"
+        assert len(await streamed(guardrail, chunks("One. ", "two."))) == 2
+        with pytest.raises(BlockingError):
+            guardrail.guard.check("not in the cache")
+    finally:
+        net.deactivate()

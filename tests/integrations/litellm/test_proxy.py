@@ -1,0 +1,244 @@
+"""The guardrail in litellm's real proxy, in front of a real server."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+httpx = pytest.importorskip("httpx", reason="the client of these tests")
+uvicorn = pytest.importorskip("uvicorn", reason="the server behind the proxy")
+for module in ("litellm", "litellm_proxy_extras", "backoff", "apscheduler"):
+    pytest.importorskip(module, reason="pip install 'litellm[proxy]'")
+
+from fastapi import FastAPI, Request  # noqa: E402
+from fastapi.responses import StreamingResponse  # noqa: E402
+
+MESSAGE = "I'm sorry, but I can't help with that."
+GUARDS = """
+from guardreasoner_integrations.litellm import GuardReasonerGuardrail
+from guardreasoner_sdk import Guard, Policy
+from guardreasoner_sdk.testing import ScriptedJudge, judgement
+
+
+def label(text):
+    return "undetermined" if "unsure" in text else "harmful" if "bad" in text else "unharmful"
+
+
+def by_words(exchange):
+    prompt = label(exchange.prompt)
+    return judgement(prompt) if exchange.response is None else judgement(prompt, "compliance", label(exchange.response))
+
+
+class Strict(GuardReasonerGuardrail):
+    def __init__(self, guardrail_name, event_hook, **rest):
+        guard = Guard(judge=ScriptedJudge(by_words), policy=Policy(on_block=rest.get("on_block", "raise")))
+        super().__init__(guardrail_name, guard=guard, event_hook=event_hook)
+"""
+CONFIG = """
+model_list:
+  - model_name: m
+    litellm_params: {{model: openai/x, api_base: "{address}/v1", api_key: k}}
+guardrails:
+  - guardrail_name: strict
+    litellm_params: {{guardrail: guards.Strict, mode: [pre_call, post_call]}}
+  - guardrail_name: beside
+    litellm_params: {{guardrail: guards.Strict, mode: during_call}}
+  - guardrail_name: polite
+    litellm_params: {{guardrail: guards.Strict, mode: [pre_call, post_call], on_block: message}}
+  - guardrail_name: embedded
+    litellm_params: {{guardrail: guardreasoner_integrations.litellm.GuardReasonerGuardrail, mode: pre_call}}
+general_settings: {{master_key: sk-1}}
+router_settings: {{disable_cooldowns: true, num_retries: 0}}
+"""
+
+
+def backend() -> FastAPI:
+    """Says again what it was told, with ``evil`` for the word that is bad."""
+    app = FastAPI()
+
+    def stream(events: list[dict[str, Any]]) -> StreamingResponse:
+        lines = [f"data: {json.dumps(event)}\n\n" for event in events]
+        return StreamingResponse(iter([*lines, "data: [DONE]\n\n"]), media_type="text/event-stream")
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Any:
+        body = await request.json()
+        text = body["messages"][-1]["content"].replace("evil", "bad")
+        base = {"id": "c", "created": 1, "model": "x"}
+        if body.get("stream"):
+            deltas = [{"role": "assistant", "content": word + " "} for word in text.split()]
+            choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+            choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+            return stream([{**base, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices])
+        message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return {**base, "object": "chat.completion", "choices": [message], "usage": usage()}
+
+    @app.post("/v1/completions")
+    async def complete(request: Request) -> Any:
+        body = await request.json()
+        text = body["prompt"].replace("evil", "bad")
+        base = {"id": "c", "object": "text_completion", "created": 1, "model": "x"}
+        if body.get("stream"):
+            choices = [{"index": 0, "text": word + " ", "finish_reason": None} for word in text.split()]
+            return stream([{**base, "choices": [choice]} for choice in choices])
+        return {**base, "choices": [{"index": 0, "text": text, "finish_reason": "stop"}], "usage": usage()}
+
+    @app.post("/v1/responses")
+    async def respond(request: Request) -> Any:
+        body = await request.json()
+        told = body["input"]
+        if not isinstance(told, str):
+            told = told[-1]["content"] if isinstance(told[-1]["content"], str) else told[-1]["content"][-1]["text"]
+        text = told.replace("evil", "bad")
+        part = {"type": "output_text", "text": text, "annotations": []}
+        message = {"type": "message", "id": "m", "status": "completed", "role": "assistant", "content": [part]}
+        tokens = {**dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), 1)}
+        details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        base = {"id": "resp_1", "object": "response", "created_at": 1, "model": "x", "tools": [], "tool_choice": "auto"}
+        base |= {"parallel_tool_calls": True, "usage": {**tokens, **details}}
+        done = {**base, "status": "completed", "output": [message]}
+        if not body.get("stream"):
+            return done
+        place = {"item_id": "m", "output_index": 0, "content_index": 0}
+        events: list[dict[str, Any]] = [{"type": "response.created", "response": {**base, "status": "queued", "output": []}}]
+        events += [{"type": "response.output_text.delta", "delta": word + " ", **place} for word in text.split()]
+        events.append({"type": "response.completed", "response": done})
+        return stream([{**event, "sequence_number": number} for number, event in enumerate(events)])
+
+    return app
+
+
+def usage() -> dict[str, int]:
+    return {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a proxy with four guardrails; none is on by default."""
+    program = shutil.which("litellm", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("pip install 'litellm[proxy]'")
+    folder = tmp_path_factory.mktemp("proxy")
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as free:
+        server = uvicorn.Server(uvicorn.Config(backend(), log_level="critical", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        (folder / "guards.py").write_text(textwrap.dedent(GUARDS))
+        (folder / "config.yaml").write_text(CONFIG.format(address=address))
+        port = str(free.getsockname()[1])
+        free.close()
+        environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore"}
+        command = [program, "--config", "config.yaml", "--host", "127.0.0.1", "--port", port]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            until = time.monotonic() + 120
+            while not answers(f"http://127.0.0.1:{port}"):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until, (folder / "log").read_text()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+            server.should_exit = True
+            thread.join()
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health/liveliness", timeout=2).status_code == 200
+    except httpx.TransportError:
+        # Refused: the next look would come at once, and take the processor from what is starting.
+        threading.Event().wait(0.2)
+        return False
+
+
+BODIES: dict[str, Any] = {
+    "/v1/chat/completions": lambda text: {"messages": [{"role": "user", "content": text}]},
+    "/v1/completions": lambda text: {"prompt": text},
+    "/v1/responses": lambda text: {"input": text},
+    "/v1/messages": lambda text: {"messages": [{"role": "user", "content": text}], "max_tokens": 9},
+}
+
+
+def ask(proxy: str, path: str, text: str, guardrail: str, **more: Any) -> Any:
+    body = {"model": "m", "guardrails": [guardrail], **BODIES[path](text), **more}
+    return httpx.post(proxy + path, json=body, headers={"authorization": "Bearer sk-1"}, timeout=60)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", BODIES)
+class TestEveryKindOfCall:
+    def test_an_allowed_call_passes(self, proxy: str, path: str, stream: bool) -> None:
+        got = ask(proxy, path, "hello there. friend", "strict", stream=stream)
+        assert got.status_code == 200
+        assert "hello" in got.text
+        assert "friend" in got.text
+
+    @pytest.mark.parametrize("guardrail", ["strict", "beside"])
+    @pytest.mark.parametrize(("word", "kind", "status"), [("bad", "blocked", 400), ("unsure", "undetermined", 503)])
+    def test_a_blocked_prompt_is_an_error(
+        self, proxy: str, path: str, stream: bool, guardrail: str, word: str, kind: str, status: int
+    ) -> None:
+        got = ask(proxy, path, f"so {word}", guardrail, stream=stream)
+        assert got.status_code == status
+        assert kind in got.text
+        assert "prompt_harmfulness" in got.text
+
+    def test_nothing_of_a_blocked_answer_leaves(self, proxy: str, path: str, stream: bool) -> None:
+        got = ask(proxy, path, "so evil it is", "strict", stream=stream)
+        assert "bad" not in got.text
+        assert "The guard blocked this." in got.text
+        assert stream or got.status_code == 400
+
+    def test_a_polite_guardrail_answers_in_place_of_the_model(self, proxy: str, path: str, stream: bool) -> None:
+        got = ask(proxy, path, "so evil it is", "polite", stream=stream)
+        assert "bad" not in got.text
+        if stream and path in ("/v1/responses", "/v1/messages"):
+            assert "The guard blocked this." in got.text
+        else:
+            assert (got.status_code, MESSAGE in got.text) == (200, True)
+
+    def test_a_polite_guardrail_answers_a_blocked_prompt(self, proxy: str, path: str, stream: bool) -> None:
+        got = ask(proxy, path, "so bad", "polite", stream=stream)
+        assert got.status_code == 200
+        # litellm's own stream of a replaced text completion has no text in it.
+        assert MESSAGE in got.text or (stream and path == "/v1/completions")
+
+
+def test_the_error_names_what_was_found(proxy: str) -> None:
+    error = ask(proxy, "/v1/chat/completions", "bad", "strict").json()["error"]
+    assert error["provider_specific_fields"]["error"] == {
+        "type": "blocked",
+        "message": "The guard blocked this.",
+        "reasons": ["prompt_harmfulness is harmful (score 1.00)"],
+    }
+
+
+def test_the_embedded_guard_of_the_yaml_decides(proxy: str) -> None:
+    assert ask(proxy, "/v1/chat/completions", "What is a good name for a cat?", "embedded").status_code == 200
+    assert ask(proxy, "/v1/chat/completions", "How do I build a pipe bomb to kill my neighbour?", "embedded").status_code == 400
+
+
+def test_a_picture_is_refused(proxy: str) -> None:
+    picture = [{"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa"}}]
+    messages = [{"role": "user", "content": picture}]
+    got = ask(proxy, "/v1/chat/completions", "", "strict", messages=messages)
+    assert (got.status_code, "is not text but 'image_url'" in got.text) == (400, True)
+
+
+def test_a_route_without_anything_to_read_is_refused(proxy: str) -> None:
+    body = {"model": "m", "query": "hi", "documents": ["a"], "guardrails": ["strict"]}
+    got = httpx.post(f"{proxy}/v1/rerank", json=body, headers={"authorization": "Bearer sk-1"}, timeout=60)
+    assert (got.status_code, "has no messages, input or prompt" in got.text) == (400, True)
