@@ -385,8 +385,12 @@ class Guard:
 
     @property
     def policy(self) -> Policy:
-        """What a finding means."""
+        """What a finding means. A new one holds from the next check on; what stands around the guard may keep the old one."""
         return self._checks.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self._checks.policy = policy
 
     def close(self) -> None:
         """Free the judge and stop the guard's event loop. Closing twice does nothing."""

@@ -485,3 +485,10 @@ def test_a_forked_child_gets_a_loop_of_its_own(guard: Guard) -> None:
         os._exit(0 if blocked else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     gc.collect()
+
+
+def test_a_new_policy_holds_from_the_next_check_on() -> None:
+    with Guard(judge=ScriptedJudge({"hi": judgement("harmful")})) as guard:
+        assert not guard.check("hi").allowed
+        guard.policy = Policy(block={"harmful_response"})
+        assert guard.check("hi").allowed
