@@ -57,12 +57,12 @@ class Checks:
     def check(self, exchange: Exchange, timeout: float | None) -> Verdict:
         """One verdict, for a thread that waits."""
         work = self.begin([exchange], timeout)
-        return self._decided(exchange, self.settle(work, self.judged(work))[0])
+        return self._decided(self.settle(work, self.judged(work))[0])
 
     async def acheck(self, exchange: Exchange, timeout: float | None) -> Verdict:
         """One verdict, for a coroutine."""
         work = self.begin([exchange], timeout)
-        return self._decided(exchange, self.settle(work, await result_soon(self.hosted(work)))[0])
+        return self._decided(self.settle(work, await result_soon(self.hosted(work)))[0])
 
     def begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
         """Take in one part of a batch: what is known already, and what the judge has to see."""
@@ -160,8 +160,8 @@ class Checks:
                 logger.error("on_verdict raised %s", type(error).__name__)
                 logger.debug("the failure", exc_info=error)
 
-    def _decided(self, exchange: Exchange, verdict: Verdict) -> Verdict:
-        if self.policy.decide(verdict, response=exchange.response is not None).action == "raise":
+    def _decided(self, verdict: Verdict) -> Verdict:
+        if self.policy.insists(verdict):
             raise UndeterminedError(verdict)
         return verdict
 

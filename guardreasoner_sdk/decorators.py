@@ -8,9 +8,10 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
-from guardreasoner_sdk.streaming import as_list
+from guardreasoner_sdk.streaming import as_list, on_block_of
 from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ Argument: TypeAlias = str | Callable[..., Any]
 """Which argument of a call is the prompt: its name, or a function of all arguments."""
 
 _PROMPTS = ("prompt", "question", "query", "message", "messages", "text", "input")
-
-_Step: TypeAlias = Exchange | Callable[[], Any]
-"""What a guarded call needs done: an exchange to be judged, or something to be called (and awaited)."""
-_Steps: TypeAlias = Generator[_Step, Any, Any]
 
 
 def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -> Callable[..., Any]:
@@ -39,8 +36,8 @@ def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -
 
     async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         exchange = call.exchange(args, kwargs)
-        if (instead := await _arun(call, call.opening(exchange))) is not None:
-            for item in instead:
+        if (instead := await arun_steps(call.opening(exchange), call.ajudge)) is not None:
+            for item in as_list(instead[0]):
                 yield item
             return
         async with call.astream(exchange, function(*args, **kwargs)) as stream:
@@ -49,51 +46,23 @@ def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -
 
     def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
         exchange = call.exchange(args, kwargs)
-        if (instead := _run(call, call.opening(exchange))) is not None:
-            yield from instead
+        if (instead := run_steps(call.opening(exchange), call.judge)) is not None:
+            yield from as_list(instead[0])
             return
         with call.stream(exchange, function(*args, **kwargs)) as stream:
             yield from stream
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        return await _arun(call, call.steps(args, kwargs))
+        return await arun_steps(call.steps(args, kwargs), call.ajudge)
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        return _run(call, call.steps(args, kwargs))
+        return run_steps(call.steps(args, kwargs), call.judge)
 
     if inspect.isasyncgenfunction(function):
         return functools.wraps(function)(async_generator)
     if inspect.isgeneratorfunction(function):
         return functools.wraps(function)(generator)
     return functools.wraps(function)(coroutine if inspect.iscoroutinefunction(function) else plain)
-
-
-def _run(call: _Protected, steps: _Steps) -> Any:
-    done = None
-    while True:
-        try:
-            step = steps.send(done)
-        except StopIteration as end:
-            return end.value
-        if isinstance(step, Exchange):
-            done = call.guard.check(step.prompt, step.response, history=step.history, timeout=call.timeout)
-        else:
-            done = step()
-
-
-async def _arun(call: _Protected, steps: _Steps) -> Any:
-    done = None
-    while True:
-        try:
-            step = steps.send(done)
-        except StopIteration as end:
-            return end.value
-        if isinstance(step, Exchange):
-            done = await call.guard.acheck(step.prompt, step.response, history=step.history, timeout=call.timeout)
-        else:
-            done = step()
-            if inspect.isawaitable(done):
-                done = await done
 
 
 class _Protected:
@@ -121,12 +90,18 @@ class _Protected:
         self._response = response
         self._input = "harmful_prompt" in guard.policy.block if check_input is None else check_input
         self._output = check_output
-        self._on_block = guard.policy.on_block if on_block is None else on_block
-        if self._on_block not in ("raise", "message") and not callable(self._on_block):
-            raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {self._on_block!r}")
+        self._on_block = on_block_of(guard, on_block)
         if self._on_block == "message" and response is not None:
             raise ConfigurationError("on_block: 'message' is for answers that are str; pass a function of the verdict")
         self._stream: dict[str, Any] = {"mode": mode, "window": window, "text": response, "on_block": self._on_block}
+
+    def judge(self, exchange: Exchange) -> Verdict:
+        """One verdict."""
+        return self.guard.check(exchange.prompt, exchange.response, history=exchange.history, timeout=self.timeout)
+
+    async def ajudge(self, exchange: Exchange) -> Verdict:
+        """:meth:`judge` for asyncio."""
+        return await self.guard.acheck(exchange.prompt, exchange.response, history=exchange.history, timeout=self.timeout)
 
     def exchange(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange:
         """What is asked in this call."""
@@ -140,21 +115,19 @@ class _Protected:
             return exchange_from_messages(asked)
         return Exchange(asked)
 
-    def opening(self, exchange: Exchange) -> _Steps:
-        """Judge the prompt; gives what is to be returned instead of an answer, in a list, or None."""
+    def opening(self, exchange: Exchange) -> Steps[Exchange, Any]:
+        """Judge the prompt; gives what is to be returned instead of an answer, in a tuple of one, or None."""
         if self._input:
             verdict = yield exchange
             if not verdict.allowed:
-                return as_list((yield functools.partial(self._instead, verdict)))
+                return ((yield functools.partial(self._instead, verdict)),)
         return None
 
-    def steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Steps:
+    def steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Exchange, Any]:
         """The whole way of a function that is no generator."""
         exchange = self.exchange(args, kwargs)
-        if self._input:
-            verdict = yield exchange
-            if not verdict.allowed:
-                return (yield functools.partial(self._instead, verdict))
+        if (instead := (yield from self.opening(exchange))) is not None:
+            return instead[0]
         result = yield functools.partial(self._function, *args, **kwargs)
         if self._output and visible(text := self._text(result)):
             # What stands behind the last user message, such as the results of tools, was judged before the call.

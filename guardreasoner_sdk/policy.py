@@ -104,6 +104,14 @@ class Policy(BaseModel):
             )
         return Decision(action="allow")
 
+    def insists(self, verdict: Verdict) -> bool:
+        """Whether a verdict is to be raised, whatever an application does about blocks otherwise.
+
+        Args:
+            verdict: one of this policy's.
+        """
+        return verdict.blocked_by == "failure" and self.on_undetermined == "raise"
+
     def verdict(self, judgement: Judgement, *, response: bool, **rest: Any) -> Verdict:
         """Make a verdict of a judgement. Its action is ``block`` where the decision is ``raise``.
 

@@ -27,7 +27,7 @@ from guardreasoner_sdk._ahead import ReadAhead
 from guardreasoner_sdk._window import Window
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Turn
-from guardreasoner_sdk.verdict import Verdict
+from guardreasoner_sdk.verdict import Verdict, decisive
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.guard import Guard
@@ -69,9 +69,7 @@ class _Stream(Generic[T]):
             raise ConfigurationError(f"mode: must be 'hold' or 'pass', not {mode!r}")
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
             raise ConfigurationError(f"window: must be a number of characters from 1, not {window!r}")
-        self._on_block = guard.policy.on_block if on_block is None else on_block
-        if self._on_block not in ("raise", "message") and not callable(self._on_block):
-            raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {self._on_block!r}")
+        self._on_block = on_block_of(guard, on_block)
         if self._on_block == "message" and text is not None:
             raise ConfigurationError("on_block: 'message' is for streams of str; pass a function from a verdict to a chunk")
         self._guard = guard
@@ -88,15 +86,13 @@ class _Stream(Generic[T]):
 
     def _noted(self, verdicts: Sequence[Verdict]) -> Verdict | None:
         """Keep the verdict that counts: a finding before a failure, a failure before the last; returns one that blocks."""
-        order = ("finding", "failure", None)
         # Reversed: among several that allow, the last one counts.
-        self.verdict = min(reversed(verdicts), key=lambda verdict: order.index(verdict.blocked_by), default=self.verdict)
+        self.verdict = decisive(verdicts[::-1]) or self.verdict
         return self.verdict if self.blocked else None
 
     def _instead(self, verdict: Verdict) -> Any:
         """What ends the stream in place of what was blocked."""
-        insists = verdict.blocked_by == "failure" and self._guard.policy.on_undetermined == "raise"
-        if self._on_block == "raise" or insists:
+        if self._on_block == "raise" or self._guard.policy.insists(verdict):
             verdict.raise_for_block()
         if callable(self._on_block):
             return self._on_block(verdict)
@@ -229,6 +225,18 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
             instead = self._instead(verdict)
             return as_list(await instead if inspect.isawaitable(instead) else instead)
         return self._shown(self._window.release())
+
+
+def on_block_of(guard: Guard, on_block: Any) -> Any:
+    """What a block means: as the caller says, or else the guard's policy.
+
+    Raises:
+        ConfigurationError: neither a word that is known nor a function.
+    """
+    meant = guard.policy.on_block if on_block is None else on_block
+    if meant not in ("raise", "message") and not callable(meant):
+        raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {meant!r}")
+    return meant
 
 
 def as_list(items: Any) -> Sequence[Any]:

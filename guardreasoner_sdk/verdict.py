@@ -6,6 +6,7 @@ printed by ``guardreasoner schema``. Labels are the words of the GuardReasoner p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "Usage",
     "Verdict",
+    "decisive",
     "undetermined",
 ]
 
@@ -249,3 +251,12 @@ class Verdict(Judgement):
         if self.allowed:
             return self
         raise UndeterminedError(self) if self.blocked_by == "failure" else BlockedError(self)
+
+
+def decisive(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The verdict that counts among those on the parts of a whole: a finding before a failure to decide; None for no part.
+
+    Args:
+        verdicts: one for each part; among several that count alike, the first.
+    """
+    return min(verdicts, key=lambda verdict: ("finding", "failure", None).index(verdict.blocked_by), default=None)

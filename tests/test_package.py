@@ -80,6 +80,7 @@ def test_imports_run_one_way() -> None:
         "testing": 5,
         "_window": 2,
         "_ahead": 0,
+        "_steps": 0,
         "streaming": 5,
         "decorators": 5,
         "guard": 5,

@@ -12,7 +12,7 @@ from guardreasoner_integrations.asgi._channel import Channel
 from guardreasoner_integrations.asgi._events import Cutter, Piece, cutter_for
 from guardreasoner_integrations.asgi._replies import Message, RefusedError, Replies, Send, unreadable
 from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts
-from guardreasoner_sdk import Exchange, Guard, InputError, UndeterminedError, VerdictError
+from guardreasoner_sdk import Exchange, Guard, InputError, VerdictError
 from guardreasoner_sdk.exchange import visible
 
 __all__ = ["Answer", "Options", "StoppedError"]
@@ -59,8 +59,8 @@ class Options:
 
     def instead(self, error: Exception) -> str | None:
         """The message in place of what is blocked; None: the error."""
-        undecided = isinstance(error, UndeterminedError) and self.guard.policy.on_undetermined == "raise"
-        return self.message if isinstance(error, VerdictError) and not undecided else None
+        replaced = isinstance(error, VerdictError) and not self.guard.policy.insists(error.verdict)
+        return self.message if replaced else None
 
 
 class Answer:

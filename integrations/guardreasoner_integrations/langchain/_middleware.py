@@ -27,7 +27,6 @@ from guardreasoner_integrations.langchain._questions import (
     arun_steps,
     blocks,
     entry_of,
-    insists,
     prompt_of,
     run_steps,
     wanted,
@@ -283,7 +282,7 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         """Why something is blocked, if it is; raises where the exit behaviour or the policy wants that."""
         if not blocks(verdict):
             return None
-        if self.exit_behavior == "error" or insists(self.guard.policy, verdict):
+        if self.exit_behavior == "error" or self.guard.policy.insists(verdict):
             verdict.raise_for_block()
         return block_by(self.name, stage, verdict)
 

@@ -6,15 +6,15 @@ or a tool spoke; what stands before it is history; an answer is judged together 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Container, Generator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 from langchain_core.messages import BaseMessage
 
 from guardreasoner_integrations.langchain._messages import arguments_of, from_human, text_of, turn_at, turns, unread_parts
-from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError
+from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError, _steps
 from guardreasoner_sdk.exchange import Turn, visible
 from guardreasoner_sdk.verdict import undetermined
 
@@ -31,7 +31,6 @@ __all__ = [
     "can_block",
     "entry_of",
     "error_of",
-    "insists",
     "judge",
     "prompt_of",
     "run_steps",
@@ -177,35 +176,18 @@ async def ajudge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | 
     return _settled(guard, questions, await guard.acheck_many([row for question in questions if (row := question.row)]))
 
 
-Steps: TypeAlias = Generator[Sequence[Question] | Callable[[], Any], Any, T]
-"""What is to be done, whoever waits for it: it yields questions and is sent the verdicts, or yields a function and is sent what
-it returns (what it awaits to, where it is asynchronous)."""
+Steps: TypeAlias = _steps.Steps[Sequence[Question], T]
+"""What is to be done, whoever waits for it; it yields questions and is sent the verdicts."""
 
 
 def run_steps(guard: Guard, steps: Steps[T]) -> T:
     """Do what the steps say; returns what they return."""
-    done = None
-    while True:
-        try:
-            step = steps.send(done)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        done = step() if callable(step) else judge(guard, step)
+    return _steps.run_steps(steps, partial(judge, guard))
 
 
 async def arun_steps(guard: Guard, steps: Steps[T]) -> T:
     """:func:`run_steps` for asyncio."""
-    done = None
-    while True:
-        try:
-            step = steps.send(done)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        done = step() if callable(step) else await ajudge(guard, step)
-        if inspect.isawaitable(done):
-            done = await done
+    return await _steps.arun_steps(steps, partial(ajudge, guard))
 
 
 def blocks(verdict: Verdict | None) -> TypeGuard[Verdict]:
@@ -221,11 +203,6 @@ def error_of(verdict: Verdict | None) -> VerdictError | None:
     except VerdictError as error:
         return error
     return None
-
-
-def insists(policy: Policy, verdict: Verdict) -> bool:
-    """Whether the policy wants an exception, whatever the application does about blocks otherwise."""
-    return verdict.blocked_by == "failure" and policy.on_undetermined == "raise"
 
 
 def whole(guard: Guard, question: Question, verdict: Verdict | None) -> Verdict | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
-from guardreasoner_integrations.langchain._questions import error_of, insists
+from guardreasoner_integrations.langchain._questions import error_of
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict, VerdictError
 
 __all__ = ["Replies", "replies_of"]
@@ -63,7 +63,7 @@ class Replies:
         return self._shaped(text if self.kind is str else AIMessageChunk(content=text))
 
     def _error(self, verdict: Verdict) -> VerdictError | None:
-        return error_of(verdict) if self.raises or insists(self.guard.policy, verdict) else None
+        return error_of(verdict) if self.raises or self.guard.policy.insists(verdict) else None
 
     def _shaped(self, reply: Any) -> Any:
         return reply if self.key is None else {self.key: reply}

@@ -9,7 +9,6 @@ from litellm.integrations.custom_guardrail import CustomGuardrail, ModifyRespons
 from litellm.types.guardrails import GuardrailEventHooks
 
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations._verdicts import decisive
 from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
 from guardreasoner_integrations.litellm._pieces import Pieces, Problem
 from guardreasoner_integrations.litellm._requests import exchanges_of
@@ -21,10 +20,10 @@ from guardreasoner_sdk import (
     GuardError,
     InputError,
     Policy,
-    UndeterminedError,
     VerdictError,
 )
 from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.verdict import decisive
 
 __all__ = ["GuardReasonerGuardrail"]
 
@@ -214,8 +213,8 @@ class GuardReasonerGuardrail(CustomGuardrail):
 
     def _instead(self, error: GuardError) -> str | None:
         """The message in place of what is blocked; None: the error."""
-        undecided = isinstance(error, UndeterminedError) and self.guard.policy.on_undetermined == "raise"
-        return self._message if isinstance(error, VerdictError) and not undecided else None
+        replaced = isinstance(error, VerdictError) and not self.guard.policy.insists(error.verdict)
+        return self._message if replaced else None
 
     async def _judge_request(self, data: dict[str, Any], call_type: str | None) -> None:
         if call_type in self._skipped or "harmful_prompt" not in self.guard.policy.block:

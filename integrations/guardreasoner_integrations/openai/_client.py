@@ -16,14 +16,13 @@ from openai import APIStatusError, AsyncOpenAI, OpenAI
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations._verdicts import decisive
 from guardreasoner_integrations.openai._bodies import abody, body, library_of, replaced, streamed
 from guardreasoner_integrations.openai._plans import Answer, Plan, Settings
 from guardreasoner_integrations.openai._routes import FIX, route_of
 from guardreasoner_integrations.openai._verdicts import known, remember
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.verdict import Verdict
+from guardreasoner_sdk.verdict import Verdict, decisive
 
 __all__ = ["guarded"]
 

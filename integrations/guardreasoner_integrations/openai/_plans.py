@@ -12,7 +12,6 @@ from guardreasoner_integrations._answers import Texts, chat_texts, error_texts, 
 from guardreasoner_integrations._json import parsed
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations._verdicts import decisive
 from guardreasoner_integrations.openai import _chat as chat
 from guardreasoner_integrations.openai import _responses as responses
 from guardreasoner_integrations.openai._events import Event
@@ -22,7 +21,7 @@ from guardreasoner_integrations.openai._routes import FIX, Route
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, visible
-from guardreasoner_sdk.verdict import Verdict
+from guardreasoner_sdk.verdict import Verdict, decisive
 
 __all__ = ["Answer", "Events", "Plan", "Settings"]
 
@@ -152,8 +151,7 @@ class Answer:
         verdict = decisive(verdicts)
         if verdict is None or verdict.allowed:
             return None
-        unsure = verdict.blocked_by == "failure" and settings.guard.policy.on_undetermined == "raise"
-        if unsure or settings.on_block == "raise":
+        if settings.on_block == "raise" or settings.guard.policy.insists(verdict):
             verdict.raise_for_block()
         blocked = [channel for channel, found in zip(self._channels, verdicts, strict=True) if not found.allowed]
         if self._plan.route == "chat":
