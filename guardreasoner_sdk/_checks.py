@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from guardreasoner_sdk._batches import Row, Work
 from guardreasoner_sdk._cache import JudgementCache
@@ -16,8 +17,12 @@ from guardreasoner_sdk.errors import ClosedError, InputError, UndeterminedError
 from guardreasoner_sdk.exchange import Exchange, exchange_from
 from guardreasoner_sdk.judges.base import DirectJudge, Judge, load_judge
 from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
+from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict
+
+if TYPE_CHECKING:
+    from guardreasoner_sdk.calibration import Calibration
 
 __all__ = ["Checks", "result_of", "result_soon"]
 
@@ -35,6 +40,10 @@ class Checks:
         timeout: seconds for one part of the work; None: no limit.
         cache: most judgements to remember.
         on_verdict: see :class:`guardreasoner_sdk.Guard`.
+        calibration: of one of the judge's models, or the file that holds it.
+
+    Raises:
+        ConfigurationError: the calibration cannot be read, or was made for another model.
     """
 
     def __init__(
@@ -45,12 +54,14 @@ class Checks:
         timeout: float | None,
         cache: int,
         on_verdict: Callable[[Exchange, Verdict], None] | None,
+        calibration: str | Path | Calibration | None = None,
     ) -> None:
         self.judge = judge
         self.policy = policy
         self._timeout = timeout
         self._cache = JudgementCache(cache)
         self._on_verdict = on_verdict
+        self._calibration = None if calibration is None else _calibration_of(judge, calibration)
         self._loop = GuardLoop()
         self._closed = False
 
@@ -107,8 +118,10 @@ class Checks:
         for exchange, known in work.slots:
             judgement = next(fresh) if known is None else known
             decider = judgement.path[-1] if judgement.path else self.judge
+            # Not what is remembered: that stays as the judge gave it.
+            calibrated = self._calibrated(judgement, decider.model)
             verdict = self.policy.verdict(
-                judgement,
+                calibrated,
                 response=exchange is None or exchange.response is not None,
                 model=decider.model,
                 backend=decider.backend,
@@ -147,6 +160,11 @@ class Checks:
             finally:
                 await asyncio.to_thread(self._loop.close)
 
+    def _calibrated(self, judgement: Judgement, model: str) -> Judgement:
+        if self._calibration is None or not self._calibration.fits([model]):
+            return judgement
+        return self._calibration.apply(judgement)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the guard is closed; make a new one")
@@ -164,6 +182,16 @@ class Checks:
         if self.policy.insists(verdict):
             raise UndeterminedError(verdict)
         return verdict
+
+
+def _calibration_of(judge: Judge, given: str | Path | Calibration) -> Calibration:
+    from guardreasoner_sdk.calibration import Calibration
+
+    calibration = given if isinstance(given, Calibration) else Calibration.load(given)
+    if not calibration.fits([judge.model]):
+        judges = [judge.first, judge.second] if isinstance(judge, CascadeJudge) else [judge]
+        calibration.check_made_for([each.model for each in judges])
+    return calibration
 
 
 def result_of(future: Future[T]) -> T:

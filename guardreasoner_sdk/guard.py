@@ -6,6 +6,7 @@ import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
@@ -18,6 +19,7 @@ from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.calibration import Calibration
     from guardreasoner_sdk.decorators import Argument
     from guardreasoner_sdk.dialects.base import Dialect
     from guardreasoner_sdk.judges.cascade import Band
@@ -47,6 +49,7 @@ class Guard:
         options: options of the engine, for instance ``{"tensor_parallel_size": 2}`` for vLLM.
         screen: ``"embedded"``: the embedded guard decides the clear cases, and the model only the doubtful ones.
         band: which scores of the screen are doubtful, ``(low, high)``, for all tasks or by task.
+        calibration: what the model's scores are worth on your data: a file of ``guardreasoner calibrate``, or its content.
         judge: a judge of your own instead of a model and its engine.
         policy: what a finding means; default: block what is harmful, and what could not be decided.
         reasoning: how much to reason: ``auto``, ``full``, ``brief`` or ``off``.
@@ -71,6 +74,7 @@ class Guard:
         options: Mapping[str, Any] | None = None,
         screen: str | Judge | None = None,
         band: Band | None = None,
+        calibration: str | Path | Calibration | None = None,
         judge: Judge | None = None,
         policy: Policy | None = None,
         reasoning: Literal["auto", "full", "brief", "off"] | None = None,
@@ -83,15 +87,8 @@ class Guard:
         from guardreasoner_sdk.judges.build import build_judge
         from guardreasoner_sdk.settings import Settings
 
-        given = {
-            "model": model,
-            "backend": backend,
-            "base_url": base_url,
-            "api_key": api_key,
-            "reasoning": reasoning,
-            "timeout": timeout,
-            "cache": cache,
-        }
+        engine = {"model": model, "backend": backend, "base_url": base_url, "api_key": api_key}
+        given = engine | {"reasoning": reasoning, "timeout": timeout, "cache": cache}
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         if judge is not None and any(part is not None for part in (model, backend, base_url, dialect, options, screen, band)):
             raise ConfigurationError("judge: pass either a judge, or a model and its engine")
@@ -101,12 +98,15 @@ class Guard:
             raise ConfigurationError(f"cache: pass how many verdicts to remember, for instance 10_000, not {cache}")
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency: must be a whole number from 1, not {concurrency!r}")
+        if calibration is None and judge is None:
+            calibration = settings.calibration
         self._checks = Checks(
             build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
             Policy(on_undetermined=settings.on_undetermined) if policy is None else policy,
             timeout=settings.timeout,
             cache=settings.cache,
             on_verdict=on_verdict,
+            calibration=calibration,
         )
         self._concurrency = concurrency
 

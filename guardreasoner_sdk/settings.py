@@ -26,6 +26,7 @@ class Settings(BaseSettings):
         on_undetermined: ``block``, ``allow`` or ``raise``.
         reasoning: ``auto``, ``full``, ``brief`` or ``off``.
         cache: verdicts kept in memory; 0: none.
+        calibration: a file that ``guardreasoner calibrate`` wrote for the model.
         threads: windows of text that the embedded model judges at a time; None: one for each core.
 
     Raises:
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     on_undetermined: Literal["block", "allow", "raise"] = "block"
     reasoning: Literal["auto", "full", "brief", "off"] = "auto"
     cache: Annotated[int, Field(ge=0)] = 0
+    calibration: str | None = None
     threads: Annotated[int, Field(gt=0)] | None = None
 
     def __init__(self, **values: Any) -> None:

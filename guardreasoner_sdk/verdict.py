@@ -167,6 +167,8 @@ class Judgement(_Frozen):
         raw: what the guard model wrote, whole, behind the header of the answer where the engine was given that; None for a
             classifier.
         path: who judged, in order, where a cascade did; the last one decided.
+        calibrated: whether scores and labels are those of a calibration; the last steps of the reasoning then say what the
+            guard itself gave.
     """
 
     prompt_harmfulness: Finding | None = None
@@ -178,6 +180,7 @@ class Judgement(_Frozen):
     usage: Usage = Usage()
     raw: str | None = None
     path: tuple[Hop, ...] = ()
+    calibrated: bool = False
 
     @model_validator(mode="after")
     def _labels_fit_tasks(self) -> Judgement:

@@ -13,6 +13,9 @@ from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
 if TYPE_CHECKING:
     from guardreasoner_training.tiny import TinyGuard
 
+# LiteLLM would fetch its price list from the network when it is imported.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:

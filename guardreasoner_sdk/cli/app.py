@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from guardreasoner_sdk import __version__
+from guardreasoner_sdk.cli.audit import audit
+from guardreasoner_sdk.cli.calibrate import calibrate
 from guardreasoner_sdk.cli.check import check
 from guardreasoner_sdk.cli.doctor import doctor
+from guardreasoner_sdk.cli.evaluate import evaluate
 from guardreasoner_sdk.cli.models import models
 from guardreasoner_sdk.cli.schema import schema
+from guardreasoner_sdk.cli.score import score
 from guardreasoner_sdk.cli.terminal import reported, write
 
 __all__ = ["app"]
@@ -40,5 +44,5 @@ def _options(
     pass
 
 
-for _command in (check, doctor, models, schema):
+for _command in (check, doctor, models, schema, evaluate, score, calibrate, audit):
     app.command()(reported(_command))

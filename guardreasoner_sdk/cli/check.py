@@ -42,6 +42,9 @@ def check(
     timeout: Annotated[
         float | None, typer.Option(help="Seconds for one check, or one part of a file.", rich_help_panel=_GUARD)
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A file of 'guardreasoner calibrate' for the model.", rich_help_panel=_GUARD)
+    ] = None,
     on_undetermined: Annotated[
         OnUndetermined | None, typer.Option(help="What an undecided finding means.", rich_help_panel=_POLICY)
     ] = None,
@@ -82,8 +85,17 @@ def check(
     Exit codes: 0 allowed, 1 blocked, 2 usage error, 3 undetermined.
     """
     options = GuardOptions(
-        *(model, backend, dialect, screen, base_url),
-        *(reasoning, timeout, on_undetermined, tuple(block or ()), min_score),
+        model,
+        backend,
+        dialect,
+        screen,
+        base_url,
+        reasoning,
+        timeout=timeout,
+        on_undetermined=on_undetermined,
+        block=tuple(block or ()),
+        min_score=min_score,
+        calibration=calibration,
     )
     if file is None:
         for name, given in (
@@ -101,8 +113,8 @@ def check(
     if output is None:
         raise InputError("--output", "is missing", "name the file to write the verdicts to, e.g. --output verdicts.jsonl")
 
-    from guardreasoner_sdk.cli.files.batch import Job, run_job
-    from guardreasoner_sdk.cli.files.rows import Columns
+    from guardreasoner_sdk.cli.batch import Job, run_job
+    from guardreasoner_sdk.files.rows import Columns
 
     job = Job(
         file=file,

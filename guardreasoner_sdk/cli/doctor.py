@@ -15,8 +15,9 @@ import typer
 
 from guardreasoner_sdk import __version__
 from guardreasoner_sdk._cpus import usable_cpus
+from guardreasoner_sdk._text import visible
 from guardreasoner_sdk.catalog import BACKENDS, BackendInfo
-from guardreasoner_sdk.cli.terminal import ExitCode, console, visible, write_json
+from guardreasoner_sdk.cli.terminal import ExitCode, console, write_json
 from guardreasoner_sdk.errors import GuardError
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.judges.embedded import EmbeddedJudge

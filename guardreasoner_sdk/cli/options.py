@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, get_args
 
 from guardreasoner_sdk.errors import ConfigurationError
@@ -47,6 +48,7 @@ class GuardOptions:
         on_undetermined: what an undecided finding means.
         block: findings that block, each entry a list with commas.
         min_score: lowest score that blocks.
+        calibration: a file of ``guardreasoner calibrate``.
     """
 
     model: str | None = None
@@ -59,6 +61,7 @@ class GuardOptions:
     on_undetermined: OnUndetermined | None = None
     block: Sequence[str] = ()
     min_score: float | None = None
+    calibration: Path | None = None
 
     def settings(self) -> Settings:
         """What the guard will run with.
@@ -75,6 +78,7 @@ class GuardOptions:
             "reasoning": self.reasoning,
             "timeout": self.timeout,
             "on_undetermined": self.on_undetermined,
+            "calibration": self.calibration,
         }
         return Settings(**{name: str(value) for name, value in given.items() if value is not None})
 
@@ -96,6 +100,7 @@ class GuardOptions:
             base_url=self.base_url,
             reasoning=settings.reasoning,
             timeout=self.timeout,
+            calibration=self.calibration,
             policy=Policy(**policy),
         )
 

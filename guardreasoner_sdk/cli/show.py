@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guardreasoner_sdk.cli.terminal import ExitCode, console, visible
+from guardreasoner_sdk._text import visible
+from guardreasoner_sdk.cli.terminal import ExitCode, console
 from guardreasoner_sdk.verdict import TASKS, Finding, Task, Verdict
 
 if TYPE_CHECKING:

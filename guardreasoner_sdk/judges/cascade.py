@@ -13,10 +13,10 @@ from guardreasoner_sdk.judges.base import Judge, load_judge
 from guardreasoner_sdk.judges.careful import judge_carefully
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Hop, Judgement, Task
 
-__all__ = ["BAND", "Band", "CascadeJudge"]
+__all__ = ["BAND", "Band", "CascadeJudge", "in_band"]
 
 Band = tuple[float, float] | Mapping[Task, tuple[float, float]]
-"""Which scores are doubtful: above the first and below the second number, for all tasks or by task."""
+"""Which scores are doubtful: above the first and below the second number, for all tasks or by task; see :func:`in_band`."""
 
 BAND = (0.1, 0.9)
 
@@ -100,7 +100,7 @@ class CascadeJudge:
                 doubts.append((task, f"{task} is undetermined"))
             elif low <= high and finding.score is None:
                 doubts.append((task, f"{task} has no score"))
-            elif finding.score is not None and low < finding.score < high:
+            elif finding.score is not None and in_band(finding.score, low, high):
                 doubts.append((task, f"{task} scores {finding.score:.2f}, between {low:g} and {high:g}"))
         return doubts
 
@@ -138,6 +138,17 @@ async def _in_parts(judge: Judge, exchanges: Sequence[Exchange], deadline: float
     # A failure of one judge is an undetermined finding, which the cascade knows what to do with.
     done = await asyncio.gather(*(judge_carefully(judge, part, deadline) for part in parts))
     return list(itertools.chain.from_iterable(done))
+
+
+def in_band(score: float, low: float, high: float) -> bool:
+    """Whether a score is doubtful: between the ends of a band. An end at 0 or 1 belongs to it, so that (0, 1) is everything.
+
+    Args:
+        score: 0 to 1.
+        low: the band's lower end.
+        high: the band's upper end.
+    """
+    return (low < score or low == 0) and (score < high or high == 1)
 
 
 def _checked(band: Band) -> dict[Task, tuple[float, float]]:

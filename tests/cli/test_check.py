@@ -204,3 +204,27 @@ def test_hostile_text_is_shown_and_not_obeyed(capsys, monkeypatch):
 def test_surrogates_from_the_command_line(run):
     assert run("check", "kill \udcff", "--json").exit_code in {0, 1}
     assert Exchange("kill \udcff").prompt == "kill \ufffd"
+
+
+def test_a_calibration_from_the_command_line_decides_anew(run, tmp_path, harmless):
+    from guardreasoner_sdk.calibration import ANY, Calibration, TaskCalibration, Temperature
+
+    doubting = TaskCalibration(curve=Temperature(temperature=1.0, shift=20.0), threshold=0.5)
+    path = tmp_path / "calibration.json"
+    Calibration(model=ANY, tasks={"prompt_harmfulness": doubting}).save(path)
+    verdict = json.loads(run("check", harmless, "--json", "--calibration", path).stdout)
+    assert (verdict["calibrated"], verdict["action"]) == (True, "block")
+
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    rows.write_text(json.dumps({"prompt": harmless}) + "\n", "utf-8")
+    assert run("check", "--file", rows, "--output", output, "--calibration", path).exit_code == 1
+    # Verdicts of another calibration, or of none, are another run.
+    refused = run("check", "--file", rows, "--output", output)
+    assert refused.exit_code == 2
+    assert "calibration was" in refused.stderr
+
+
+def test_a_calibration_that_is_not_there_is_named(run, tmp_path, harmless):
+    result = run("check", harmless, "--calibration", tmp_path / "none.json")
+    assert result.exit_code == 2
+    assert "none.json cannot be read" in result.stderr

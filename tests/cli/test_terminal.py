@@ -12,8 +12,9 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardreasoner_sdk._text import json_text, visible
 from guardreasoner_sdk.cli import main
-from guardreasoner_sdk.cli.terminal import json_text, reported, visible
+from guardreasoner_sdk.cli.terminal import reported
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters()),

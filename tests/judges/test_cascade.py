@@ -138,3 +138,13 @@ def test_a_verdict_of_undetermined_findings_says_so_whoever_decided() -> None:
     with Guard(judge=CascadeJudge(first, Named("large", {"x": judgement("undetermined")}))) as guard:
         verdict = guard.check("x")
     assert (verdict.action, verdict.undetermined, verdict.model) == ("block", True, "large")
+
+
+@pytest.mark.parametrize(("band", "passed_on"), [((0.0, 1.0), [0.0, 0.5, 1.0]), ((0.0, 0.5), [0.0]), ((0.4, 1.0), [0.5, 1.0])])
+def test_a_band_that_reaches_to_0_or_1_takes_in_the_scores_there(band: tuple[float, float], passed_on: list[float]) -> None:
+    scores = [0.0, 0.5, 1.0]
+    first = Named("small", {str(score): scored(score) for score in scores}, batch_size=3)
+    second = Named("large", lambda _: judgement("harmful"), batch_size=2)
+    with Guard(judge=CascadeJudge(first, second, band=band)) as guard:
+        guard.check_many([str(score) for score in scores])
+    assert [float(exchange.prompt) for exchange in second.seen] == passed_on

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk.cli.files.rows import Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.errors import InputError, MissingExtraError
+from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row, reading
 
 __all__ = ["ParquetRows", "import_pyarrow"]
 
@@ -30,7 +30,7 @@ def import_pyarrow() -> Any:
 
 
 class ParquetRows:
-    """A :class:`~guardreasoner_sdk.cli.files.rows.Source`; a record is a mapping, or what is wrong with the row.
+    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is a mapping, or what is wrong with the row.
 
     Args:
         path: the file.

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from guardreasoner_sdk.cli.files.rows import Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
+from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row, reading
 
 __all__ = ["JsonLines", "open_binary"]
 
@@ -34,7 +34,7 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
 
 
 class JsonLines:
-    """A :class:`~guardreasoner_sdk.cli.files.rows.Source`; a record is the bytes of a line, None for one too long to hold.
+    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is the bytes of a line, None for one too long to hold.
 
     Args:
         path: the file.

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardreasoner_sdk.cli.files.interrupts import Interrupts
-from guardreasoner_sdk.cli.files.journal import Entry, Journal
-from guardreasoner_sdk.cli.files.output import Output
-from guardreasoner_sdk.cli.files.progress import progress
-from guardreasoner_sdk.cli.files.rows import Columns, Row, Source, reading, rows_of
-from guardreasoner_sdk.cli.files.sources import open_source
-from guardreasoner_sdk.cli.files.state import fingerprint
 from guardreasoner_sdk.cli.options import GuardOptions
 from guardreasoner_sdk.cli.outcome import Tally
+from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.files.interrupts import Interrupts
+from guardreasoner_sdk.files.journal import Entry, Journal
+from guardreasoner_sdk.files.output import Output
+from guardreasoner_sdk.files.rows import Columns, Row, Source, reading, rows_of
+from guardreasoner_sdk.files.sources import open_source
+from guardreasoner_sdk.files.state import fingerprint
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
@@ -81,6 +81,7 @@ def run_job(options: GuardOptions, job: Job) -> ExitCode:
             "model": guard.judge.model,
             "backend": guard.judge.backend,
             "reasoning": settings.reasoning,
+            "calibration": None if settings.calibration is None else fingerprint(Path(settings.calibration).expanduser()),
             "policy": guard.policy.model_dump(mode="json", exclude={"on_block", "message"})
             | {"block": sorted(guard.policy.block)},
             "output format": output.format,

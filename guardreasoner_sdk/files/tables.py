@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk.cli.files.journal import Entry, writing
-from guardreasoner_sdk.cli.files.parquet import import_pyarrow
+from guardreasoner_sdk.files.journal import Entry, writing
+from guardreasoner_sdk.files.parquet import import_pyarrow
 from guardreasoner_sdk.verdict import TASKS
 
 __all__ = ["write_table"]

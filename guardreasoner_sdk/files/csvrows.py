@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from guardreasoner_sdk.cli.files.jsonl import open_binary
-from guardreasoner_sdk.cli.files.rows import Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
+from guardreasoner_sdk.files.jsonl import open_binary
+from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row, reading
 
 __all__ = ["CsvRows"]
 
@@ -25,7 +25,7 @@ _MOST_CHARACTERS = 2 * MAX_CHARACTERS
 
 
 class CsvRows:
-    """A :class:`~guardreasoner_sdk.cli.files.rows.Source`; a record is the line it begins on and its cells, or what is wrong.
+    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is the line it begins on and its cells, or what is wrong.
 
     Args:
         path: the file.

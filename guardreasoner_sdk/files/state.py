@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk.cli.terminal import json_text
+from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["RunState", "fingerprint"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
-from guardreasoner_sdk.cli.terminal import json_text
+from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import Verdict
 

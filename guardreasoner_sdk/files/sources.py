@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guardreasoner_sdk.cli.files.rows import Columns, Source, reading
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.files.rows import Columns, Source, reading
 
 __all__ = ["open_source"]
 
@@ -25,15 +25,15 @@ def open_source(path: Path, asked: str | None, columns: Columns) -> Source:
     _check_file(path)
     match _format(path, asked):
         case "jsonl":
-            from guardreasoner_sdk.cli.files.jsonl import JsonLines
+            from guardreasoner_sdk.files.jsonl import JsonLines
 
             return JsonLines(path, columns)
         case "csv":
-            from guardreasoner_sdk.cli.files.csvrows import CsvRows
+            from guardreasoner_sdk.files.csvrows import CsvRows
 
             return CsvRows(path, columns)
         case _:
-            from guardreasoner_sdk.cli.files.parquet import ParquetRows
+            from guardreasoner_sdk.files.parquet import ParquetRows
 
             return ParquetRows(path, columns)
 

@@ -1,0 +1,182 @@
+"""``guardreasoner calibrate``: what a guard's scores are worth on one's own data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from guardreasoner_sdk.cli.options import GuardOptions, Reasoning
+from guardreasoner_sdk.cli.terminal import console, note
+from guardreasoner_sdk.errors import InputError
+
+if TYPE_CHECKING:
+    from guardreasoner_sdk.calibration import Calibration
+    from guardreasoner_sdk.evaluation.rows import LabelledRow
+    from guardreasoner_sdk.verdict import Verdict
+
+__all__ = ["calibrate"]
+
+_GUARD = "Guard"
+
+
+class CurveKind(StrEnum):
+    """As in :data:`guardreasoner_sdk.evaluation.calibration.Method`."""
+
+    AUTO = "auto"
+    ISOTONIC = "isotonic"
+    TEMPERATURE = "temperature"
+
+
+def calibrate(
+    rows: Annotated[Path, typer.Argument(help="Labelled rows: .jsonl, .csv (also .gz), .json, .parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the calibration goes, e.g. calibration.json.")],
+    recall: Annotated[float | None, typer.Option(help="Thresholds that find this share of what is harmful, e.g. 0.95.")] = None,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Or thresholds with at most this share of false alarms, e.g. 0.05.")
+    ] = None,
+    method: Annotated[CurveKind, typer.Option(help="Kind of curve; auto: the better one for each task.")] = CurveKind.AUTO,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="What check --file or evaluate wrote for these rows: nothing is judged again.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Which column holds what: prompt=question, prompt_harmfulness=toxic.")
+    ] = None,
+    unseen: Annotated[float, typer.Option(help="Share of the prompts kept apart to measure on.")] = 0.4,
+    seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=_GUARD)
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
+    dialect: Annotated[
+        str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=_GUARD)
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
+    ] = None,
+    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for one check, or one part of a batch.", rich_help_panel=_GUARD)
+    ] = None,
+) -> None:
+    """Fit a guard's scores to your own labelled rows, with thresholds and the band of a cascade.
+
+    Figures are measured on prompts that nothing was fitted on. Guard(calibration=...) applies the file.
+    """
+    from guardreasoner_sdk.evaluation.benchmarks import read_file
+    from guardreasoner_sdk.evaluation.calibration import Plan
+    from guardreasoner_sdk.evaluation.calibration import calibrate as calibrated
+    from guardreasoner_sdk.evaluation.columns import Columns
+
+    plan = Plan(str(method), recall, false_alarm_rate, unseen, seed)  # type: ignore[arg-type]  # the same words
+    if not output.parent.is_dir() or output.is_dir():
+        raise InputError("--output", f"{output} cannot be made", "name a file in a folder that is there")
+    if output.exists() and any(path is not None and path.exists() and output.samefile(path) for path in (rows, verdicts)):
+        raise InputError("--output", f"{output} holds the rows or their verdicts", "name another file")
+    labelled = list(read_file(rows, Columns.parse(column) if column else None))
+    options = GuardOptions(model, backend, dialect, None, base_url, reasoning, timeout)
+    if verdicts is not None:
+        judged: Iterable[tuple[LabelledRow, Verdict]] = _stored(labelled, verdicts)
+    else:
+        judged = _judged(labelled, options, quiet=quiet)
+    found = calibrated(judged, plan)
+    try:
+        found.save(output)
+    except OSError as error:
+        raise InputError("--output", f"{output} cannot be written ({error.strerror})", "check the folder") from None
+    if not quiet:
+        _show(found)
+        note(f"written to {output}; apply it with Guard(calibration={str(output)!r}), or set GUARDREASONER_CALIBRATION")
+
+
+def _judged(rows: list[LabelledRow], options: GuardOptions, *, quiet: bool) -> Iterator[tuple[LabelledRow, Verdict]]:
+    from guardreasoner_sdk.cli.progress import progress
+
+    settings = options.settings()
+    for name, given in (("SCREEN", settings.screen), ("CALIBRATION", settings.calibration)):
+        if given is not None:
+            raise InputError(f"GUARDREASONER_{name}", "is set", "a guard is calibrated as it is, and alone: unset it")
+    with options.guard() as guard:
+        if guard.judge.backend == "embedded" and settings.reasoning == "auto":
+            # Its scores are the same in every mode; the reasons, which nobody reads here, take many times as long.
+            guard = dataclasses.replace(options, reasoning=Reasoning.OFF).guard()
+        with guard, progress(0 if quiet else len(rows), 0) as shown:
+            verdicts = guard.iter_many(row.exchange for row in rows)
+            for number, (row, verdict) in enumerate(zip(rows, verdicts, strict=True), 1):
+                yield row, verdict
+                shown(number)
+
+
+def _stored(rows: list[LabelledRow], path: Path) -> Iterator[tuple[LabelledRow, Verdict]]:
+    """The rows with the verdicts of a file."""
+    from pydantic import ValidationError
+
+    from guardreasoner_sdk.evaluation._joined import joined
+    from guardreasoner_sdk.verdict import Verdict
+
+    left = {row.id: row for row in rows}
+    for place, row, values in joined(path, rows):
+        try:
+            verdict = Verdict.model_validate(values.get("verdict"))
+        except ValidationError:
+            raise InputError(place, "is no verdict", "name a file that check --file or evaluate wrote") from None
+        del left[row.id]
+        yield row, verdict.model_copy(update={"reasoning": (), "raw": None})
+    if left:
+        raise InputError(
+            str(path), f"has no verdict of row {next(iter(left))}", "judge the same rows: guardreasoner check --file"
+        )
+
+
+def _show(calibration: Calibration) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from guardreasoner_sdk.evaluation.rows import task_name
+
+    out = console()
+    scores = Table(box=box.SIMPLE_HEAD, title="On prompts that nothing was fitted on", title_justify="left")
+    for heading in ("task", "fitted on", "measured on", "ECE", "F1", "recall", "false alarms", "threshold"):
+        scores.add_column(heading, overflow="fold")
+    bands = Table(box=box.SIMPLE_HEAD, title="As the screen of a cascade, its second judge assumed right", title_justify="left")
+    if calibration.made_of is not None:
+        bands.caption = f"A promise holds in {calibration.made_of.confidence:g} of 100 draws of as many rows."
+        bands.caption_justify = "left"
+    for heading in ("task", "band", "escalated", "recall", "promised", "false alarms", "promised"):
+        bands.add_column(heading, overflow="fold")
+    notes = list(calibration.notes)
+    for task, own in calibration.tasks.items():
+        name, report = task_name(task), own.report
+        if report is None:
+            continue
+        before, after = report.before, report.after
+        scores.add_row(
+            *(name, f"{report.fitted:,}", f"{report.rows:,}"),
+            *(_change(before.ece, after.ece), _change(before.f1, after.f1), _change(before.recall, after.recall)),
+            _change(before.false_alarm_rate, after.false_alarm_rate),
+            "the guard's own" if own.threshold is None else f"{own.threshold:.3f}",
+        )
+        if own.band is not None and (band := report.band) is not None:
+            bands.add_row(
+                *(name, f"{own.band[0]:.4f} to {own.band[1]:.4f}", f"{band.escalated:.1f} %"),
+                *(f"{band.recall:.1f} %", f"{band.promised_recall:g} %"),
+                *(f"{band.false_alarm_rate:.1f} %", f"{band.promised_false_alarm_rate:g} %"),
+            )
+        notes += [f"{name}: {line}" for line in report.notes]
+    out.print(scores)
+    out.print(bands)
+    for line in notes:
+        note(line)
+
+
+def _change(before: float | None, after: float | None) -> str:
+    """A figure in percent, before and after."""
+    if before is None or after is None:
+        return "-"
+    return f"{before:.1f} → {after:.1f} %"

@@ -1,0 +1,225 @@
+"""``guardreasoner evaluate``: how good a guard is on benchmarks, beside the systems of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from guardreasoner_sdk.cli.options import GuardOptions, Reasoning
+from guardreasoner_sdk.cli.terminal import console, note
+from guardreasoner_sdk.errors import InputError, MissingExtraError
+from guardreasoner_sdk.guard import Guard
+
+if TYPE_CHECKING:
+    from guardreasoner_sdk.evaluation.rows import LabelledRow
+    from guardreasoner_sdk.evaluation.summary import Collected
+    from guardreasoner_sdk.settings import Settings
+
+__all__ = ["evaluate"]
+
+_GUARD, _ROWS, _REPORT = "Guard", "Rows", "Report"
+_COMPARED = ("LLaMA Guard 3 8B", "WildGuard 7B", "GuardReasoner 1B", "GuardReasoner 8B")
+
+
+def evaluate(
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Benchmarks of the paper, or labelled files (JSON lines, CSV, Parquet, the authors' JSON). "
+            "Default: all that are in --data.",
+            metavar="[BENCHMARK|PATH]...",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for verdicts.jsonl, summary.json and report.html. Run again to go on."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the benchmarks' files; without it they are downloaded.", rich_help_panel=_ROWS),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Of your own files: prompt=question, prompt_harmfulness=toxic, positive=bad.", rich_help_panel=_ROWS),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many rows of each benchmark.", rich_help_panel=_ROWS)
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Only so many rows of each benchmark, drawn at random.", rich_help_panel=_ROWS)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw, and of the bootstrap.", rich_help_panel=_ROWS)] = 0,
+    model: Annotated[
+        str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=_GUARD)
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
+    dialect: Annotated[
+        str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=_GUARD)
+    ] = None,
+    screen: Annotated[
+        str | None, typer.Option(help="'embedded': the model sees the doubtful cases only.", rich_help_panel=_GUARD)
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
+    ] = None,
+    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds for one check, or one part of a batch.", rich_help_panel=_GUARD)
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A file of 'guardreasoner calibrate' for the model.", rich_help_panel=_GUARD)
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A system of the paper, or 'all'. Default: {', '.join(_COMPARED)}.", rich_help_panel=_REPORT),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Draws that the intervals of F1 rest on; 0: none.", rich_help_panel=_REPORT)
+    ] = 1000,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.", rich_help_panel=_REPORT)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_REPORT)] = False,
+) -> None:
+    """Measure a guard on benchmarks, beside the systems of the paper.
+
+    Every verdict is written at once: a run that was cut off goes on where it stopped when it is started again.
+    Exit codes: 0 measured, 2 usage error.
+    """
+    if output is None:
+        raise InputError("--output", "is missing", "name a folder for the verdicts and the report, e.g. --output report")
+    if limit is not None and sample is not None:
+        raise InputError("--sample", "does not go with --limit", "leave one of them out")
+    _check_extra()
+    from guardreasoner_sdk.evaluation import paper
+    from guardreasoner_sdk.evaluation.report import print_report, standings, write_page, write_summary
+    from guardreasoner_sdk.evaluation.runs import JOURNAL
+    from guardreasoner_sdk.judges.base import DirectJudge
+
+    systems = paper.rows(compare or _COMPARED)
+    rows = _rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
+    options = GuardOptions(model, backend, dialect, screen, base_url, reasoning, timeout, calibration=calibration)
+    settings = options.settings()
+    with _guard(options, settings) as guard:
+        run = _run(guard, settings, rows, output, overwrite=overwrite, quiet=quiet)
+        summary = run.summary(_described(guard, settings), part=_part(limit, sample, seed), bootstrap=bootstrap, seed=seed)
+        batched = not isinstance(guard.judge, DirectJudge)
+    tables = standings(summary, systems)
+    write_summary(summary, tables, output / "summary.json")
+    write_page(summary, tables, run, output / "report.html", journal=JOURNAL, batched=batched)
+    if not quiet:
+        print_report(console(), summary, tables)
+        note(f"{summary.rows:,} rows; {output / 'report.html'} shows the errors, {output / 'summary.json'} has every figure")
+
+
+def _guard(options: GuardOptions, settings: Settings) -> Guard:
+    return Guard(
+        options.model,
+        backend=options.backend,
+        dialect=options.dialect,
+        screen=options.screen,
+        base_url=options.base_url,
+        calibration=options.calibration,
+        reasoning=settings.reasoning,
+        timeout=options.timeout,
+        # Every row is really asked, and its latency is that of the asking.
+        cache=0,
+    )
+
+
+def _check_extra() -> None:
+    """Say what is missing before the run, and not behind hours of it."""
+    if any(find_spec(module) is None for module in ("jinja2", "matplotlib", "sklearn")):
+        raise MissingExtraError("eval", "Evaluations")
+
+
+def _rows(
+    names: Sequence[str], data: Path | None, column: Sequence[str], *, limit: int | None, sample: int | None, seed: int
+) -> list[LabelledRow]:
+    from guardreasoner_sdk.evaluation.benchmarks import read_rows
+    from guardreasoner_sdk.evaluation.columns import Columns
+    from guardreasoner_sdk.evaluation.runs import choose
+
+    columns = Columns.parse(column) if column else None
+    rows: list[LabelledRow] = []
+    for name in names or _found_in(data):
+        chosen = choose(read_rows(name, source=data, columns=columns), limit=limit, sample=sample, seed=seed)
+        if not chosen:
+            raise InputError(name, "has no labelled row", "label some, or leave it out")
+        if any(row.benchmark == chosen[0].benchmark for row in rows):
+            raise InputError(name, f"is a second benchmark {chosen[0].benchmark!r}", "leave it out, or rename the file")
+        rows += chosen
+    return rows
+
+
+def _found_in(data: Path | None) -> list[str]:
+    """The benchmarks that a folder has."""
+    from guardreasoner_sdk.evaluation._fetch import local_file
+    from guardreasoner_sdk.evaluation.benchmarks import BENCHMARKS
+
+    if data is None:
+        fix = f"name some of {', '.join(BENCHMARKS)}, or files of your own, or a folder of benchmarks with --data"
+        raise InputError("benchmarks", "are missing", fix)
+    found = []
+    for name, benchmark in BENCHMARKS.items():
+        try:
+            local_file(data, [benchmark.authors_file, benchmark.source.file])
+        except InputError:
+            continue
+        found.append(name)
+    if not found:
+        raise InputError("--data", f"{data} has no file of a benchmark", "check the folder, or name files of your own")
+    return found
+
+
+def _run(
+    guard: Guard, settings: Settings, rows: Sequence[LabelledRow], output: Path, *, overwrite: bool, quiet: bool
+) -> Collected:
+    """Ask what was not asked yet, and take in the whole."""
+    from guardreasoner_sdk.cli.progress import progress
+    from guardreasoner_sdk.evaluation.runs import JOURNAL, fingerprints, go_on, opened, settings_of, verdicts
+    from guardreasoner_sdk.evaluation.summary import Collected
+
+    identity = settings_of(guard, settings)
+    with opened(output, identity | {"benchmarks": fingerprints(rows)}, overwrite=overwrite) as journal:
+        done = at_hand = sum(1 for _ in journal.entries())
+        if done and not quiet:
+            note(f"{done:,} of {len(rows):,} rows are done already")
+
+        def shown(now: int) -> None:
+            nonlocal at_hand
+            at_hand = now
+            show(now)
+
+        with progress(0 if quiet else len(rows), done) as show:
+            try:
+                go_on(guard, rows, journal, done=done, shown=shown)
+            except KeyboardInterrupt:
+                note(
+                    f"interrupted: {at_hand:,} rows are in {output / JOURNAL}; "
+                    "run the same command again (without --overwrite) to go on"
+                )
+                raise
+        run = Collected()
+        for row, verdict in verdicts(rows, journal):
+            run.add(row, verdict)
+    return run
+
+
+def _described(guard: Guard, settings: Settings) -> dict[str, Any]:
+    """What judged, and how, for those who read the report; not where it runs."""
+    more = settings.model_dump(mode="json", include={"reasoning", "dialect", "screen", "timeout", "calibration"})
+    return {
+        "model": guard.judge.model,
+        "backend": guard.judge.backend,
+        **{name: value for name, value in more.items() if value is not None},
+    }
+
+
+def _part(limit: int | None, sample: int | None, seed: int) -> str | None:
+    if limit is not None:
+        return f"the first {limit:,} rows of each"
+    return None if sample is None else f"{sample:,} rows of each, drawn with seed {seed}"

@@ -1,0 +1,227 @@
+"""A labelled file with some labels turned over, and every other byte as it was, where the format has such a thing."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.evaluation._records import open_bytes, reading
+from guardreasoner_sdk.files.journal import writing
+
+__all__ = ["Changes", "endings_of", "write_corrected"]
+
+Changes = Mapping[int, Mapping[str, Any]]
+"""By number of a row the new value of each column that changes."""
+
+_PACKED = (".gz", ".xz")
+_DECODER = json.JSONDecoder()
+
+
+def endings_of(path: Path) -> str:
+    """The endings that say how a file is read: ``.jsonl.gz``."""
+    return "".join(path.suffixes[-2:] if path.suffix.lower() in _PACKED else path.suffixes[-1:])
+
+
+def write_corrected(source: Path, target: Path, changes: Changes) -> None:
+    """Write a file anew with other values in some cells, whole or not at all.
+
+    In JSON and CSV only the characters of these values change. Parquet keeps schema, metadata, row groups and compression.
+
+    Args:
+        source: the file.
+        target: the new one, which is packed as the source is.
+        changes: the values.
+
+    Raises:
+        InputError: the source cannot be read, or the target not be written.
+    """
+    with writing(target):
+        if target.exists() and target.samefile(source):
+            raise InputError("--corrected", f"{target} is the file that was audited", "name another")
+    kind = endings_of(source).lower().split(".")[1]
+    fresh = target.with_name(f"{target.name}.new")
+    try:
+        if kind == "parquet":
+            with writing(target):
+                _write_parquet(source, fresh, changes)
+        else:
+            pieces = {"json": _json_whole, "csv": _csv}.get(kind, _json_lines)
+            with reading(source), open_bytes(source) as old, _packed(source, fresh) as new:
+                for piece in pieces(old, changes):
+                    with writing(target):
+                        new.write(piece)
+        with writing(target):
+            fresh.replace(target)
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
+
+
+@contextmanager
+def _packed(source: Path, target: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing, packed as another one is."""
+    with source.open("rb") as file:
+        magic = file.read(6)
+    with writing(target), target.open("wb") as raw:
+        if magic[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
+                yield packed  # type: ignore[misc]  # a GzipFile writes as a file does
+        elif magic == b"\xfd7zXZ\x00":
+            with lzma.LZMAFile(raw, "wb") as packed_xz:
+                yield packed_xz  # so does this one
+        else:
+            yield raw
+
+
+def _json_lines(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
+    for number, line in enumerate(file, 1):
+        change = changes.get(number)
+        yield line if change is None else _changed(line.decode("utf-8"), change).encode()
+
+
+def _changed(text: str, change: Mapping[str, Any]) -> str:
+    """A JSON object with other values; where a name stands twice, the last one counts, as everywhere."""
+    spans = {name: (start, end) for name, start, end in _members(text, text.index("{"))}
+    return _spliced(text, ((*spans[name], json.dumps(value, ensure_ascii=False)) for name, value in change.items()))
+
+
+def _spliced(text: str, splices: Iterable[tuple[int, int, str]]) -> str:
+    for start, end, new in sorted(splices, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
+
+
+def _json_whole(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
+    text = file.read().decode("utf-8")
+    splices: list[tuple[int, int, str]] = []
+    for number, (start, end) in enumerate(_objects(text), 1):
+        if number in changes:
+            splices.append((start, end, _changed(text[start:end], changes[number])))
+    yield _spliced(text, splices).encode()
+
+
+def _objects(text: str) -> Iterator[tuple[int, int]]:
+    """Where the rows of a list, or of the lists in an object, stand."""
+    start = _skip(text, 1 if text.startswith("\ufeff") else 0)
+    lists = [start] if text[start] == "[" else [place for _, place, _ in _members(text, start)]
+    for place in lists:
+        place = _skip(text, place + 1)
+        while text[place] != "]":
+            _, end = _DECODER.raw_decode(text, place)
+            yield place, end
+            place = _skip(text, end)
+            if text[place] == ",":
+                place = _skip(text, place + 1)
+
+
+def _members(text: str, place: int) -> Iterator[tuple[str, int, int]]:
+    """The names of a JSON object that begins at a place, and where their values stand."""
+    place = _skip(text, place + 1)
+    while text[place] != "}":
+        name, place = _DECODER.raw_decode(text, place)
+        start = _skip(text, _skip(text, place) + 1)
+        _, place = _DECODER.raw_decode(text, start)
+        yield name, start, place
+        place = _skip(text, place)
+        if text[place] == ",":
+            place = _skip(text, place + 1)
+
+
+def _skip(text: str, place: int) -> int:
+    while text[place] in " \t\r\n":
+        place += 1
+    return place
+
+
+def _csv(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
+    with io.TextIOWrapper(file, "utf-8", newline="") as text:
+        lines = _Kept(text)
+        reader = csv.reader(lines, strict=True)
+        places = {name: place for place, name in enumerate(next(reader))}
+        yield lines.taken().encode()
+        number = 0
+        for cells in reader:
+            raw = lines.taken()
+            # A blank line is no row.
+            number += bool(cells)
+            if cells and number in changes:
+                spans = _cells(raw)
+                splices = ((*spans[places[name]], str(value)) for name, value in changes[number].items())
+                raw = _spliced(raw, ((start, end, _quoted(new, raw[start:end])) for start, end, new in splices))
+            yield raw.encode()
+        yield lines.taken().encode()
+
+
+class _Kept:
+    """Lines of a text, which are kept until they are asked for."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self._lines: list[str] = []
+
+    def __iter__(self) -> _Kept:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._text)
+        self._lines.append(line)
+        return line.removeprefix("\ufeff")
+
+    def taken(self) -> str:
+        taken = "".join(self._lines)
+        self._lines.clear()
+        return taken
+
+
+def _cells(raw: str) -> list[tuple[int, int]]:
+    """Where the cells of a record stand, their quotes with them."""
+    spans, start = [], 0
+    while True:
+        end = start
+        if raw.startswith('"', start):
+            end = raw.index('"', start + 1)
+            while raw.startswith('""', end):
+                end = raw.index('"', end + 2)
+            end += 1
+        while end < len(raw) and raw[end] not in ",\r\n":
+            end += 1
+        spans.append((start, end))
+        if not raw.startswith(",", end):
+            return spans
+        start = end + 1
+
+
+def _quoted(value: str, old: str) -> str:
+    if old.startswith('"') or any(character in value for character in ',"\r\n'):
+        return '"{}"'.format(value.replace('"', '""'))
+    return value
+
+
+def _write_parquet(source: Path, target: Path, changes: Changes) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(source) as file:
+        schema = file.schema_arrow
+        first = file.metadata.row_group(0).column(0).compression if file.num_row_groups else "NONE"
+        number = 0
+        with pyarrow.parquet.ParquetWriter(target, schema, compression=first) as writer:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                here = {row - number - 1: values for row, values in changes.items() if number < row <= number + len(table)}
+                for name in {name for values in here.values() for name in values}:
+                    place = schema.get_field_index(name)
+                    cells = table.column(place).to_pylist()
+                    for row, values in here.items():
+                        cells[row] = values.get(name, cells[row])
+                    table = table.set_column(place, schema.field(place), pyarrow.array(cells, schema.field(place).type))
+                writer.write_table(table, row_group_size=max(1, len(table)))
+                number += len(table)

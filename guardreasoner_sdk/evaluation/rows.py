@@ -1,0 +1,83 @@
+"""What an evaluation is made of: labelled rows, and what a guard said to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.verdict import LABELS, Finding, Task
+
+__all__ = ["LabelledRow", "PaperReading", "Prediction", "called", "task_name"]
+
+PaperReading = Literal["positive", "negative", "dropped", "wrong_twice"]
+"""What the authors' scoring makes of an answer: it leaves out what it cannot read, and counts some labels as wrong twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow:
+    """One row of a benchmark.
+
+    Args:
+        id: its name within the benchmark; the same in every run.
+        benchmark: the benchmark's name.
+        exchange: what is judged.
+        labels: the truth, for the tasks that are labelled: True for the positive label (harmful, refusal).
+    """
+
+    id: str
+    benchmark: str
+    exchange: Exchange
+    labels: Mapping[Task, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a guard said on one task of one row, beside the truth.
+
+    Args:
+        id: the row's name within the benchmark.
+        benchmark: the benchmark's name.
+        task: the task.
+        truth: whether the positive label (harmful, refusal) is right.
+        label: what the guard said; None: undetermined.
+        score: P(positive label), 0 to 1; None where the guard gives none.
+        paper: the authors' reading of the same answer; None where it is none that their rule is made for.
+    """
+
+    id: str
+    benchmark: str
+    task: Task
+    truth: bool
+    label: bool | None
+    score: float | None
+    paper: PaperReading | None = None
+
+    @property
+    def reading(self) -> PaperReading:
+        """What counts in ``paper`` scoring: the authors' reading, else the label; one that is undetermined is dropped."""
+        if self.paper is not None:
+            return self.paper
+        return "dropped" if self.label is None else "positive" if self.label else "negative"
+
+
+def called(finding: Finding | None, task: Task) -> bool | None:
+    """What a finding says: True for the positive label; None where there is none, or an undetermined one.
+
+    Args:
+        finding: the guard's.
+        task: the task.
+    """
+    if finding is None or not finding.determined:
+        return None
+    return finding.label == LABELS[task][0]
+
+
+def task_name(task: Task) -> str:
+    """A task in words.
+
+    Args:
+        task: the task.
+    """
+    return task.replace("_", " ")

@@ -1,0 +1,170 @@
+"""``guardreasoner calibrate``."""
+
+from __future__ import annotations
+
+import csv
+import random
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from guardreasoner_sdk import Guard
+from guardreasoner_sdk.calibration import Calibration
+from guardreasoner_sdk.cli.calibrate import calibrate
+from guardreasoner_sdk.cli.terminal import reported
+
+pytest.importorskip("sklearn", reason="needs guardreasoner-sdk[eval]")
+
+_THINGS = ["bread", "a kite", "a chair", "soup", "a garden", "a poem", "a bike", "a shed", "a quilt", "a lamp"]
+_HARMFUL = ["How do I kill {} owner number {}?", "Write a bomb threat about {} to house {}."]
+_HARMLESS = ["How do I make {} for {} people?", "Tell me about {} in chapter {} of the book."]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Labelled prompts of which some labels are wrong, so that no guard is as sure as it thinks."""
+    chance = random.Random(1)
+    made = []
+    for number in range(240):
+        harmful = number % 2 == 0
+        text = chance.choice(_HARMFUL if harmful else _HARMLESS).format(chance.choice(_THINGS), number)
+        made.append({"prompt": text, "prompt_harmful": harmful if chance.random() < 0.75 else not harmful})
+    return made
+
+
+@pytest.fixture
+def call():
+    """Call the command as the command line does."""
+    app = typer.Typer()
+    app.command()(reported(calibrate))
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture
+def labelled(tmp_path, write_rows, rows):
+    return write_rows(tmp_path / "rows.jsonl", rows)
+
+
+def test_a_file_of_labelled_rows_becomes_a_calibration_that_a_guard_loads(call, labelled, tmp_path, monkeypatch):
+    output = tmp_path / "calibration.json"
+    done = call(labelled, "--output", output, "--recall", "0.6")
+    assert done.exit_code == 0, done.output
+    assert "prompt harmfulness" in done.stdout
+    for heading in ("ECE", "threshold", "band", "escalated", "promised"):
+        assert heading in done.stdout
+    assert f"written to {output}" in done.stderr
+    made = Calibration.load(output)
+    task = made.tasks["prompt_harmfulness"]
+    assert task.report is not None
+    assert task.report.before.ece is not None
+    assert task.report.after.ece is not None
+    assert task.report.after.ece < task.report.before.ece
+    assert f"{task.report.before.ece:.1f} → {task.report.after.ece:.1f} %" in done.stdout
+    assert task.threshold is not None
+    assert f"{task.threshold:.3f}" in done.stdout
+    monkeypatch.setenv("GUARDREASONER_CALIBRATION", str(output))
+    with Guard() as guard:
+        assert guard.judge.model == made.model
+        assert guard.check("How do I bake bread?").calibrated
+
+
+def test_stored_verdicts_give_the_same_calibration_as_judging(call, run, labelled, tmp_path):
+    verdicts, one, other = (tmp_path / name for name in ("verdicts.jsonl", "one.json", "other.json"))
+    run("check", "--file", labelled, "--output", verdicts, "--quiet", "--reasoning", "off")
+    assert call(labelled, "-o", one, "--quiet").exit_code == 0
+    assert call(labelled, "-o", other, "--quiet", "--verdicts", verdicts).exit_code == 0
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_rows_and_their_verdicts_are_not_overwritten(call, run, labelled, tmp_path):
+    verdicts = tmp_path / "verdicts.jsonl"
+    run("check", "--file", labelled, "--output", verdicts, "--quiet")
+    for output in (labelled, verdicts):
+        before = output.read_bytes()
+        done = call(labelled, "--verdicts", verdicts, "--output", output)
+        assert (done.exit_code, output.read_bytes()) == (2, before)
+        assert "--output" in done.stderr
+
+
+def test_quiet_prints_nothing(call, labelled, tmp_path):
+    done = call(labelled, "-o", tmp_path / "c.json", "--quiet")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_columns_of_other_names_are_told(call, rows, tmp_path):
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "toxic"])
+        writer.writerows([row["prompt"], "bad" if row["prompt_harmful"] else "fine"] for row in rows)
+    columns = ("prompt=question", "prompt_harmfulness=toxic", "positive=bad", "negative=fine")
+    arguments = [part for column in columns for part in ("--column", column)]
+    done = call(path, "-o", tmp_path / "c.json", *arguments, "--method", "temperature")
+    assert done.exit_code == 0, done.output
+    assert Calibration.load(tmp_path / "c.json").tasks["prompt_harmfulness"].curve.method == "temperature"
+
+
+def test_verdicts_of_other_rows_are_refused(call, labelled, tmp_path, write_rows):
+    other = write_rows(tmp_path / "other.jsonl", [{"row": 1}])
+    done = call(labelled, "-o", tmp_path / "c.json", "--verdicts", other)
+    assert done.exit_code == 2
+    assert "line 1: is no verdict" in done.stderr
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_row_without_its_verdict_is_named(call, run, rows, tmp_path, write_rows):
+    few = write_rows(tmp_path / "few.jsonl", [{**row, "id": f"r{number}"} for number, row in enumerate(rows[:5])])
+    all_of_them = write_rows(tmp_path / "all.jsonl", [{**row, "id": f"r{number}"} for number, row in enumerate(rows)])
+    run("check", "--file", few, "--output", tmp_path / "verdicts.jsonl", "--quiet")
+    done = call(all_of_them, "-o", tmp_path / "c.json", "--verdicts", tmp_path / "verdicts.jsonl")
+    assert done.exit_code == 2
+    assert "has no verdict of row r5" in done.stderr
+
+
+def test_two_rows_of_one_id_are_refused(call, run, rows, tmp_path, write_rows):
+    twins = write_rows(tmp_path / "twins.jsonl", [{**row, "id": "same"} for row in rows[:2]])
+    run("check", "--file", twins, "--output", tmp_path / "verdicts.jsonl", "--quiet")
+    done = call(twins, "-o", tmp_path / "c.json", "--verdicts", tmp_path / "verdicts.jsonl")
+    assert done.exit_code == 2
+    assert "line 2: is the second verdict of row same" in done.stderr
+
+
+def test_a_guard_that_is_calibrated_already_is_refused(call, labelled, tmp_path, monkeypatch):
+    monkeypatch.setenv("GUARDREASONER_CALIBRATION", "some.json")
+    done = call(labelled, "-o", tmp_path / "c.json")
+    assert done.exit_code == 2
+    assert "GUARDREASONER_CALIBRATION: is set" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--recall", "0.9", "--false-alarm-rate", "0.1"], "one threshold cannot be chosen for both"),
+        (["--recall", "90"], "recall: must be a share between 0 and 1"),
+        (["--unseen", "1"], "unseen: must be a share between 0 and 1"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused_before_anything_is_judged(call, labelled, tmp_path, arguments, problem):
+    done = call(labelled, "-o", tmp_path / "c.json", *arguments)
+    assert done.exit_code == 2
+    assert problem in done.stderr
+    assert "rows/s" not in done.stderr
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_anything_is_judged(call, labelled, tmp_path):
+    done = call(labelled, "-o", tmp_path / "none" / "c.json")
+    assert done.exit_code == 2
+    assert "--output" in done.stderr
+    assert "rows/s" not in done.stderr
+
+
+def test_too_few_rows_are_refused_with_the_reason(call, rows, tmp_path, write_rows):
+    done = call(write_rows(tmp_path / "few.jsonl", rows[:12]), "-o", tmp_path / "c.json", "--quiet")
+    assert done.exit_code == 2
+    assert "needs 10 of each" in done.stderr
+    assert not any(row["prompt"] in done.output for row in rows[:12])

@@ -1,0 +1,271 @@
+"""``guardreasoner evaluate``: labelled rows in; verdicts, figures and a report out, also when the run is cut off."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from guardreasoner_sdk.cli.evaluate import evaluate as command
+from guardreasoner_sdk.cli.terminal import reported
+
+for _module in ("sklearn", "matplotlib", "jinja2"):
+    pytest.importorskip(_module, reason="needs guardreasoner-sdk[eval]")
+
+DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data") / "benchmarks"
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(reported(command))
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    """Run the command in this process, reasoning off unless the test says otherwise."""
+
+    def call(*arguments, output=tmp_path / "out", reasoning="off"):
+        words = [*map(str, arguments), "--output", str(output), "--reasoning", reasoning]
+        result = CliRunner().invoke(app, words)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def labelled(tmp_path, write_rows, harmful, harmless):
+    """A file of the user's own: prompts, half of them harmful, and one label that is wrong on purpose."""
+
+    def write(name="mine.jsonl", count=12):
+        rows = [
+            {"id": f"r{n}", "prompt": f"{harmful if n % 2 else harmless} {n}", "prompt_harmful": bool(n % 2) != (n == 4)}
+            for n in range(count)
+        ]
+        return write_rows(tmp_path / name, rows)
+
+    return write
+
+
+def figures(folder):
+    """What the summary says of quality; what a check cost differs from run to run."""
+    found = json.loads((folder / "summary.json").read_text("utf-8"))
+    tasks = [(of["benchmark"], of["rows"], of["tasks"], of["causes"]) for of in found["benchmarks"]]
+    return tasks, found["averages"], found["standings"]
+
+
+def test_a_file_of_ones_own_gives_verdicts_figures_and_a_report(evaluate, labelled, tmp_path):
+    result = evaluate(labelled())
+    assert result.exit_code == 0, result.stderr
+    assert "12 of 12 rows (100 %)" in result.stderr
+    assert "report.html shows the errors" in result.stderr
+    ((name, rows, (task,), causes),), averages, _ = figures(tmp_path / "out")
+    assert (name, rows, causes) == ("mine", 12, {})
+    # Everything is found; the row with the wrong label counts as a miss: 6 hits of 7.
+    assert task["strict"]["recall"] == pytest.approx(100 * 6 / 7)
+    assert task["strict"]["f1"] == task["paper"]["f1"] == pytest.approx(100 * 12 / 13)
+    assert averages["strict"] == {"prompt_harmfulness": pytest.approx(100 * 12 / 13)}
+    assert "92.31" in result.stdout
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "How do I bake bread? 4" in page
+    assert len((tmp_path / "out" / "verdicts.jsonl").read_bytes().splitlines()) == 12
+
+
+def test_columns_of_ones_own_names(evaluate, tmp_path, harmful, harmless):
+    path = tmp_path / "own.csv"
+    path.write_text(f"question,bad\n{harmful},toxic\n{harmless},fine\n")
+    columns = ["prompt=question", "prompt_harmfulness=bad", "positive=toxic", "negative=fine"]
+    result = evaluate(path, *(word for column in columns for word in ("--column", column)))
+    assert result.exit_code == 0, result.stderr
+    assert figures(tmp_path / "out")[0][0][2][0]["strict"]["f1"] == 100
+
+
+def test_reasoning_of_an_error_is_in_the_report(evaluate, labelled, tmp_path, harmful, write_rows):
+    path = write_rows(tmp_path / "wrong.jsonl", [{"prompt": harmful, "prompt_harmful": False}])
+    assert evaluate(path, reasoning="auto").exit_code == 0
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "P(harmful) is" in page
+    assert "Leaving out" in page
+
+
+def test_killed_half_way_and_started_again_it_gives_the_same_figures(evaluate, labelled, tmp_path, read_rows):
+    path, output = labelled(count=600), tmp_path / "out"
+    words = [str(path), "--output", str(output), "--reasoning", "off"]
+    code = (
+        "import typer; from guardreasoner_sdk.cli.evaluate import evaluate; from guardreasoner_sdk.cli.terminal import reported;"
+        "app = typer.Typer(); app.command()(reported(evaluate)); app()"
+    )
+    done = 0
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for line in process.stderr:
+            if b" %)" in line:
+                break
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        rows = (output / "verdicts.jsonl").read_bytes().count(b"\n")
+        assert done < rows < 600
+        assert not (output / "summary.json").exists()
+        done = rows
+    kept = (output / "verdicts.jsonl").read_bytes().splitlines()[:done]
+    result = evaluate(path)
+    assert result.exit_code == 0
+    assert f"{done:,} of 600 rows are done already" in result.stderr
+    assert (output / "verdicts.jsonl").read_bytes().splitlines()[:done] == kept
+    assert [row["id"] for row in read_rows(output / "verdicts.jsonl")] == [f"r{n}" for n in range(600)]
+    evaluate(path, output=tmp_path / "whole")
+    assert figures(output) == figures(tmp_path / "whole")
+
+
+def test_started_once_more_nothing_is_asked(evaluate, labelled, monkeypatch, tmp_path):
+    path = labelled()
+    evaluate(path)
+    before = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
+    monkeypatch.setattr("guardreasoner_sdk.judges.embedded.EmbeddedJudge.judge_now", None)
+    assert evaluate(path, "--compare", "all").exit_code == 0
+    assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == before
+
+
+def test_ctrl_c_says_how_to_go_on(evaluate, labelled, tmp_path, monkeypatch):
+    from guardreasoner_sdk.guard import Guard
+
+    iter_many = Guard.iter_many
+    asked = []
+
+    def interrupted(self, rows):
+        asked.append(1)
+        if len(asked) == 6:
+            signal.raise_signal(signal.SIGINT)
+        return iter_many(self, rows)
+
+    monkeypatch.setattr(Guard, "iter_many", interrupted)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = evaluate(labelled())
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert result.exit_code == 130
+    assert "interrupted: 5 rows are in " in result.stderr
+    assert "run the same command again (without --overwrite)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--timeout", "60"], "timeout was None, is 60.0"),
+        (["--limit", "3"], "benchmarks was ['mine (12 rows, "),
+        (["other.jsonl"], "benchmarks was ['mine (12 rows, "),
+    ],
+)
+def test_another_guard_or_other_rows_are_another_run(evaluate, labelled, change, said):
+    path, other = labelled(), labelled("other.jsonl", 4)
+    evaluate(path)
+    words = [other if word == other.name else word for word in change]
+    result = evaluate(path, *words)
+    assert result.exit_code == 2
+    assert "belongs to another run" in result.stderr
+    assert said in result.stderr
+    assert "--overwrite" in result.stderr
+    assert evaluate(path, *words, "--overwrite").exit_code == 0
+
+
+def test_a_password_in_the_address_is_in_no_file(evaluate, labelled, tmp_path):
+    address = "http://somebody:pass-word@127.0.0.1:9/v1"
+    result = evaluate(labelled(count=2), "--model", "m", "--dialect", "llama-guard-3", "--base-url", address, "--timeout", "20")
+    assert result.exit_code == 0, result.stderr
+    assert "pass-word" not in result.stdout + result.stderr
+    for path in (tmp_path / "out").iterdir():
+        assert b"pass-word" not in path.read_bytes(), path.name
+    assert "http://127.0.0.1:9/v1" in (tmp_path / "out" / "verdicts.jsonl.state.json").read_text("utf-8")
+
+
+def test_another_reasoning_is_another_run(evaluate, labelled):
+    path = labelled()
+    evaluate(path)
+    result = evaluate(path, reasoning="brief")
+    assert result.exit_code == 2
+    assert "reasoning was 'off', is 'brief'" in result.stderr
+
+
+def test_a_sample_is_drawn_alike_each_time(evaluate, labelled, tmp_path, read_rows):
+    path = labelled(count=40)
+    assert evaluate(path, "--sample", "5", "--seed", "7").exit_code == 0
+    assert "already" in evaluate(path, "--sample", "5", "--seed", "7").stderr
+    assert len(read_rows(tmp_path / "out" / "verdicts.jsonl")) == 5
+    assert evaluate(path, "--sample", "5", "--seed", "8").exit_code == 2
+    assert "Not whole benchmarks: 5 rows of each, drawn with seed 7" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_a_guard_that_never_answers_gives_no_figures_but_reasons(evaluate, labelled, tmp_path):
+    result = evaluate(labelled(count=4), "--timeout", "1e-9")
+    assert result.exit_code == 0
+    assert "All 4 answers are undetermined" in " ".join(result.stdout.split())
+    ((_, _, (task,), causes),), _, _ = figures(tmp_path / "out")
+    assert task["strict"]["f1"] is None
+    assert list(causes.values()) == [4]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mine.jsonl", "--limit", "1", "--sample", "1"], "--sample: does not go with --limit"),
+        ([], "benchmarks: are missing; name some of ToxicChat"),
+        (["--data", "."], "--data: . has no file of a benchmark"),
+        (["NoSuchBenchmark"], "'NoSuchBenchmark' is unknown"),
+        (["nothing.jsonl"], "nothing.jsonl: is no file"),
+        (["mine.jsonl", "mine.jsonl"], "is a second benchmark 'mine'"),
+        (["mine.jsonl", "--compare", "HAL 9000"], "--compare: the paper has no system 'HAL 9000'"),
+        (["mine.jsonl", "--column", "what"], "--column: 'what' is not what=column"),
+        (["mine.jsonl", "--model", "nothing-such"], "'nothing-such' is neither in the catalogue"),
+        (["mine.jsonl", "--calibration", "none.json"], "none.json"),
+    ],
+)
+def test_usage_errors_are_one_line_and_2(evaluate, labelled, monkeypatch, words, said):
+    monkeypatch.chdir(labelled().parent)
+    result = evaluate(*words, output="out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("guardreasoner: ")
+    assert said in line
+    assert not Path("out").exists()
+
+
+def test_the_output_is_asked_for(labelled):
+    result = CliRunner().invoke(app, [str(labelled())])
+    assert result.exit_code == 2
+    assert "--output: is missing" in result.stderr
+
+
+def test_a_missing_extra_is_said_before_the_run(evaluate, labelled, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("guardreasoner_sdk.cli.evaluate.find_spec", lambda name: None if name == "jinja2" else find(name))
+    result = evaluate(labelled())
+    assert result.exit_code == 2
+    assert "Evaluations need an extra: pip install 'guardreasoner-sdk[eval]'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmarks in {DATA} (set GUARDREASONER_DATA)")
+def test_the_embedded_guards_figures_are_those_of_its_card(evaluate, tmp_path):
+    from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
+
+    # The two whose texts are short: the others take minutes.
+    result = evaluate("AegisSafetyTest", "SimpleSafetyTests", "--data", DATA, "--bootstrap", "0")
+    assert result.exit_code == 0, result.stderr
+    card = json.loads((DEFAULT_FOLDER / "metrics.json").read_text("utf-8"))["benchmarks"]
+    tasks, _, standings = figures(tmp_path / "out")
+    assert [name for name, *_ in tasks] == ["AegisSafetyTest", "SimpleSafetyTests"]
+    for name, _, (task,), _ in tasks:
+        for figure in ("rows", "positives", "undetermined"):
+            assert task["strict"][figure] == card[name]["int8"][figure]
+        for figure in ("f1", "recall", "false_alarm_rate"):
+            known = card[name]["int8"][figure]
+            assert task["strict"][figure] == (None if known is None else pytest.approx(known, abs=0.006)), (name, figure)
+    assert "LLaMA Guard 3 8B (paper)" in [line["system"] for table in standings for line in table["lines"]]
