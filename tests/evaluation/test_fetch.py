@@ -122,6 +122,7 @@ def test_a_file_that_the_hub_has_not_is_named_with_the_revision(host: Host, tmp_
 
 
 def test_harmbench_comes_from_its_own_repository_and_stays(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(_fetch, "_GITHUB", host.address)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     host.files[f"/{HARMBENCH.repo}/{HARMBENCH.revision}/{HARMBENCH.file}"] = (
