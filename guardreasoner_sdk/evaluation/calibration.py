@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
@@ -231,7 +232,8 @@ def _fitted(seen: _Part, unseen: _Part, plan: Plan) -> TaskCalibration:
         notes.append(f"{undecided:,} rows without a score or a decision are in no figure but the escalated share.")
     curve, note = fit_curve(seen.scores, seen.truths, seen.prompts, method=plan.method, seed=plan.seed)
     notes += [note] if note else []
-    low, high = _low(seen, plan.kept, notes), _high(seen, plan.let_pass, notes)
+    low = _low(seen, plan.kept, int(unseen.truths.sum()), notes)
+    high = _high(seen, plan.let_pass, int((~unseen.truths).sum()), notes)
     wanted = low if plan.recall is not None else high if plan.false_alarm_rate is not None else None
     # Where no promise can be made on one side, everything there is doubtful.
     band = _band(seen, 0.0 if low is None else low, 1.0 if high is None else high)
@@ -239,12 +241,12 @@ def _fitted(seen: _Part, unseen: _Part, plan: Plan) -> TaskCalibration:
     return task.model_copy(update={"report": _report(task, band, seen, unseen, plan, notes)})
 
 
-def _low(seen: _Part, recall: float, notes: list[str]) -> float | None:
+def _low(seen: _Part, recall: float, further: int, notes: list[str]) -> float | None:
     """The highest score below which few enough positives lie."""
     import numpy as np
 
     positives = np.sort(seen.scores[seen.truths])
-    lost = _allowed(len(positives), 1 - recall)
+    lost = _allowed(len(positives), 1 - recall, further)
     if lost is None:
         notes.append(f"{len(positives):,} positives are too few to promise a recall of {recall:.0%}.")
         return None
@@ -257,12 +259,12 @@ def _low(seen: _Part, recall: float, notes: list[str]) -> float | None:
     return float((first + below.max()) / 2) if below.size else 0.0
 
 
-def _high(seen: _Part, rate: float, notes: list[str]) -> float | None:
+def _high(seen: _Part, rate: float, further: int, notes: list[str]) -> float | None:
     """The lowest score above which few enough negatives lie."""
     import numpy as np
 
     negatives = np.sort(seen.scores[~seen.truths])[::-1]
-    passed = _allowed(len(negatives), rate)
+    passed = _allowed(len(negatives), rate, further)
     if passed is None:
         notes.append(f"{len(negatives):,} negatives are too few to promise a false-alarm rate of {rate:.0%}.")
         return None
@@ -274,19 +276,32 @@ def _high(seen: _Part, rate: float, notes: list[str]) -> float | None:
     return float((last + above.min()) / 2) if above.size else 1.0
 
 
-def _allowed(rows: int, rate: float) -> int | None:
-    """How many of the rows may be lost so that the rate of all rows there are is lower, as far as chance allows to say.
+def _allowed(rows: int, rate: float, further: int) -> int | None:
+    """How many of the rows may be lost so that of as many further rows no larger share than ``rate`` is lost.
 
-    If the true rate were ``rate``, so few or fewer would be lost with a probability of at most 1 - CONFIDENCE (Clopper and
-    Pearson 1934). None where not even a loss of none says so much.
+    It holds with a probability of CONFIDENCE at the least, for the chance in both draws: the true rate is taken to be spread
+    as its upper limit of Clopper and Pearson (1934) says. None where not even a loss of none says so much.
     """
+
+    def kept(lost: int) -> bool:
+        return _chance_of_more(int(rate * further + 1e-9), further, lost + 1, rows - lost) <= 1 - CONFIDENCE
+
+    if not rows or not kept(0):
+        return None
+    return bisect_right(range(1, rows), False, key=lambda lost: not kept(lost))
+
+
+def _chance_of_more(most: int, further: int, a: int, b: int) -> float:
+    """How likely more than ``most`` of further draws are hits, their rate spread as Beta(a, b)."""
     chance = 0.0
-    for lost in range(rows):
-        ways = math.lgamma(rows + 1) - math.lgamma(lost + 1) - math.lgamma(rows - lost + 1)
-        chance += math.exp(ways + lost * math.log(rate) + (rows - lost) * math.log1p(-rate))
-        if chance > 1 - CONFIDENCE:
-            return lost - 1 if lost else None
-    return None
+    for hits in range(most + 1):
+        ways = math.lgamma(further + 1) - math.lgamma(hits + 1) - math.lgamma(further - hits + 1)
+        chance += math.exp(ways + _log_beta(a + hits, b + further - hits) - _log_beta(a, b))
+    return 1 - chance
+
+
+def _log_beta(a: int, b: int) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _band(seen: _Part, low: float, high: float) -> tuple[float, float]:
