@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guardreasoner_sdk.cli.options import GuardOptions, Reasoning
+from guardreasoner_sdk.cli.options import (
+    Backend,
+    BaseUrl,
+    Dialect,
+    GuardOptions,
+    Model,
+    Reasoning,
+    ReasoningMode,
+    Screen,
+    Timeout,
+)
 from guardreasoner_sdk.cli.terminal import console, note, write
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.evaluation.audit import AT_MOST
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-_GUARD, _DECIDE, _APPLY = "Guard", "Decide", "Correct"
+_DECIDE, _APPLY = "Decide", "Correct"
 _PAGE = "audit.html"
 
 
@@ -58,24 +68,13 @@ def audit(
     corrected: Annotated[
         Path | None, typer.Option(help="Where it goes; default: corrected.* in the folder.", rich_help_panel=_APPLY)
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=_GUARD)
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
-    dialect: Annotated[
-        str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=_GUARD)
-    ] = None,
-    screen: Annotated[
-        str | None, typer.Option(help="'embedded': the model sees the doubtful cases only.", rich_help_panel=_GUARD)
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
-    ] = None,
-    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds for one check, or one part of a batch.", rich_help_panel=_GUARD)
-    ] = None,
+    model: Model = None,
+    backend: Backend = None,
+    dialect: Dialect = None,
+    screen: Screen = None,
+    base_url: BaseUrl = None,
+    reasoning: ReasoningMode = None,
+    timeout: Timeout = None,
 ) -> None:
     """Find labels that a guard contradicts, decide on each on a page, and write the corrected set.
 

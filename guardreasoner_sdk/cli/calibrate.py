@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from guardreasoner_sdk.cli.options import GuardOptions, Reasoning
+from guardreasoner_sdk.cli.options import Backend, BaseUrl, Dialect, GuardOptions, Model, Reasoning, ReasoningMode, Timeout
 from guardreasoner_sdk.cli.terminal import console, note
 from guardreasoner_sdk.errors import InputError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from guardreasoner_sdk.verdict import Verdict
 
 __all__ = ["calibrate"]
-
-_GUARD = "Guard"
 
 
 class CurveKind(StrEnum):
@@ -49,21 +47,12 @@ def calibrate(
     unseen: Annotated[float, typer.Option(help="Share of the prompts kept apart to measure on.")] = 0.4,
     seed: Annotated[int, typer.Option(help="Of that split.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
-    model: Annotated[
-        str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=_GUARD)
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
-    dialect: Annotated[
-        str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=_GUARD)
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
-    ] = None,
-    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds for one check, or one part of a batch.", rich_help_panel=_GUARD)
-    ] = None,
+    model: Model = None,
+    backend: Backend = None,
+    dialect: Dialect = None,
+    base_url: BaseUrl = None,
+    reasoning: ReasoningMode = None,
+    timeout: Timeout = None,
 ) -> None:
     """Fit a guard's scores to your own labelled rows, with thresholds and the band of a cascade.
 

@@ -8,14 +8,25 @@ from typing import Annotated
 
 import typer
 
-from guardreasoner_sdk.cli.options import GuardOptions, OnUndetermined, Reasoning
+from guardreasoner_sdk.cli.options import (
+    Backend,
+    BaseUrl,
+    CalibrationFile,
+    Dialect,
+    GuardOptions,
+    Model,
+    OnUndetermined,
+    ReasoningMode,
+    Screen,
+    Timeout,
+)
 from guardreasoner_sdk.cli.terminal import ExitCode, write_json
 from guardreasoner_sdk.errors import InputError, UndeterminedError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
 
 __all__ = ["check"]
 
-_GUARD, _POLICY, _FILES = "Guard", "Policy", "Files"
+_POLICY, _FILES = "Policy", "Files"
 _MOST_BYTES = 4 * MAX_CHARACTERS
 """No text of ``MAX_CHARACTERS`` takes more in UTF-8; a stream without an end must not fill the memory."""
 
@@ -24,27 +35,14 @@ def check(
     prompt: Annotated[str | None, typer.Argument(help="Text to judge; '-' or nothing: standard input.")] = None,
     response: Annotated[str | None, typer.Option(help="The assistant's answer, to judge it too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one line of JSON.")] = False,
-    model: Annotated[
-        str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=_GUARD)
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
-    dialect: Annotated[
-        str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=_GUARD)
-    ] = None,
-    screen: Annotated[
-        str | None, typer.Option(help="'embedded': the model sees the doubtful cases only.", rich_help_panel=_GUARD)
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
-    ] = None,
-    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds for one check, or one part of a file.", rich_help_panel=_GUARD)
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="A file of 'guardreasoner calibrate' for the model.", rich_help_panel=_GUARD)
-    ] = None,
+    model: Model = None,
+    backend: Backend = None,
+    dialect: Dialect = None,
+    screen: Screen = None,
+    base_url: BaseUrl = None,
+    reasoning: ReasoningMode = None,
+    timeout: Timeout = None,
+    calibration: CalibrationFile = None,
     on_undetermined: Annotated[
         OnUndetermined | None, typer.Option(help="What an undecided finding means.", rich_help_panel=_POLICY)
     ] = None,

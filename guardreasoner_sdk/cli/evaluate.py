@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardreasoner_sdk.cli.options import GuardOptions, Reasoning
+from guardreasoner_sdk.cli.options import (
+    Backend,
+    BaseUrl,
+    CalibrationFile,
+    Dialect,
+    GuardOptions,
+    Model,
+    ReasoningMode,
+    Screen,
+    Timeout,
+)
 from guardreasoner_sdk.cli.terminal import console, note
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.guard import Guard
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_GUARD, _ROWS, _REPORT = "Guard", "Rows", "Report"
+_ROWS, _REPORT = "Rows", "Report"
 _COMPARED = ("LLaMA Guard 3 8B", "WildGuard 7B", "GuardReasoner 1B", "GuardReasoner 8B")
 
 
@@ -53,27 +63,14 @@ def evaluate(
         int | None, typer.Option(min=1, help="Only so many rows of each benchmark, drawn at random.", rich_help_panel=_ROWS)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw, and of the bootstrap.", rich_help_panel=_ROWS)] = 0,
-    model: Annotated[
-        str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=_GUARD)
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=_GUARD)] = None,
-    dialect: Annotated[
-        str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=_GUARD)
-    ] = None,
-    screen: Annotated[
-        str | None, typer.Option(help="'embedded': the model sees the doubtful cases only.", rich_help_panel=_GUARD)
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=_GUARD),
-    ] = None,
-    reasoning: Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=_GUARD)] = None,
-    timeout: Annotated[
-        float | None, typer.Option(help="Seconds for one check, or one part of a batch.", rich_help_panel=_GUARD)
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="A file of 'guardreasoner calibrate' for the model.", rich_help_panel=_GUARD)
-    ] = None,
+    model: Model = None,
+    backend: Backend = None,
+    dialect: Dialect = None,
+    screen: Screen = None,
+    base_url: BaseUrl = None,
+    reasoning: ReasoningMode = None,
+    timeout: Timeout = None,
+    calibration: CalibrationFile = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(help=f"A system of the paper, or 'all'. Default: {', '.join(_COMPARED)}.", rich_help_panel=_REPORT),
@@ -103,7 +100,8 @@ def evaluate(
     rows = _rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
     options = GuardOptions(model, backend, dialect, screen, base_url, reasoning, timeout, calibration=calibration)
     settings = options.settings()
-    with _guard(options, settings) as guard:
+    # Every row is really asked, and its latency is that of the asking.
+    with options.guard(cache=0) as guard:
         run = _run(guard, settings, rows, output, overwrite=overwrite, quiet=quiet)
         summary = run.summary(_described(guard, settings), part=_part(limit, sample, seed), bootstrap=bootstrap, seed=seed)
         batched = not isinstance(guard.judge, DirectJudge)
@@ -113,21 +111,6 @@ def evaluate(
     if not quiet:
         print_report(console(), summary, tables)
         note(f"{summary.rows:,} rows; {output / 'report.html'} shows the errors, {output / 'summary.json'} has every figure")
-
-
-def _guard(options: GuardOptions, settings: Settings) -> Guard:
-    return Guard(
-        options.model,
-        backend=options.backend,
-        dialect=options.dialect,
-        screen=options.screen,
-        base_url=options.base_url,
-        calibration=options.calibration,
-        reasoning=settings.reasoning,
-        timeout=options.timeout,
-        # Every row is really asked, and its latency is that of the asking.
-        cache=0,
-    )
 
 
 def _check_extra() -> None:

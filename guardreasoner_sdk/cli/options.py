@@ -6,14 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+import typer
 
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.policy import Blockable, Policy
 from guardreasoner_sdk.settings import Settings
 
-__all__ = ["GuardOptions", "OnUndetermined", "Reasoning"]
+__all__ = [
+    "GUARD",
+    "Backend",
+    "BaseUrl",
+    "CalibrationFile",
+    "Dialect",
+    "GuardOptions",
+    "Model",
+    "OnUndetermined",
+    "Reasoning",
+    "ReasoningMode",
+    "Screen",
+    "Timeout",
+]
+
+GUARD = "Guard"
+"""Where a command's help lists the options below."""
 
 
 class Reasoning(StrEnum):
@@ -31,6 +49,21 @@ class OnUndetermined(StrEnum):
     BLOCK = "block"
     ALLOW = "allow"
     RAISE = "raise"
+
+
+Model = Annotated[str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=GUARD)]
+Backend = Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=GUARD)]
+Dialect = Annotated[str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=GUARD)]
+Screen = Annotated[str | None, typer.Option(help="'embedded': the model sees the doubtful cases only.", rich_help_panel=GUARD)]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(help="An OpenAI-compatible server; its key comes from GUARDREASONER_API_KEY.", rich_help_panel=GUARD),
+]
+ReasoningMode = Annotated[Reasoning | None, typer.Option(help="How much to reason.", rich_help_panel=GUARD)]
+Timeout = Annotated[float | None, typer.Option(help="Seconds for one check, or one part of a batch.", rich_help_panel=GUARD)]
+CalibrationFile = Annotated[
+    Path | None, typer.Option(help="A file of 'guardreasoner calibrate' for the model.", rich_help_panel=GUARD)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +115,11 @@ class GuardOptions:
         }
         return Settings(**{name: str(value) for name, value in given.items() if value is not None})
 
-    def guard(self) -> Guard:
+    def guard(self, *, cache: int | None = None) -> Guard:
         """Make the guard.
+
+        Args:
+            cache: how many verdicts it keeps; None: as the environment says.
 
         Raises:
             ConfigurationError: an option or a variable of the environment cannot work.
@@ -102,6 +138,7 @@ class GuardOptions:
             timeout=self.timeout,
             calibration=self.calibration,
             policy=Policy(**policy),
+            cache=cache,
         )
 
 
