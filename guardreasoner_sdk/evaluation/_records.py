@@ -14,7 +14,24 @@ from typing import IO, Any, NamedTuple
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
 
-__all__ = ["Record", "json_object", "lines_of", "open_bytes", "reading", "records_of"]
+__all__ = [
+    "ENDINGS",
+    "PACKED",
+    "Record",
+    "ending_of",
+    "json_entries",
+    "json_object",
+    "lines_of",
+    "open_bytes",
+    "reading",
+    "records_of",
+]
+
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+"""How the name of a file of rows ends."""
+
+PACKED = (".gz", ".xz")
+"""What may stand behind that."""
 
 _MOST_BYTES = 32 * MAX_CHARACTERS
 """Longest line held in memory: two texts of full length with every character escaped fit in."""
@@ -46,10 +63,7 @@ def records_of(path: Path) -> Iterator[Record]:
         InputError: no such file, no such format, or a row that cannot be read, with its line.
         MissingExtraError: Parquet, and pyarrow is not installed.
     """
-    endings = [ending.lower() for ending in path.suffixes[-2:]]
-    if endings[-1:] in ([".gz"], [".xz"]):
-        endings.pop()
-    match endings[-1] if endings else "":
+    match ending_of(path):
         case ".jsonl" | ".ndjson":
             return _json_lines(path)
         case ".json":
@@ -59,6 +73,18 @@ def records_of(path: Path) -> Iterator[Record]:
         case ".parquet":
             return _parquet(path)
     raise InputError(str(path), "has none of the endings .jsonl, .json, .csv, .parquet", "rename or convert it")
+
+
+def ending_of(path: Path) -> str:
+    """What tells the format of a file: the end of its name, in lower case and without that of the packing.
+
+    Args:
+        path: the file.
+    """
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if endings and endings[-1] in PACKED:
+        endings.pop()
+    return endings[-1] if endings else ""
 
 
 @contextmanager
@@ -127,6 +153,8 @@ def json_object(line: bytes) -> dict[str, Any]:
         raise ValueError(f"is not JSON ({error.msg.lower()} at character {error.pos + 1:,})") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except ValueError:  # Python reads no integer of thousands of digits
+        raise ValueError("holds a number of too many digits") from None
     if not isinstance(value, dict):
         raise ValueError(f"is a JSON {type(value).__name__}, not an object")
     return value
@@ -143,7 +171,21 @@ def _json_lines(path: Path) -> Iterator[Record]:
 
 
 def _json_whole(path: Path) -> Iterator[Record]:
-    """A list of objects, or lists of them by name (``key`` is then the name)."""
+    for entry in json_entries(path):
+        if isinstance(entry, InputError):
+            raise entry
+        yield entry
+
+
+def json_entries(path: Path) -> Iterator[Record | InputError]:
+    """The rows of a list of objects, or of lists of them by name (``key`` is then the name); what is no object is told.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it cannot be read as a whole.
+    """
     with reading(path), open_bytes(path) as file:
         data = file.read()
     try:
@@ -155,6 +197,8 @@ def _json_whole(path: Path) -> Iterator[Record]:
         raise InputError(str(path), problem, "write a JSON list of objects, or rename it to .jsonl") from None
     except RecursionError:
         raise InputError(str(path), "is nested too deeply", "write a JSON list of objects") from None
+    except ValueError:  # Python reads no integer of thousands of digits
+        raise InputError(str(path), "holds a number of too many digits", "write it as text, or leave it out") from None
     if isinstance(whole, dict) and whole and all(isinstance(items, list) for items in whole.values()):
         rows = [{"key": key, **item} if isinstance(item, dict) else item for key, items in whole.items() for item in items]
     elif isinstance(whole, list):
@@ -163,9 +207,10 @@ def _json_whole(path: Path) -> Iterator[Record]:
         raise InputError(str(path), f"is a JSON {type(whole).__name__}, not a list", "write a JSON list of objects")
     for number, values in enumerate(rows, 1):
         place = f"{path}, row {number}"
-        if not isinstance(values, dict):
-            raise InputError(place, f"is a JSON {type(values).__name__}, not an object", "write a JSON list of objects")
-        yield Record(number, place, values)
+        if isinstance(values, dict):
+            yield Record(number, place, values)
+        else:
+            yield InputError(place, f"is a JSON {type(values).__name__}, not an object", "write a JSON list of objects")
 
 
 def _csv(path: Path) -> Iterator[Record]:

@@ -16,7 +16,7 @@ _WORDS_SHARED: Final = 8
 _PREFIX_CHARACTERS: Final = 60
 # A phrase that more prompts share is a template ("I am a lawyer and ..."): joining on it would put half of all prompts
 # in one group. What it wraps still joins the prompts, because the wrapped request is a phrase of its own.
-_TEMPLATE_PROMPTS: Final = 40
+TEMPLATE_PROMPTS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +99,19 @@ def group_prompts(prompts: Sequence[str]) -> list[int]:
     members = [unique.setdefault(normalise(prompt), len(unique)) for prompt in prompts]
     holders: defaultdict[bytes, list[int]] = defaultdict(list)
     for prompt, member in unique.items():
-        for key in set(_keys(prompt)):
+        for key in set(phrases(prompt)):
             found = holders[key]
-            if len(found) <= _TEMPLATE_PROMPTS:
+            if len(found) <= TEMPLATE_PROMPTS:
                 found.append(member)
     parent = list(range(len(unique)))
     for found in holders.values():
-        if len(found) <= _TEMPLATE_PROMPTS:
+        if len(found) <= TEMPLATE_PROMPTS:
             for other in found[1:]:
                 parent[_root(parent, other)] = _root(parent, found[0])
     return [_root(parent, member) for member in members]
 
 
-def _keys(prompt: str) -> Iterator[bytes]:
+def phrases(prompt: str) -> Iterator[bytes]:
     if len(prompt) > _PREFIX_CHARACTERS:
         yield _digest("prefix " + prompt[:_PREFIX_CHARACTERS])
     words = prompt.split()

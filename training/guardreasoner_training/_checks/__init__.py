@@ -1,0 +1,1 @@
+"""What is looked for in rows before they are trained on."""

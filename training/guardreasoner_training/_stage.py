@@ -1,0 +1,284 @@
+"""What every stage of a training does alike: it goes on where it was cut off, and is not done twice.
+
+A stage's folder holds ``stage.json``, written first: what it was made from. ``figures.json`` is written last: a folder that
+has it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.files.journal import writing
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FIGURES", "RECORD", "Stage", "content_hash", "opened", "read_json", "write_atomic", "write_json"]
+
+RECORD: Final = "stage.json"
+FIGURES: Final = "figures.json"
+_LOCK: Final = ".lock"
+# Of a folder, the files that make the model what it is: a card or a picture beside them changes nothing.
+_MODEL_FILES: Final = ("*.safetensors", "*.bin", "*.model", "*.jinja", "*config.json", "*.index.json", "tokenizer.json")
+_MODEL_NAMES: Final = ("guard.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+
+class Stage:
+    """A stage's folder while the stage runs.
+
+    Args:
+        output: the folder.
+        figures: what an earlier run found, where it is complete; else None.
+
+    Attributes:
+        output: the folder.
+        figures: what was found; None as long as the stage is not complete.
+    """
+
+    def __init__(self, output: Path, figures: dict[str, Any] | None) -> None:
+        self.output = output
+        self.figures = figures
+
+    def finish(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the figures, the last thing that a stage does.
+
+        Args:
+            figures: what it found.
+
+        Returns:
+            the figures, as a later run reads them.
+
+        Raises:
+            InputError: they cannot be written.
+        """
+        write_json(self.output / FIGURES, dict(figures))
+        self.figures = read_json(self.output / FIGURES)
+        return self.figures
+
+
+@contextmanager
+def opened(
+    name: str,
+    output: Path,
+    *,
+    inputs: Mapping[str, Path | str | None],
+    settings: Mapping[str, Any],
+    restart: bool = False,
+    keep: Collection[str] = (),
+) -> Iterator[Stage]:
+    """Open a stage's folder, locked against a second process. ``stage.figures`` is set where nothing is left to do.
+
+    Args:
+        name: of the stage: ``rsft``.
+        output: its folder; made if it is not there.
+        inputs: what it reads, by the name of the argument. Files and folders of models count by their contents (a folder by
+            its weights, config and tokenizer), other texts (a model of the hub) as they are.
+        settings: all that changes what comes out, as JSON knows it; settings may be nested.
+        restart: throw away what an earlier run of a stage left here.
+        keep: names of files that stay all the same: what was paid for.
+
+    Raises:
+        InputError: the folder holds something else, or the same with other inputs or settings; another process works in it;
+            it cannot be written; an input is missing.
+    """
+    identity = {
+        "stage": name,
+        "inputs": {key: content_hash(key, value) for key, value in inputs.items()},
+        "settings": json.loads(json.dumps(dict(settings))),
+    }
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    with _locked(output):
+        if restart and (output / RECORD).exists():
+            _clear(output, keep)
+            write_json(output / RECORD, identity)
+        kept = _read(output)
+        if kept is None:
+            # A kill while the record was written leaves its beginning.
+            if others := [path.name for path in output.iterdir() if path.name not in (_LOCK, f"{RECORD}.new")]:
+                raise InputError(
+                    "--output", f"{output} is no folder of this stage: it holds {min(others)}", "name another --output"
+                )
+            write_json(output / RECORD, identity)
+        elif differences := _differences(kept, identity):
+            raise InputError(
+                "--output",
+                f"{output} was made with other settings: {'; '.join(differences)}",
+                f"name another --output, or say --restart to throw away what is there{_but(keep)}",
+            )
+        yield Stage(output, _figures(output))
+
+
+def content_hash(name: str, value: Path | str | None) -> str | None:
+    """What tells one input from another: the hash of a file or of a model's folder; a text as it is.
+
+    Args:
+        name: the argument's name, for errors.
+        value: a path, the name of a model of the hub, or None.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if value is None or (isinstance(value, str) and not Path(value).exists()):
+        return value
+    path = Path(value)
+    files = _model_files(path) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            with file.open("rb") as content:
+                digest.update(f"{file.name}\0{os.fstat(content.fileno()).st_size}\0".encode())
+                while block := content.read(1 << 22):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(name, f"{file} cannot be read ({error.strerror})", "check the path") from None
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: the file; one that is there is replaced.
+        content: all of it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    with writing(path):
+        try:
+            with fresh.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        finally:
+            with suppress(OSError):
+                fresh.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all.
+
+    Args:
+        path: the file; one that is there is replaced.
+        value: what to write.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_atomic(path, f"{json_text(value, indent=2)}\n".encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file written by :func:`write_json` holds.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        raise InputError("--output", f"{path} is damaged", "say --restart to start anew") from None
+
+
+def _model_files(folder: Path) -> list[Path]:
+    found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
+    found |= {folder / name for name in _MODEL_NAMES if (folder / name).exists()}
+    return sorted(found or (path for path in folder.iterdir() if path.is_file()))
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    with writing(output):
+        descriptor = os.open(output / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    "--output", f"another process works in {output}", "wait for it, or name another --output"
+                ) from None
+            except OSError:
+                pass  # a file system without locks: the user has to see to it
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(output: Path, keep: Collection[str]) -> None:
+    """Delete an earlier run's files. The record stays until another one replaces it: a kill leaves the folder a stage's."""
+    with writing(output):
+        # The figures first: a folder that has them is complete.
+        for path in sorted(output.iterdir(), key=lambda path: path.name != FIGURES):
+            if path.name in (_LOCK, RECORD, *keep):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _but(keep: Collection[str]) -> str:
+    return f" but for {', '.join(keep)}" if keep else ""
+
+
+def _read(output: Path) -> dict[str, Any] | None:
+    try:
+        kept = json.loads((output / RECORD).read_bytes())
+        return {"stage": kept["stage"], "inputs": dict(kept["inputs"]), "settings": dict(kept["settings"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError):
+        raise InputError("--output", f"{output / RECORD} is damaged", "name another --output") from None
+
+
+def _figures(output: Path) -> dict[str, Any] | None:
+    return read_json(output / FIGURES) if (output / FIGURES).exists() else None
+
+
+def _differences(kept: dict[str, Any], identity: dict[str, Any]) -> list[str]:
+    if kept["stage"] != identity["stage"]:
+        return [f"it is of the stage {kept['stage']!r}, not {identity['stage']!r}"]
+    inputs = [
+        f"{name} is another, or has changed"
+        for name in _names(kept["inputs"], identity["inputs"])
+        if kept["inputs"].get(name) != identity["inputs"].get(name)
+    ]
+    before, now = _flat(kept["settings"]), _flat(identity["settings"])
+    return inputs + [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in _names(before, now)
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _names(*mappings: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names, as the command line writes them."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
