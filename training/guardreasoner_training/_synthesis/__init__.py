@@ -1,0 +1,1 @@
+"""A teacher, what it is asked, and what becomes of its answers."""
