@@ -28,7 +28,7 @@ __all__ = ["VLLMBackend"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
-_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 """Set before vLLM is imported, where the user has not set them: vLLM reports its use to its makers by default."""
 
 _GRACE = 20.0
@@ -203,7 +203,7 @@ class VLLMBackend:
 
     def _prepare(self) -> dict[str, Any]:
         """Import vLLM, check the options and fetch the weights."""
-        for variable, value in _ENVIRONMENT.items():
+        for variable, value in ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
         try:
             import_module("vllm.v1.engine.async_llm")

@@ -1,0 +1,135 @@
+"""Mining with less memory than the recipe thinks, and with other batches than before: nothing that is written is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+
+pytest.importorskip("torch", reason="mining needs the extra 'train'")
+pytest.importorskip("transformers", reason="mining needs the extra 'train'")
+
+import torch
+
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_training._mining.sampling import Sampler
+from guardreasoner_training.mining import mine
+from guardreasoner_training.recipe import MineSettings, Recipe
+from guardreasoner_training.rows import TrainingRow, write_rows
+from guardreasoner_training.tiny.tasks import corpus, draw
+from guardreasoner_training.tiny.tokenizer import learn_tokenizer
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    """A random Llama that has learnt nothing."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = learn_tokenizer(corpus(Random(1), 200), size=400)
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.4, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def recipe(batch: int, most: int = 4) -> Recipe:
+    settings = MineSettings(k=4, max_new_tokens=most, batch=batch, engine="transformers", ensemble=())
+    return Recipe(name="test", base="none", rendering="raw", max_tokens=512, mine=settings)
+
+
+def rows_file(folder: Path, count: int = 14) -> Path:
+    random = Random(4)
+    rows = []
+    for number in range(count):
+        example = draw(random, vague=0.5)
+        labels = {task: label in ("harmful", "refusal") for task, label in example.labels.items() if label is not None}
+        rows.append(TrainingRow(f"r{number}", example.exchange, labels, output="..."))
+    write_rows(folder / "rows.jsonl", rows)
+    return folder / "rows.jsonl"
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def little_memory(monkeypatch, most: int) -> list[int]:
+    """A device that is full with more rows at a time; how many it was given each time."""
+    honest, given = Sampler._sample, []
+
+    def sample(self, rows):
+        given.append(len(rows))
+        if len(rows) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return honest(self, rows)
+
+    monkeypatch.setattr(Sampler, "_sample", sample)
+    return given
+
+
+def test_out_of_memory_halves_the_batches_and_the_samples_stay_the_same(llama, tmp_path, monkeypatch):
+    rows = rows_file(tmp_path)
+    mine(rows, {"self": llama}, tmp_path / "whole", recipe(8, most=6), report=quiet)
+    given = little_memory(monkeypatch, 3)
+    told: list[str] = []
+    mine(rows, {"self": llama}, tmp_path / "little", recipe(8, most=6), report=told.append)
+    assert given == [8, 4, *[2] * 7]
+    assert "self: the device ran out of memory with 8 rows at a time; going on with 4" in told
+    whole, little = (lines(tmp_path / name / "generations-self.jsonl") for name in ("whole", "little"))
+    assert little == whole
+
+
+def test_a_single_row_that_is_too_much_is_told(llama, tmp_path, monkeypatch):
+    little_memory(monkeypatch, 0)
+    with pytest.raises(ConfigurationError, match=r"^mine: .* a single row; lower mine\.k or mine\.max_new_tokens"):
+        mine(rows_file(tmp_path, 3), {"self": llama}, tmp_path / "out", recipe(8), report=quiet)
+
+
+def test_with_another_batch_what_is_written_stays(llama, tmp_path, monkeypatch):
+    rows, output = rows_file(tmp_path), tmp_path / "out"
+    honest, calls = Sampler._sample, []
+
+    def stopped(self, asked):
+        calls.append(len(asked))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return honest(self, asked)
+
+    monkeypatch.setattr(Sampler, "_sample", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        mine(rows, {"self": llama}, output, recipe(5), report=quiet)
+    written = (output / "generations-self.jsonl").read_bytes()
+    assert written.count(b"\n") == 10
+    monkeypatch.setattr(Sampler, "_sample", honest)
+    given = little_memory(monkeypatch, 3)
+    mine(rows, {"self": llama}, output, recipe(3), report=quiet)
+    assert given == [3, 1]
+    assert (output / "generations-self.jsonl").read_bytes().startswith(written)
+    assert len(lines(output / "generations-self.jsonl")) == 14
+
+
+def test_batches_that_were_halved_are_found_again(llama, tmp_path, monkeypatch):
+    rows, output = rows_file(tmp_path), tmp_path / "out"
+    settings = recipe(8)
+    given = little_memory(monkeypatch, 4)
+    mine(rows, {"self": llama}, output, settings, report=quiet)
+    assert given == [8, 4, 4, 4, 2]
+    whole = (output / "generations-self.jsonl").read_bytes()
+    # Killed while the last batch but one was written: that one is done again, and not those before it.
+    (output / "generations-self.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:10]))
+    (output / "figures.json").unlink()
+    given.clear()
+    mine(rows, {"self": llama}, output, settings, report=quiet)
+    assert given == [4, 2]
+    assert (output / "generations-self.jsonl").read_bytes() == whole

@@ -1,0 +1,137 @@
+"""A mining that is killed at any moment, and started again: the files are those of an uninterrupted run, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+
+pytest.importorskip("torch", reason="mining needs the extra 'train'")
+pytest.importorskip("transformers", reason="mining needs the extra 'train'")
+
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_training._lines import Lines
+from guardreasoner_training._mining.generate import generations_in
+from guardreasoner_training.rows import TrainingRow, write_rows
+from guardreasoner_training.tiny.tasks import draw
+
+FILES = (
+    "generations-self.jsonl",
+    "generations-one.jsonl",
+    "pairs.jsonl",
+    "pairs-self.jsonl",
+    "statistics.json",
+    "figures.json",
+)
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from guardreasoner_training.mining import mine
+from guardreasoner_training.recipe import EnsembleMember, MineSettings, Recipe
+
+torch.set_num_threads(1)
+folder, model, output = map(Path, sys.argv[1:])
+settings = MineSettings(
+    k=2, max_new_tokens=130, batch=4, engine="transformers", ensemble=(EnsembleMember(name="one", sources=("Aegis*",)),)
+)
+recipe = Recipe(name="test", base="none", rendering="raw", max_tokens=512, mine=settings)
+mine(folder / "rows.jsonl", {"self": model, "one": model}, folder / output, recipe, report=lambda _: None)
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    random = Random(8)
+    made = []
+    for number in range(28):
+        example = draw(random, vague=0.5)
+        labels = {task: label in ("harmful", "refusal") for task, label in example.labels.items() if label is not None}
+        made.append(TrainingRow(f"r{number}", example.exchange, labels, source=("WildGuard", "Aegis")[number % 2]))
+    write_rows(folder / "rows.jsonl", made)
+    return folder
+
+
+def start(folder: Path, model: Path, output: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), str(model), output], env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def lines_in(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.read_bytes().count(b"\n")
+    return 0
+
+
+def kill_at(process: subprocess.Popen[bytes], journal: Path, lines: int) -> None:
+    """Kill as soon as the journal has so many lines."""
+    while process.poll() is None and lines_in(journal) < lines:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_mining_ends_up_with_the_same_files(rows, tiny_guard):
+    whole = start(rows, tiny_guard.folder, "whole")
+    assert whole.wait() == 0
+    cut = rows / "cut"
+    # In the middle of the first model, then of the second one; and a kill in the middle of a write: half a line is left.
+    kill_at(start(rows, tiny_guard.folder, "cut"), cut / "generations-self.jsonl", 8)
+    assert 8 <= lines_in(cut / "generations-self.jsonl") < 28
+    with (cut / "generations-self.jsonl").open("ab") as journal:
+        journal.write((rows / "whole/generations-self.jsonl").read_bytes().splitlines(keepends=True)[27][:50])
+    kill_at(start(rows, tiny_guard.folder, "cut"), cut / "generations-one.jsonl", 4)
+    assert lines_in(cut / "generations-self.jsonl") == 28
+    assert 4 <= lines_in(cut / "generations-one.jsonl") < 14
+    assert not (cut / "figures.json").exists()
+    # Cut in the middle of a batch, too: the whole batch is done again.
+    kept = (cut / "generations-one.jsonl").read_bytes().splitlines(keepends=True)[:3]
+    (cut / "generations-one.jsonl").write_bytes(b"".join(kept))
+    assert start(rows, tiny_guard.folder, "cut").wait() == 0
+    for name in FILES:
+        assert (cut / name).read_bytes() == (rows / "whole" / name).read_bytes(), name
+    assert json.loads((cut / "figures.json").read_text())["sets"]["self"]["pairs"] > 0
+
+
+def test_a_damaged_journal_is_named_with_its_line(tmp_path):
+    journal = tmp_path / "generations-self.jsonl"
+    with Lines(journal) as lines:
+        lines.append({"id": f"r{number}", "samples": []} for number in range(3))
+    whole = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([whole[0], b"{broken\n", whole[2]]))
+    with pytest.raises(InputError, match=r"generations-self\.jsonl:2: is damaged; say --restart to start anew"):
+        list(generations_in(journal))
+
+
+def test_half_a_line_at_the_end_is_dropped(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    journal.write_bytes(b'{"id": "a"}\n{"id": "b"')
+    with Lines(journal) as lines:
+        assert [line["id"] for line in lines] == ["a"]
+        lines.append([{"id": "c"}, {"id": "d"}])
+        lines.keep(2)
+    assert journal.read_bytes() == b'{"id": "a"}\n{"id": "c"}\n'
+
+
+def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    with Lines(journal) as lines:
+        lines.append([{"id": "a"}])
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, lines._descriptor)
+        os.close(full)
+        with pytest.raises(InputError, match=r"journal\.jsonl cannot be written .*free some space"):
+            lines.append([{"id": "b"}])
+    assert journal.read_bytes() == b'{"id": "a"}\n'

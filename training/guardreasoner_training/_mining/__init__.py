@@ -1,0 +1,1 @@
+"""Several answers to a row, and the pairs they make."""

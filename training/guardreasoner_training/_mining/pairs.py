@@ -1,0 +1,215 @@
+"""Which rows are hard for a model, and what it is to learn from them: pure functions over generations and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, Literal
+
+from guardreasoner_sdk.verdict import Task
+from guardreasoner_training.formats import Format, labels_in
+from guardreasoner_training.rows import TrainingRow, from_source
+
+__all__ = ["ORDER", "Choice", "Generation", "Pair", "hard_task", "marks_of", "merged", "pair_of", "weighed", "weights"]
+
+ORDER: tuple[Task, ...] = ("prompt_harmfulness", "response_harmfulness", "response_refusal")
+"""The order in which the tasks are looked at; the first one that is mixed makes the pair."""
+
+Mark = Literal["right", "wrong", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote.
+
+    Args:
+        text: all of it.
+        finish: ``stop``, or ``length`` where it was cut off.
+    """
+
+    text: str
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How the two generations of a pair are chosen.
+
+    Args:
+        pair: at random (the paper), or the longest ones (the authors' script).
+        seed: of the drawing.
+        unreadable: what an answer without a readable label is: nothing (the authors' script), or a wrong answer.
+        strict_chosen: whether the chosen one must be right on all tasks that are labelled.
+    """
+
+    pair: Literal["random", "longest"] = "random"
+    seed: int = 0
+    unreadable: Literal["skip", "wrong"] = "skip"
+    strict_chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A right and a wrong generation of one row.
+
+    Args:
+        row: the row.
+        task: on which one is right and the other wrong.
+        chosen: the right one.
+        rejected: the wrong one.
+        correct: how many of the generations are right.
+        wrong: how many are wrong.
+        model: which model wrote them.
+        alpha: the weight in the loss.
+    """
+
+    row: TrainingRow
+    task: Task
+    chosen: str
+    rejected: str
+    correct: int
+    wrong: int
+    model: str
+    alpha: float = 1.0
+
+    def line(self) -> dict[str, Any]:
+        """The pair as a line of the file of pairs."""
+        history = [turn.model_dump() for turn in self.row.exchange.history]
+        return {
+            "id": self.row.id,
+            "prompt": self.row.exchange.prompt,
+            "response": self.row.exchange.response,
+            **({"history": history} if history else {}),
+            "source": self.row.source,
+            "task": self.task,
+            "chosen": self.chosen,
+            "rejected": self.rejected,
+            "correct": self.correct,
+            "wrong": self.wrong,
+            "alpha": self.alpha,
+            "model": self.model,
+        }
+
+
+def marks_of(row: TrainingRow, generations: Sequence[Generation], format: Format) -> dict[Task, list[Mark]]:  # noqa: A002
+    """What each generation is on each task that the row has a label for, by the dialect's own reading.
+
+    An answer that was cut off is unreadable, whatever it says before the cut: it does not end as an answer ends.
+
+    Args:
+        row: the row.
+        generations: what was written about it.
+        format: how the model answers.
+    """
+    said = [{} if one.finish == "length" else labels_in(one.text, row.exchange, format, one.finish) for one in generations]
+    return {task: [_mark(labels.get(task), row.labels[task]) for labels in said] for task in ORDER if task in row.labels}
+
+
+def _mark(said: bool | None, truth: bool) -> Mark:
+    if said is None:
+        return "unreadable"
+    return "right" if said == truth else "wrong"
+
+
+def hard_task(marks: Mapping[Task, Sequence[Mark]], choice: Choice) -> Task | None:
+    """The first task on which some generations are right and some are wrong; None where there is none.
+
+    Args:
+        marks: of the row's generations.
+        choice: whether an unreadable one is a wrong one.
+    """
+    wrong = _wrong(choice)
+    return next((task for task in ORDER if task in marks and "right" in marks[task] and wrong & set(marks[task])), None)
+
+
+def pair_of(
+    row: TrainingRow,
+    generations: Sequence[Generation],
+    marks: Mapping[Task, Sequence[Mark]],
+    choice: Choice,
+    *,
+    model: str,
+) -> Pair | None:
+    """One right and one wrong generation of a row; None where it is not hard, or where none is right enough.
+
+    A blank generation is never the rejected one, whatever it counts as: there is nothing in it to be told from.
+
+    Args:
+        row: the row.
+        generations: what the model wrote about it.
+        marks: what they are.
+        choice: which of them to take.
+        model: its name.
+    """
+    said = [number for number, one in enumerate(generations) if one.text.strip()]
+    task = hard_task({task: [listed[number] for number in said] for task, listed in marks.items()}, choice)
+    if task is None:
+        return None
+    correct = [number for number, mark in enumerate(marks[task]) if mark == "right"]
+    wrong = [number for number, mark in enumerate(marks[task]) if mark in _wrong(choice)]
+    fit = [number for number in correct if not choice.strict_chosen or all(m[number] == "right" for m in marks.values())]
+    if not fit:
+        return None
+    told = [number for number in wrong if number in said]
+    if choice.pair == "longest":
+        chosen = max(fit, key=lambda number: len(generations[number].text))
+        rejected = max(told, key=lambda number: len(generations[number].text))
+    else:
+        random = Random(f"{choice.seed}/{model}/{row.id}")  # noqa: S311
+        chosen, rejected = random.choice(fit), random.choice(told)
+    return Pair(row, task, generations[chosen].text, generations[rejected].text, len(correct), len(wrong), model)
+
+
+def _wrong(choice: Choice) -> set[str]:
+    return {"wrong", "unreadable"} if choice.unreadable == "wrong" else {"wrong"}
+
+
+def weights(differences: Sequence[int], gamma: float) -> list[float]:
+    """The weights alpha of a set of pairs: 1 + Norm(wrong - right, gamma), scaled to [1 - gamma, 1 + gamma].
+
+    Args:
+        differences: wrong less right generations of each pair.
+        gamma: how far a weight may lie from 1.
+
+    Returns:
+        as many weights; 1 for all where all differences are the same.
+    """
+    if not differences:
+        return []
+    least, most = min(differences), max(differences)
+    if least == most:
+        return [1.0] * len(differences)
+    return [1.0 - gamma + 2.0 * gamma * (difference - least) / (most - least) for difference in differences]
+
+
+def weighed(pairs: Sequence[Pair], gamma: float) -> list[Pair]:
+    """The pairs of a set with their weights: those of a row that was harder weigh more.
+
+    Args:
+        pairs: all of the set.
+        gamma: how far a weight may lie from 1.
+    """
+    alphas = weights([pair.wrong - pair.correct for pair in pairs], gamma)
+    return [replace(pair, alpha=alpha) for pair, alpha in zip(pairs, alphas, strict=True)]
+
+
+def merged(own: Iterable[Pair], others: Iterable[Iterable[Pair]], own_sources: Sequence[str]) -> list[Pair]:
+    """H_ensemble: the R-SFT model's pairs of some sources, the other models' pairs of the others, one for each exchange.
+
+    Where several models have a pair for an exchange, the first model's stays.
+
+    Args:
+        own: of the R-SFT model.
+        others: of the other models, in order.
+        own_sources: patterns of the sources that the R-SFT model's pairs are taken of.
+    """
+    found: dict[Any, Pair] = {}
+    for pair in own:
+        if from_source(pair.row.source, own_sources):
+            found.setdefault(pair.row.exchange, pair)
+    for pairs in others:
+        for pair in pairs:
+            if not from_source(pair.row.source, own_sources):
+                found.setdefault(pair.row.exchange, pair)
+    return list(found.values())

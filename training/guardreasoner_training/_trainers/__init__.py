@@ -1,0 +1,1 @@
+"""What the trainings have in common, on TRL's trainers."""

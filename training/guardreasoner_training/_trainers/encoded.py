@@ -1,0 +1,60 @@
+"""Rows as tokens, once, in a file that every process reads and a resumed run finds again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.files.journal import writing
+from guardreasoner_training._stage import write_json
+
+__all__ = ["IGNORED", "encoded", "labelled"]
+
+IGNORED: Final = -100
+"""The label of a token that is not learnt."""
+
+_GROUP = 2048
+
+
+def labelled(prompt: list[int], output: list[int]) -> dict[str, list[int]]:
+    """A row for supervised training: the loss is on the output, each of its tokens, and on nothing else.
+
+    Args:
+        prompt: ids of what the model is asked.
+        output: ids of what it is to write, and of the token that ends it.
+    """
+    return {"input_ids": prompt + output, "labels": [IGNORED] * len(prompt) + output}
+
+
+def encoded(folder: Path, rows: Iterator[dict[str, Any]], counts: Mapping[str, int], columns: Mapping[str, Any]) -> None:
+    """Write encoded rows as an Arrow file, whole or not at all, and beside it what was counted on the way.
+
+    Args:
+        folder: gets ``rows.arrow`` and ``counts.json``.
+        rows: the columns of one row each.
+        counts: filled while the rows are made.
+        columns: the type of each column.
+
+    Raises:
+        InputError: it cannot be written, or no row is left.
+    """
+    import pyarrow
+
+    file, fresh = folder / "rows.arrow", folder / "rows.arrow.new"
+    schema = pyarrow.schema(list(columns.items()))
+    with writing(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        with pyarrow.OSFile(str(fresh), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as stream:
+            while group := list(itertools.islice(rows, _GROUP)):
+                stream.write_batch(pyarrow.RecordBatch.from_pylist(group, schema=schema))
+    if not counts["rows"]:
+        fresh.unlink()
+        raise InputError(
+            "rows", f"none is left to train on ({counts['too_long']} are too long)", "raise max_tokens, or check the file"
+        )
+    write_json(folder / "counts.json", dict(counts))
+    with writing(file):
+        fresh.replace(file)

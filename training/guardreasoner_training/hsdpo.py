@@ -1,0 +1,197 @@
+"""HS-DPO: preference training on hard samples, each pair with its weight (arXiv:2501.18492, section 3.3)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_training._stage import read_json
+from guardreasoner_training._trainers.arguments import identity, layout, require_training, trainer_arguments
+from guardreasoner_training._trainers.encoded import encoded
+from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer, save_guard
+from guardreasoner_training._trainers.training import (
+    begun,
+    figures_of,
+    from_main,
+    on_this_machine,
+    processes,
+    spread_note,
+    trained,
+)
+from guardreasoner_training.formats import encode, end_id, messages_or_text
+from guardreasoner_training.recipe import HSDPOSettings, Recipe
+
+__all__ = ["hsdpo"]
+
+
+def hsdpo(
+    pairs: Path,
+    base: str | Path,
+    output: Path,
+    recipe: Recipe,
+    *,
+    restart: bool = False,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train a model to prefer its right answers to its wrong ones, and to keep writing the right ones.
+
+    What was cut off goes on from the newest complete checkpoint; what is done is not done again. With ``accelerate launch`` or
+    ``torchrun``, every process calls this; ``output`` is then a folder that all of them see.
+
+    Args:
+        pairs: ``pairs.jsonl`` of the mining: exchange, ``chosen``, ``rejected`` and the weight ``alpha`` of each pair.
+        base: the R-SFT model; it is the reference, too.
+        output: gets the model, as R-SFT's does.
+        recipe: every setting.
+        restart: throw away what an earlier run left in ``output``.
+        report: is told lines about the progress.
+
+    Returns:
+        the figures: pairs, those left out, steps, loss, rewards, hashes of the weights.
+
+    Raises:
+        InputError: a pair cannot be used, or ``output`` cannot: it holds another training, or the disk is full.
+        ConfigurationError: the model or the machine cannot do what the recipe says, or memory ran out; with what to do.
+        MissingExtraError: the extra ``train`` is not installed.
+    """
+    require_training()
+    settings = on_this_machine(recipe.hsdpo)
+    spread = layout("hsdpo", settings, processes())
+
+    def arguments() -> Any:
+        from trl.trainer.dpo_config import DPOConfig
+
+        return trainer_arguments(
+            DPOConfig,
+            settings,
+            output=output,
+            seed=recipe.seed,
+            spread=spread,
+            beta=settings.beta,
+            precompute_ref_log_probs=settings.precompute_reference,
+            max_length=None,  # longer pairs are gone, and nothing is cut
+        )
+
+    made_of = {
+        **recipe.model_dump(include={"format", "rendering", "max_tokens", "seed"}),
+        "hsdpo": identity(recipe.hsdpo),
+    }
+    with begun(
+        "hsdpo",
+        output,
+        recipe,
+        settings,
+        inputs={"pairs": pairs, "base": base},
+        identity=made_of,
+        restart=restart,
+        arguments=arguments,
+        report=report,
+    ) as (stage, args):
+        if stage.figures is not None:
+            return stage.figures
+        state = args.distributed_state
+        if state.is_main_process and (note := spread_note(settings, spread)):
+            report(note)
+        tokenizer = load_tokenizer(base, recipe)
+        encoded_pairs = output / "encoded"
+        with state.main_process_first():
+            if not (encoded_pairs / "rows.arrow").exists():
+                _encode(pairs, encoded_pairs, recipe, tokenizer)
+        counts = read_json(encoded_pairs / "counts.json")
+        if state.is_main_process:
+            report(f"{counts['rows']:,} pairs, {counts['tokens']:,} tokens; {counts['too_long']:,} pairs too long")
+        ends = [end_id(tokenizer, recipe.rendering)]
+        log = trained(
+            lambda: _trainer(args, base, encoded_pairs / "rows.arrow", tokenizer, settings),
+            lambda trainer: save_guard(trainer, output, base=base, recipe=recipe, settings=settings, ends=ends),
+            *(args, "hsdpo", recipe, settings, report),
+        )
+        figures = None
+        if state.is_main_process:
+            found = figures_of(log, output, "HS-DPO", ("preference", "sft", "rewards/margins", "rewards/accuracies"))
+            figures = stage.finish({**counts, "epochs": settings.epochs, **found})
+        return dict(from_main(state, figures))
+
+
+def _trainer(args: Any, base: str | Path, pairs: Path, tokenizer: Any, settings: HSDPOSettings) -> Any:
+    from datasets import Dataset
+
+    from guardreasoner_training._trainers.dpo import HSDPOTrainer, WeightedCollator
+
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # what fills a batch up is masked, whatever it is
+    dataset = Dataset.from_file(str(pairs))
+    trainer = HSDPOTrainer(
+        settings=settings,
+        model=load_model(base, settings),
+        args=args,
+        data_collator=WeightedCollator(pad_token_id=tokenizer.pad_token_id),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=adapter_config(settings),
+    )
+    if settings.group_by_length:
+        answers = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
+        trainer.lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in answers]
+    return trainer
+
+
+def _encode(pairs: Path, folder: Path, recipe: Recipe, tokenizer: Any) -> None:
+    import pyarrow
+
+    counts: Counter[str] = Counter(rows=0, too_long=0, tokens=0)
+    ids = pyarrow.list_(pyarrow.int32())
+    columns = {"prompt_ids": ids, "chosen_ids": ids, "rejected_ids": ids, "alpha": pyarrow.float64()}
+    encoded(folder, _encoded_pairs(pairs, recipe, tokenizer, counts), counts, columns)
+
+
+def _encoded_pairs(pairs: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    for exchange, chosen, rejected, alpha in _read(pairs):
+        query = messages_or_text(exchange, recipe.format, recipe.rendering)
+        prompt, right = encode(query, chosen, tokenizer)
+        _, wrong = encode(query, rejected, tokenizer)
+        if len(prompt) + max(len(right), len(wrong)) > recipe.max_tokens:
+            counts["too_long"] += 1
+            continue
+        counts["rows"] += 1
+        counts["tokens"] += 2 * len(prompt) + len(right) + len(wrong)
+        yield {"prompt_ids": prompt, "chosen_ids": right, "rejected_ids": wrong, "alpha": alpha}
+
+
+def _read(pairs: Path) -> Iterator[tuple[Exchange, str, str, float]]:
+    """The pairs of a file.
+
+    Raises:
+        InputError: a line is no pair; naming file, line and field.
+    """
+    fix = "mine the pairs again"
+    try:
+        file = pairs.open("rb")
+    except OSError as error:
+        raise InputError("pairs", f"{pairs} cannot be read ({error.strerror})", "name the pairs.jsonl of the mining") from None
+    with file:
+        for number, line in enumerate(file, 1):
+            place = f"{pairs}:{number}"
+            try:
+                value = json.loads(line)
+                exchange = Exchange(prompt=value["prompt"], response=value["response"], history=value.get("history", ()))
+                chosen, rejected, alpha = value["chosen"], value["rejected"], float(value["alpha"])
+            except (ValueError, TypeError, AttributeError) as error:
+                raise InputError(place, f"is no pair ({type(error).__name__})", fix) from None
+            except LookupError as error:
+                raise InputError(f"{place}: {error.args[0]}", "is missing", fix) from None
+            for name, text in (("chosen", chosen), ("rejected", rejected)):
+                if not isinstance(text, str):
+                    raise InputError(f"{place}: {name}", "is no text", fix)
+            # Nothing at all may well be what is not to be written.
+            if not chosen.strip():
+                raise InputError(f"{place}: chosen", "is empty", fix)
+            if not (math.isfinite(alpha) and alpha > 0):
+                raise InputError(f"{place}: alpha", f"is {alpha}, and must be above 0", fix)
+            yield exchange, chosen, rejected, alpha

@@ -1,0 +1,161 @@
+"""R-SFT: reasoning supervised fine-tuning, by TRL's SFT trainer (arXiv:2501.18492, section 3.2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from guardreasoner_training._stage import read_json
+from guardreasoner_training._trainers.arguments import identity, layout, require_training, trainer_arguments
+from guardreasoner_training._trainers.encoded import encoded, labelled
+from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer, save_guard
+from guardreasoner_training._trainers.training import (
+    begun,
+    figures_of,
+    from_main,
+    on_this_machine,
+    processes,
+    spread_note,
+    trained,
+)
+from guardreasoner_training.formats import encode, end_id, examples_of, messages_or_text, output_of
+from guardreasoner_training.recipe import Recipe, RSFTSettings
+from guardreasoner_training.rows import read_rows
+
+__all__ = ["rsft"]
+
+
+def rsft(
+    rows: Path,
+    base: str | Path,
+    output: Path,
+    recipe: Recipe,
+    *,
+    restart: bool = False,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train a base model to reason about an exchange and to answer. Next token, on the output only.
+
+    What was cut off goes on from the newest complete checkpoint; what is done is not done again. With ``accelerate launch`` or
+    ``torchrun``, every process calls this; ``output`` is then a folder that all of them see.
+
+    Args:
+        rows: labelled rows with the outputs to learn, or their reasoning.
+        base: a folder with a model, or a model of the hub.
+        output: gets the model, its tokenizer and ``guard.json``, so that ``Guard(model=output)`` uses it, and ``log.jsonl``,
+            ``loss.png``, ``checkpoints`` and, last, ``figures.json``.
+        recipe: every setting.
+        restart: throw away what an earlier run left in ``output``.
+        report: is told lines about the progress.
+
+    Returns:
+        the figures: rows, those left out, steps, loss, hashes of the weights.
+
+    Raises:
+        InputError: a row cannot be used, or ``output`` cannot: it holds another training, or the disk is full.
+        ConfigurationError: the model or the machine cannot do what the recipe says, or memory ran out; with what to do.
+        MissingExtraError: the extra ``train`` is not installed.
+    """
+    require_training()
+    settings = on_this_machine(recipe.rsft)
+    spread = layout("rsft", settings, processes())
+
+    def arguments() -> Any:
+        from trl.trainer.sft_config import SFTConfig
+
+        return trainer_arguments(
+            SFTConfig,
+            settings,
+            output=output,
+            seed=recipe.seed,
+            spread=spread,
+            packing=settings.packing,
+            packing_strategy="bfd",
+            max_length=recipe.max_tokens if settings.packing else None,  # longer rows are gone, and nothing is cut
+        )
+
+    made_of = {
+        **recipe.model_dump(include={"format", "rendering", "max_tokens", "seed"}),
+        "data": {"too_long": recipe.data.too_long},
+        "rsft": identity(recipe.rsft),
+    }
+    with begun(
+        "rsft",
+        output,
+        recipe,
+        settings,
+        inputs={"rows": rows, "base": base},
+        identity=made_of,
+        restart=restart,
+        arguments=arguments,
+        report=report,
+    ) as (stage, args):
+        if stage.figures is not None:
+            return stage.figures
+        state = args.distributed_state
+        if state.is_main_process and (note := spread_note(settings, spread)):
+            report(note)
+        tokenizer = load_tokenizer(base, recipe)
+        encoded_rows = output / "encoded"
+        with state.main_process_first():
+            if not (encoded_rows / "rows.arrow").exists():
+                _encode(rows, encoded_rows, recipe, tokenizer)
+        counts = read_json(encoded_rows / "counts.json")
+        if state.is_main_process:
+            report(f"{counts['rows']:,} rows, {counts['tokens']:,} tokens; {counts['too_long']:,} rows too long")
+        ends = [end_id(tokenizer, recipe.rendering)]
+        log = trained(
+            lambda: _trainer(args, base, encoded_rows / "rows.arrow", tokenizer, settings),
+            lambda trainer: save_guard(trainer, output, base=base, recipe=recipe, settings=settings, ends=ends),
+            *(args, "rsft", recipe, settings, report),
+        )
+        figures = None
+        if state.is_main_process:
+            figures = stage.finish({**counts, "epochs": settings.epochs, **figures_of(log, output, "R-SFT")})
+        return dict(from_main(state, figures))
+
+
+def _trainer(args: Any, base: str | Path, rows: Path, tokenizer: Any, settings: RSFTSettings) -> Any:
+    from datasets import Dataset
+
+    from guardreasoner_training._trainers.sft import RSFTTrainer
+
+    dataset = Dataset.from_file(str(rows))
+    trainer = RSFTTrainer(
+        model=load_model(base, settings),
+        args=args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        peft_config=adapter_config(settings),
+    )
+    trainer.keep_checkpoints = settings.keep_checkpoints
+    if settings.group_by_length and not settings.packing:
+        trainer.lengths = [len(row) for row in dataset["input_ids"]]
+    return trainer
+
+
+def _encode(rows: Path, folder: Path, recipe: Recipe, tokenizer: Any) -> None:
+    import pyarrow
+
+    counts: Counter[str] = Counter(rows=0, too_long=0, cut=0, tokens=0, learnt_tokens=0)
+    ids = pyarrow.list_(pyarrow.int32())
+    encoded(folder, _encoded_rows(rows, recipe, tokenizer, counts), counts, {"input_ids": ids, "labels": ids})
+
+
+def _encoded_rows(rows: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    for row in read_rows(rows):
+        for example in examples_of(row, recipe.format):
+            query = messages_or_text(example.exchange, recipe.format, recipe.rendering)
+            prompt, written = encode(query, output_of(example, recipe.format), tokenizer)
+            if len(prompt) + len(written) > recipe.max_tokens:
+                if recipe.data.too_long == "drop" or len(prompt) >= recipe.max_tokens:
+                    counts["too_long"] += 1
+                    continue
+                counts["cut"] += 1
+                written = written[: recipe.max_tokens - len(prompt)]
+            counts["rows"] += 1
+            counts["tokens"] += len(prompt) + len(written)
+            counts["learnt_tokens"] += len(written)
+            yield labelled(prompt, written)
