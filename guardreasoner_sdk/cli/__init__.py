@@ -1,4 +1,4 @@
-"""The command line: ``guardreasoner check | doctor | models | schema``.
+"""The command line: ``guardreasoner check | evaluate | score | calibrate | audit | finetune | train | export | ...``.
 
 Exit codes: 0 allowed, 1 blocked for a finding, 2 the command cannot be run as given, 3 undetermined, 130 interrupted.
 """

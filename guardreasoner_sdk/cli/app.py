@@ -12,10 +12,13 @@ from guardreasoner_sdk.cli.calibrate import calibrate
 from guardreasoner_sdk.cli.check import check
 from guardreasoner_sdk.cli.doctor import doctor
 from guardreasoner_sdk.cli.evaluate import evaluate
+from guardreasoner_sdk.cli.export import export
+from guardreasoner_sdk.cli.finetune import finetune
 from guardreasoner_sdk.cli.models import models
 from guardreasoner_sdk.cli.schema import schema
 from guardreasoner_sdk.cli.score import score
 from guardreasoner_sdk.cli.terminal import reported, write
+from guardreasoner_sdk.cli.train import train
 
 __all__ = ["app"]
 
@@ -44,5 +47,6 @@ def _options(
     pass
 
 
-for _command in (check, doctor, models, schema, evaluate, score, calibrate, audit):
+for _command in (check, doctor, models, schema, evaluate, score, calibrate, audit, finetune, export):
     app.command()(reported(_command))
+app.add_typer(train, name="train")

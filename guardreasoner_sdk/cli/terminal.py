@@ -86,7 +86,7 @@ def console(*, error: bool = False) -> Console:
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a command raises into one line on standard error and an exit code.
+    """Turn what a command raises into a message on standard error and an exit code.
 
     Args:
         command: the function behind a command.
@@ -97,7 +97,12 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **options)
         except GuardError as error:
-            note(str(error))
+            # Some list many mistakes, one on each line. Those behind the first are indented, so that no text that is quoted
+            # can pass for a message of its own.
+            first, *rest = str(error).splitlines() or [""]
+            note(first)
+            for line in rest:
+                note(f"  {line.strip()}")
             raise typer.Exit(ExitCode.USAGE) from None
         except typer.Exit:
             raise

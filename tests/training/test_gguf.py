@@ -16,7 +16,7 @@ gguf = pytest.importorskip("gguf", reason="the files are written by gguf")
 llama_cpp = pytest.importorskip("llama_cpp", reason="the files are read by llama.cpp")
 
 from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
-from guardreasoner_training.gguf import export_gguf  # noqa: E402
+from guardreasoner_training.gguf import check_llama, export_gguf  # noqa: E402
 from guardreasoner_training.tiny.tokenizer import learn_tokenizer  # noqa: E402
 
 TEXTS = [
@@ -266,6 +266,26 @@ def test_what_the_file_cannot_express_is_named_and_nothing_is_written(
         export_gguf(folder, tmp_path / "m.gguf")
     assert says in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("config.json", lambda c: c.update(architectures=["Qwen2ForCausalLM"]), "architectures is ['Qwen2ForCausalLM']"),
+        ("tokenizer.json", lambda t: t["model"].update(ignore_merges=False), "pre_tokenizer is neither"),
+        ("tokenizer.json", lambda t: t["added_tokens"][0].update(lstrip=True), "'<|begin_of_text|>' strips"),
+    ],
+)
+def test_what_a_base_cannot_become_is_told_without_its_weights(
+    make: Make, file: str, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    folder = make()
+    read = {name: json.loads((folder / name).read_text("utf-8")) for name in ("config.json", "tokenizer.json")}
+    check_llama(read["config.json"], read["tokenizer.json"])
+    change(read[file])
+    with pytest.raises(ConfigurationError) as error:
+        check_llama(read["config.json"], read["tokenizer.json"])
+    assert says in str(error.value)
 
 
 def test_weights_that_are_no_safetensors_are_named(make: Make, tmp_path: Path) -> None:

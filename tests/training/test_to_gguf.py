@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,3 +29,23 @@ def test_what_cannot_be_converted_is_one_line(tmp_path: Path, capsys: pytest.Cap
     assert main([str(tmp_path), str(tmp_path / "x.gguf")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert not (tmp_path / "x.gguf").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tiny_guard: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "absent" / "x.gguf"
+    assert main([str(tiny_guard.folder), str(file)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: --output: {file} cannot be written (No such file or directory)")
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(
+    tiny_guard: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensor_data", full)
+    assert main([str(tiny_guard.folder), str(tmp_path / "x.gguf")]) == 1
+    assert "x.gguf cannot be written (No space left on device); free some space" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

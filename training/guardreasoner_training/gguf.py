@@ -7,25 +7,27 @@ is what the export holds in memory.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
+from guardreasoner_sdk.files.journal import writing
+from guardreasoner_training._export.safetensors import Stored, model_json, stored_tensors
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType, GGUFWriter
 
-__all__ = ["LLAMA3_SPLIT", "Precision", "export_gguf"]
+__all__ = ["LLAMA3_SPLIT", "Precision", "check_llama", "export_gguf"]
 
-Precision = Literal["f32", "f16", "q8_0"]
+Precision = Literal["f32", "f16", "bf16", "q8_0"]
 
 LLAMA3_SPLIT: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -65,28 +67,47 @@ def export_gguf(folder: Path, output: Path, *, dtype: Precision = "f32") -> None
     Raises:
         ConfigurationError: the folder holds something that the file could not express, or that llama.cpp would run
             differently; nothing is written.
+        InputError: the file cannot be written.
         MissingExtraError: the package ``gguf`` is not installed.
     """
     try:
         from gguf import GGUFWriter
     except ImportError as error:
         raise MissingExtraError("train", "GGUF files") from error
-    if dtype not in ("f32", "f16", "q8_0"):
-        raise ConfigurationError(f"dtype: {dtype!r} is unknown; use 'f32', 'f16' or 'q8_0'")
-    model = _Llama.read(folder)
-    stored = _stored_tensors(folder)
+    if dtype not in get_args(Precision):
+        raise ConfigurationError(f"dtype: {dtype!r} is unknown; use one of {', '.join(get_args(Precision))}")
+    model = _Llama.of(model_json(folder / "config.json"))
+    stored = stored_tensors(folder)
     names = model.tensor_names(stored)
     part = output.with_name(f"{output.name}.part")
-    writer = GGUFWriter(part, "llama")
-    try:
-        _add_model(writer, model, folder, dtype)
-        _add_vocabulary(writer, model, folder)
-        _write(writer, model, names, stored, dtype)
-        writer.close()
-        part.replace(output)
-    finally:
-        writer.close()
-        part.unlink(missing_ok=True)
+    with writing(output):
+        writer = GGUFWriter(part, "llama")
+        try:
+            _add_model(writer, model, folder, dtype)
+            _add_vocabulary(writer, model, folder)
+            _write(writer, model, names, stored, dtype)
+            writer.close()
+            part.replace(output)
+        finally:
+            with suppress(OSError):  # what was wrong is told already
+                writer.close()
+            part.unlink(missing_ok=True)
+
+
+def check_llama(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> None:
+    """Look whether a model can become a GGUF file, as far as that can be told without its weights.
+
+    Args:
+        config: its config.json.
+        tokenizer: its tokenizer.json.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    _Llama.of(config)
+    _pre_tokenizer(tokenizer)
+    for token in tokenizer.get("added_tokens", []):
+        _check_added(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +122,7 @@ class _Llama:
     rope_type: str
 
     @classmethod
-    def read(cls, folder: Path) -> _Llama:
-        config = _json(folder / "config.json")
+    def of(cls, config: Mapping[str, Any]) -> _Llama:
         named = config.get("architectures") or []
         if named != ["LlamaForCausalLM"]:
             raise ConfigurationError(
@@ -134,7 +154,7 @@ class _Llama:
             rope_type=rope_type,
         )
 
-    def tensor_names(self, stored: Mapping[str, _Stored]) -> dict[str, str]:
+    def tensor_names(self, stored: Mapping[str, Stored]) -> dict[str, str]:
         """Name in the GGUF file by name in the folder, in the order in which they are written."""
         outside = dict(_OUTSIDE)
         if self.config.get("tie_word_embeddings", False):
@@ -171,51 +191,17 @@ class _Llama:
         return tensor.reshape(heads, 2, -1, tensor.shape[-1]).swapaxes(1, 2).reshape(tensor.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Where a tensor lies in a safetensors file (https://huggingface.co/docs/safetensors)."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-
-    def load(self) -> NDArray[np.float32]:
-        """The tensor in f32."""
-        read = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[self.dtype]
-        raw = np.memmap(self.path, dtype=read, mode="r", offset=self.offset, shape=self.shape)
-        if self.dtype == "BF16":  # the upper half of an f32; numpy has no such type
-            wide = raw.astype(np.uint32)
-            wide <<= 16
-            return wide.view(np.float32)
-        return raw.astype(np.float32)
-
-
-def _stored_tensors(folder: Path) -> dict[str, _Stored]:
-    """Every tensor of the folder's safetensors files, by name."""
-    index = folder / "model.safetensors.index.json"
-    files = sorted(set(_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
-    found: dict[str, _Stored] = {}
-    for path in (folder / name for name in files):
-        if not path.is_file():
-            raise ConfigurationError(f"{path.name}: is not in the folder; weights are read from safetensors only")
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            if entry["dtype"] not in ("F32", "F16", "BF16"):
-                raise ConfigurationError(f"{name}: is {entry['dtype']}, only F32, F16 and BF16 weights can be exported")
-            found[name] = _Stored(path, entry["dtype"], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
-    return found
-
-
 def _add_model(writer: GGUFWriter, model: _Llama, folder: Path, dtype: Precision) -> None:
     """The keys of the architecture, and our own."""
     from gguf import GGML_QUANT_VERSION, LlamaFileType, RopeScalingType
 
     config = model.config
-    file_types = {"f32": LlamaFileType.ALL_F32, "f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0}
+    file_types = {
+        "f32": LlamaFileType.ALL_F32,
+        "f16": LlamaFileType.MOSTLY_F16,
+        "bf16": LlamaFileType.MOSTLY_BF16,
+        "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    }
     writer.add_type("model")
     writer.add_name(folder.resolve().name)
     writer.add_file_type(file_types[dtype])
@@ -236,7 +222,7 @@ def _add_model(writer: GGUFWriter, model: _Llama, folder: Path, dtype: Precision
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(model.rope["factor"]))
     if (guard := folder / "guard.json").exists():
-        said = _json(guard)
+        said = model_json(guard)
         for key in ("dialect", "rendering"):
             if said.get(key):
                 writer.add_string(f"guardreasoner.{key}", said[key])
@@ -246,7 +232,7 @@ def _add_vocabulary(writer: GGUFWriter, model: _Llama, folder: Path) -> None:
     """Tokens, merges, special tokens and the chat template."""
     from gguf import TokenType
 
-    described = _json(folder / "tokenizer.json")
+    described = model_json(folder / "tokenizer.json")
     pre = _pre_tokenizer(described)
     size = int(model.config["vocab_size"])
     tokens, types = [f"[PAD{number}]" for number in range(size)], [TokenType.UNUSED] * size
@@ -257,11 +243,7 @@ def _add_vocabulary(writer: GGUFWriter, model: _Llama, folder: Path) -> None:
     for text, number in described["model"]["vocab"].items():
         tokens[number], types[number] = text, TokenType.NORMAL
     for number, token in added.items():
-        if any(token.get(key) for key in ("lstrip", "rstrip", "single_word")):
-            raise ConfigurationError(
-                f"tokenizer.json: the added token {token['content']!r} strips or looks at its neighbours, "
-                "which llama.cpp does not; only plain added tokens can be exported"
-            )
+        _check_added(token)
         tokens[number] = token["content"]
         types[number] = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
     merges = described["model"]["merges"]
@@ -303,10 +285,19 @@ def _pre_tokenizer(described: Mapping[str, Any]) -> str:
     )
 
 
+def _check_added(token: Mapping[str, Any]) -> None:
+    if any(token.get(key) for key in ("lstrip", "rstrip", "single_word")):
+        raise ConfigurationError(
+            f"tokenizer.json: the added token {token['content']!r} strips or looks at its neighbours, "
+            "which llama.cpp does not; only plain added tokens can be exported"
+        )
+
+
 def _add_special_tokens(writer: GGUFWriter, model: _Llama, folder: Path, tokens: list[str]) -> None:
     """Begin and ends of a text, and whether the tokenizer sets them itself."""
     settings, generation = (
-        _json(path) if (path := folder / name).exists() else {} for name in ("tokenizer_config.json", "generation_config.json")
+        model_json(path) if (path := folder / name).exists() else {}
+        for name in ("tokenizer_config.json", "generation_config.json")
     )
 
     def number_of(key: str) -> int | None:
@@ -341,15 +332,13 @@ def _chat_template(folder: Path) -> str | None:
     if (path := folder / "chat_template.jinja").exists():
         return path.read_text(encoding="utf-8")
     settings = folder / "tokenizer_config.json"
-    template = _json(settings).get("chat_template") if settings.exists() else None
+    template = model_json(settings).get("chat_template") if settings.exists() else None
     if isinstance(template, list):  # several, by name
         return next((str(one["template"]) for one in template if one["name"] == "default"), None)
     return template
 
 
-def _write(
-    writer: GGUFWriter, model: _Llama, names: Mapping[str, str], stored: Mapping[str, _Stored], dtype: Precision
-) -> None:
+def _write(writer: GGUFWriter, model: _Llama, names: Mapping[str, str], stored: Mapping[str, Stored], dtype: Precision) -> None:
     """The table of the tensors, then the tensors, each loaded, converted, written and let go."""
     from gguf import GGML_QUANT_SIZES
     from gguf.quants import quantize
@@ -377,17 +366,7 @@ def _kept_as(shape: tuple[int, ...], dtype: Precision) -> GGMLQuantizationType:
 
     if len(shape) == 1 or dtype == "f32":
         return GGMLQuantizationType.F32
+    if dtype == "bf16":
+        return GGMLQuantizationType.BF16
     block, _ = GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0]
     return GGMLQuantizationType.Q8_0 if dtype == "q8_0" and shape[-1] % block == 0 else GGMLQuantizationType.F16
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"{path.name}: is not in {path.parent}; name the folder of a model") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path.name}: is no JSON; fetch the folder again") from error
-    if not isinstance(read, dict):
-        raise ConfigurationError(f"{path.name}: is no JSON object; fetch the folder again")
-    return read

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line; None for that of the process.
 
     Returns:
-        The exit status.
+        The exit status: 0, or 1 where the folder cannot be converted or the file not be written.
     """
     parser = argparse.ArgumentParser(
         prog="python -m guardreasoner_training.to_gguf", description="Turn a folder of Llama weights into a file for llama.cpp."
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         export_gguf(given.folder, given.file, dtype=given.dtype)
-    except GuardError as error:
+    except (GuardError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

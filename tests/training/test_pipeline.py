@@ -1,0 +1,357 @@
+"""A whole training from one recipe, on a guard that is trained already, so that minutes suffice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl", reason="needs guardreasoner-sdk[train]")
+pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
+
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.evaluation.rows import LabelledRow
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_training._pipeline.measure import benchmark_files, benchmark_rows, dev_rows, measure_guard
+from guardreasoner_training._pipeline.table import as_markdown, as_text, tables
+from guardreasoner_training._toml import recipe_text
+from guardreasoner_training.manifest import Manifest
+from guardreasoner_training.pipeline import SYSTEMS, pipeline, stages_of
+from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override, recipe_names
+from guardreasoner_training.rows import TrainingRow
+from guardreasoner_training.tiny.tasks import draw, full_answer
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the training's libraries, about each other
+
+TEXT = {True: "harmful", False: "unharmful"}
+
+
+def silent(_: str) -> None:
+    """Reports to nobody."""
+
+
+def synthetic(count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Rows of the tiny guard's own world, many of which no guard can be sure of."""
+    random, seen = Random(seed), set()
+    while len(seen) < count:
+        example = draw(random, vague=0.6)
+        if example.exchange in seen:
+            continue
+        seen.add(example.exchange)
+        positive = {"harmful": True, "refusal": True, "unharmful": False, "compliance": False, None: None}
+        yield {
+            "id": f"r{len(seen)}",
+            "prompt": example.exchange.prompt,
+            "response": example.exchange.response,
+            "prompt_harmful": positive[example.labels["prompt_harmfulness"]],
+            "refusal": positive[example.labels["response_refusal"]],
+            "response_harmful": positive[example.labels["response_harmfulness"]],
+            "output": full_answer(example),
+            "source": "one" if len(seen) % 3 else "two",
+        }
+
+
+def write(path: Path, rows: Iterator[dict[str, Any]]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Rows to train on, and a benchmark."""
+    folder = tmp_path_factory.mktemp("rows")
+    return write(folder / "train.jsonl", synthetic(48, 5)), write(folder / "bench.jsonl", synthetic(8, 6))
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_guard: Any) -> Recipe:
+    """The laptop recipe, made smaller still, with an ensemble of one more model."""
+    changes = {
+        "base": str(tiny_guard.folder),
+        "rendering": "raw",
+        "max_tokens": 1024,
+        "data.per_source": None,
+        "data.per_prompt": None,
+        "data.per_labels": None,
+        "data.max_rows": None,
+        "data.source_from_file": False,
+        "data.dev_share": 0.15,
+        "data.response_dev_share": None,
+        "data.leaks": "drop",
+        "rsft.epochs": 1,
+        "rsft.batch": 8,
+        "rsft.threads": 1,
+        "rsft.learning_rate": 1e-5,
+        "rsft.logging_steps": 1,
+        "rsft.save_steps": 2,
+        "hsdpo.epochs": 1,
+        "hsdpo.batch": 4,
+        "hsdpo.threads": 1,
+        "hsdpo.logging_steps": 1,
+        "mine.k": 2,
+        "mine.max_new_tokens": 200,
+        "mine.own_sources": ["one"],
+        "mine.ensemble": [{"name": "second", "sources": ["one", "two"]}],
+        "evaluate.dev_rows": 6,
+        "evaluate.benchmarks": [],
+        "export.gguf": ["f16"],
+        "export.check_rows": 2,
+    }
+    return override(load_recipe("laptop"), changes)
+
+
+@pytest.fixture(scope="module")
+def made(recipe: Recipe, files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The training, uninterrupted."""
+    output = tmp_path_factory.mktemp("pipeline") / "out"
+    return output, pipeline(recipe, output, data=[files[0]], benchmarks=[str(files[1])], report=silent)
+
+
+def figures(output: Path) -> dict[str, Any]:
+    """All that a training found, without how long it took."""
+
+    def timeless(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: timeless(inner) for key, inner in value.items() if "seconds" not in key and "per_second" not in key}
+        return [timeless(inner) for inner in value] if isinstance(value, list) else value
+
+    stages = json.loads((output / "manifest.json").read_bytes())["stages"]
+    return {name: timeless(stage["figures"]) for name, stage in stages.items()}
+
+
+def test_every_stage_of_the_recipe_is_done_in_order(made: tuple[Path, dict[str, Any]], recipe: Recipe) -> None:
+    output, result = made
+    assert stages_of(recipe) == [
+        *("prepare", "baseline", "rsft", "member-second", "mine", "hsdpo-self", "hsdpo-ensemble"),
+        *("evaluate-baseline", "evaluate-rsft", "evaluate-hsdpo-self", "evaluate-hsdpo-ensemble", "export"),
+    ]
+    assert list(figures(output)) == stages_of(recipe)
+    assert list(result["systems"]) == list(SYSTEMS.values())
+    assert result["guard"] == str(output / "export")
+    sets = figures(output)["mine"]["sets"]
+    assert list(sets) == ["self", "ensemble"]
+    assert all(figures(output)[f"hsdpo-{name}"]["rows"] > 0 for name in sets)
+
+
+def test_the_manifest_says_versions_seeds_hashes_settings_and_durations(
+    made: tuple[Path, dict[str, Any]], recipe: Recipe, files: tuple[Path, Path]
+) -> None:
+    manifest = json.loads((made[0] / "manifest.json").read_bytes())
+    assert {"python", "guardreasoner-sdk", "torch", "transformers", "trl"} <= manifest["versions"].keys()
+    assert manifest["seed"] == recipe.seed == manifest["recipe"]["seed"]
+    assert len(manifest["data"]["files"][str(files[0])]) == 64
+    assert manifest["data"]["benchmarks"][0].startswith("bench (8 rows, ")
+    for stage in manifest["stages"].values():
+        assert stage["seconds"] > 0
+        assert stage["starts"] == 1
+    assert len(manifest["stages"]["rsft"]["figures"]["weights"]["model.safetensors"]) == 64
+    assert str(files[0].parent) not in (made[0] / "export" / "README.md").read_text("utf-8")
+
+
+def test_the_table_has_each_guard_with_f1_by_task_and_set_and_undetermined_answers(made: tuple[Path, dict[str, Any]]) -> None:
+    text, markdown = (made[0] / "table.txt").read_text("utf-8"), (made[0] / "table.md").read_text("utf-8")
+    assert text == made[1]["table"]
+    for name in SYSTEMS.values():
+        assert f"\n{name} " in text
+        assert f"| {name} |" in markdown
+    heading = text.splitlines()[0].split()
+    assert heading.count("dev") == heading.count("benchmarks") == 4
+    assert "| bench | prompt | 8 |" in markdown
+    assert markdown in (made[0] / "export" / "README.md").read_text("utf-8")
+
+
+def test_started_again_nothing_is_done_again(
+    made: tuple[Path, dict[str, Any]], recipe: Recipe, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, result = made
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+    for name in ("guardreasoner_training.checks.prepare", "guardreasoner_training._pipeline.measure.go_on"):
+        monkeypatch.setattr(name, None)
+    said: list[str] = []
+    assert pipeline(recipe, output, data=[files[0]], benchmarks=[str(files[1])], report=said.append) == result
+    assert [line for line in said if line.startswith("[")] == [
+        f"[{number}/12] {name}: is there already" for number, name in enumerate(stages_of(recipe), 1)
+    ]
+    assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+
+
+def test_killed_and_started_again_it_ends_in_the_same_figures(
+    made: tuple[Path, dict[str, Any]], recipe: Recipe, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings, output = tmp_path / "recipe.toml", tmp_path / "out"
+    settings.write_text(recipe_text(recipe), encoding="utf-8")
+    words = [
+        "train",
+        "pipeline",
+        str(settings),
+        "--data",
+        str(files[0]),
+        "--benchmarks",
+        str(files[1]),
+        "--output",
+        str(output),
+    ]
+    command = [sys.executable, "-m", "guardreasoner_sdk", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ})
+    assert process.stderr is not None
+    stage = b""
+    for line in process.stderr:
+        stage = line if b"] " in line else stage
+        if b"] rsft" in stage and b"step 4 of" in line:
+            process.kill()
+            break
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (output / "rsft" / "figures.json").exists()
+    said: list[str] = []
+    pipeline(recipe, output, data=[files[0]], benchmarks=[str(files[1])], report=said.append)
+    assert "[2/12] baseline: is there already" in said
+    assert any(line.startswith("goes on from") for line in said)
+    assert figures(output) == figures(made[0])
+    assert json.loads((output / "manifest.json").read_bytes())["stages"]["rsft"]["starts"] == 2
+
+
+def test_without_hard_rows_the_r_sft_model_is_the_last_one(
+    recipe: Recipe, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_hard(rows: Path, models: Any, output: Path, *_: Any, **__: Any) -> dict[str, Any]:
+        output.mkdir()
+        for name in ("pairs.jsonl", "pairs-self.jsonl", "figures.json"):
+            (output / name).write_text("{}" if name == "figures.json" else "", encoding="utf-8")
+        return {}
+
+    monkeypatch.setattr("guardreasoner_training.mining.mine", none_hard)
+    small = override(recipe, {"mine.ensemble": [], "rsft.epochs": 0.2, "export.gguf": []})
+    said: list[str] = []
+    result = pipeline(small, tmp_path / "out", data=[files[0]], report=said.append)
+    assert list(result["systems"]) == [SYSTEMS["baseline"], SYSTEMS["rsft"]]
+    assert "hsdpo-self: left out, pairs-self.jsonl has no pair" in said
+    card = (tmp_path / "out" / "export" / "README.md").read_text("utf-8")
+    assert "- stages: R-SFT\n" in card
+
+
+def test_a_folder_of_something_else_is_left_alone(recipe: Recipe, files: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="is no folder of a training: it holds mine.txt"):
+        pipeline(recipe, tmp_path, data=[files[0]], report=silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_figures_are_those_of_the_verdicts_by_hand(tiny_guard: Any, tmp_path: Path) -> None:
+    rows = [
+        LabelledRow(f"{name}{number}", name, Exchange(row["prompt"], row["response"]), labels)
+        for name, seed in (("dev", 7), ("bench", 8))
+        for number, row in enumerate(synthetic(6, seed))
+        if (labels := {"prompt_harmfulness": bool(row["prompt_harmful"])})
+    ]
+    settings = EvaluateSettings(engine="transformers", batch=4)
+    seen: list[int] = []
+    found = measure_guard(tiny_guard.folder, rows, tmp_path / "out", settings, threads=1, shown=seen.append)
+    assert seen == list(range(1, 13))
+    lines = [json.loads(line) for line in (tmp_path / "out" / "verdicts.jsonl").read_bytes().splitlines()]
+    for entry in found["sets"]:
+        own = [line for line in lines if line["benchmark"] == entry["set"]]
+        pairs = [(line["labels"]["prompt_harmfulness"], line["verdict"]["prompt_harmfulness"]["label"]) for line in own]
+        wrong = sum(TEXT[truth] != said for truth, said in pairs)
+        hits = sum(truth and said == "harmful" for truth, said in pairs)
+        assert entry["f1"] == pytest.approx(100 * 2 * hits / (2 * hits + wrong))
+        assert entry["undetermined"] == sum(said == "undetermined" for _, said in pairs)
+    bench = next(entry for entry in found["sets"] if entry["set"] == "bench")
+    assert found["averages"]["strict"] == {"prompt_harmfulness": bench["f1"], "all": bench["f1"]}
+    assert found["tokens"] > 20
+
+
+def test_a_label_that_a_guard_filled_in_is_no_truth() -> None:
+    labels: Any = {"prompt_harmfulness": True, "response_refusal": False, "response_harmfulness": False}
+    rows = [TrainingRow(f"r{n}", Exchange("Who?", "Me."), labels, filled=("response_harmfulness",)) for n in range(9)]
+    found = dev_rows(rows)
+    assert [set(row.labels) for row in found] == [{"prompt_harmfulness", "response_refusal"}] * 9
+    assert len(dev_rows(rows, most=3)) == 3
+    assert dev_rows(rows, most=3) == dev_rows(rows, most=3)
+
+
+def test_benchmarks_are_files_folders_or_names(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / ".hidden.json").write_text("{}")
+    (folder / "README.md").write_text("x")
+    with pytest.raises(InputError, match="has no file of a benchmark"):
+        benchmark_files([str(folder)])
+    (folder / "bench.jsonl").write_bytes(files[1].read_bytes())
+    assert benchmark_files([str(folder), "ToxicChat"]) == [str(folder / "bench.jsonl"), "ToxicChat"]
+    assert len(benchmark_rows([str(folder)], limit=3)) == 3
+    with pytest.raises(InputError, match="is a second benchmark 'bench'"):
+        benchmark_rows([str(folder), str(files[1])])
+
+
+def entry(name: str, task: str, rows: int, f1: float | None, undetermined: int = 0) -> dict[str, Any]:
+    return {"set": name, "task": task, "rows": rows, "f1": f1, "undetermined": undetermined}
+
+
+def test_means_of_the_table_are_weighted_by_rows() -> None:
+    one = [entry("a", "prompt_harmfulness", 100, 50.0, 3), entry("b", "prompt_harmfulness", 300, 90.0)]
+    two = [entry("a", "prompt_harmfulness", 100, None), entry("b", "prompt_harmfulness", 300, 80.0)]
+    made = tables({"first": {"sets": one}, "second": {"sets": two}})
+    assert as_text(made).splitlines()[:4] == [
+        "        benchmarks prompt  benchmarks mean  undetermined   of",
+        "------  -----------------  ---------------  ------------  ---",
+        "first               80.00            80.00             3  400",
+        "second                  -                -             0  400",
+    ]
+    assert "| a | prompt | 100 | 50.00 (3) | - (0) |" in as_markdown(made)
+    assert tables({}) == []
+    assert as_text([]) == as_markdown([]) == ""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_written_as_toml_is_read_as_the_same(name: str, tmp_path: Path) -> None:
+    recipe = override(load_recipe(name), {"base": 'a "quoted"\\ name\n\x7fé😀', "data.splits": {"a b.c": 3}})
+    (tmp_path / "r.toml").write_text(recipe_text(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path / "r.toml") == recipe
+
+
+def test_a_stage_found_complete_keeps_the_duration_of_the_run_that_made_it(tmp_path: Path) -> None:
+    times = iter(range(0, 1000, 7))
+    manifest = Manifest(tmp_path, {"seed": 4}, {}, clock=lambda: next(times))
+    folder = tmp_path / "stage"
+    folder.mkdir()
+
+    def run() -> dict[str, Any]:
+        (folder / "figures.json").write_text('{"loss": 1}')
+        return {"loss": 1}
+
+    manifest.stage("stage", folder, run)
+    again = Manifest(tmp_path, {"seed": 4}, {}, clock=lambda: 10.0**6)
+    again.stage("stage", folder, run)
+    assert again.stages["stage"]["seconds"] == 7
+    assert again.stages["stage"]["starts"] == 1
+    again.keep_only(["another"])
+    assert list(json.loads((tmp_path / "manifest.json").read_bytes())["stages"]) == ["stage"]
+    again.stage("another", tmp_path / "another", dict)
+    assert list(json.loads((tmp_path / "manifest.json").read_bytes())["stages"]) == ["another"]
+
+
+def test_another_setting_is_told_and_a_stage_can_be_done_anew(
+    made: tuple[Path, dict[str, Any]], recipe: Recipe, files: tuple[Path, Path]
+) -> None:
+    output, _ = made  # the last of the tests that look at it
+    changed = override(recipe, {"evaluate.reasoning": "off", "export.check_rows": 1})
+    given: Any = {"data": [files[0]], "benchmarks": [str(files[1])], "report": silent}
+    message = (
+        r"evaluate.baseline was made with other settings: reasoning was 'full', is 'off'; .*--restart evaluate-baseline to"
+    )
+    with pytest.raises(InputError, match=message):
+        pipeline(changed, output, **given)
+    assert json.loads((output / "manifest.json").read_bytes())["recipe"]["evaluate"]["reasoning"] == "full"
+    weights = (output / "hsdpo-ensemble" / "model.safetensors").stat().st_mtime_ns
+    pipeline(changed, output, restart="evaluate-baseline", **given)
+    assert json.loads((output / "evaluate" / "rsft" / "stage.json").read_bytes())["settings"]["reasoning"] == "off"
+    assert (output / "hsdpo-ensemble" / "model.safetensors").stat().st_mtime_ns == weights

@@ -1,0 +1,1 @@
+"""What an exported guard is made of."""
