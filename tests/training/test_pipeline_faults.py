@@ -243,13 +243,16 @@ def test_what_is_published_names_no_place(tmp_path: Path) -> None:
     assert str(tmp_path) in (tmp_path / "manifest.json").read_text("utf-8")  # the training's own keeps all
 
 
-def test_weights_converted_for_a_measurement_do_not_stay(tiny_guard: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["llama_cpp", "auto"])
+def test_weights_converted_for_a_measurement_do_not_stay(tiny_guard: Any, tmp_path: Path, engine: Any) -> None:
     pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
     pytest.importorskip("gguf", reason="needs guardreasoner-sdk[train]")
     from guardreasoner_sdk.exchange import Exchange
 
     asked = [LabelledRow("r1", "dev", Exchange("How do I bake bread?"), {"prompt_harmfulness": False})]
-    settings = EvaluateSettings(engine="llama_cpp", reasoning="off")
+    settings = EvaluateSettings(engine=engine, reasoning="off")
     found = measure_guard(tiny_guard.folder, asked, tmp_path / "out", settings, threads=1)
     assert found["rows"] == 1
     assert not list((tmp_path / "out").glob("*.gguf"))
+    (kept,) = (tmp_path / "out" / "verdicts.jsonl").read_text("utf-8").splitlines()
+    assert '"backend":"llama_cpp"' in kept.replace(" ", "")  # which is the faster one without a GPU

@@ -224,3 +224,9 @@ def test_recipes_rows_and_formats_load_neither_torch_nor_transformers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_key_in_the_place_of_the_teacher_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="recipe laptop: synthesize: Input should be") as caught:
+        override(load_recipe("laptop"), {"synthesize": "sk-secret"})
+    assert "sk-secret" not in str(caught.value)

@@ -325,7 +325,7 @@ class EvaluateSettings(_Settings):
     Args:
         benchmarks: names of the paper's benchmarks, or files.
         data: folder with the benchmarks' files; None: they are downloaded.
-        engine: what runs the models.
+        engine: what runs them; ``auto`` takes vllm with a GPU, else llama_cpp where it can, else transformers.
         reasoning: how much they reason.
         batch: rows at a time.
         limit: most rows of each benchmark; None: all.

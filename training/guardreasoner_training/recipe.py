@@ -167,7 +167,9 @@ def _problem(values: Mapping[str, Any], found: Any) -> str:
         case "value_error":
             return ": ".join([*([name] if name else []), found["msg"].removeprefix("Value error, ")])
         case _:
-            return f"{name}: {found['msg']}, not {_shown(found['input'])}"
+            # What was put in the place of the teacher's settings may be its key.
+            given = "" if name == "synthesize" else f", not {_shown(found['input'])}"
+            return f"{name}: {found['msg']}{given}"
 
 
 def _alternative(found: Any, name: str) -> bool:

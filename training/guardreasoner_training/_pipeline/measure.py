@@ -6,22 +6,25 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.evaluation.benchmarks import read_rows as read_labelled
 from guardreasoner_sdk.evaluation.metrics import Measures, averages
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import JOURNAL, fingerprints, go_on, verdicts
 from guardreasoner_sdk.evaluation.summary import Collected, Summary
 from guardreasoner_sdk.files.journal import Journal, writing
+from guardreasoner_training._export.safetensors import model_json
 from guardreasoner_training._mining.generate import engine_for
 from guardreasoner_training._rows.records import files_in
 from guardreasoner_training._settings import EvaluateSettings
 from guardreasoner_training._stage import opened
 from guardreasoner_training._trainers.threads import cpu_threads
 from guardreasoner_training.export import guard_dialect
+from guardreasoner_training.gguf import check_llama
 from guardreasoner_training.rows import TrainingRow
 
 if TYPE_CHECKING:
@@ -173,19 +176,44 @@ def _guard(model: str, dialect: Dialect, output: Path, settings: EvaluateSetting
 
 
 def _backend(model: str, converted: Path, settings: EvaluateSettings, threads: int | None) -> Backend:
-    if settings.engine == "llama_cpp":
+    engine = _engine(Path(model), settings)
+    if engine == "llama_cpp":
         from guardreasoner_sdk.backends.llama_cpp import LlamaCppBackend
         from guardreasoner_training.gguf import export_gguf
 
         export_gguf(Path(model), converted)
         return LlamaCppBackend(str(converted), threads=threads)
-    if engine_for(settings.engine) == "vllm":
+    if engine == "vllm":
         from guardreasoner_sdk.backends.vllm import VLLMBackend
 
         return VLLMBackend(model)
     from guardreasoner_sdk.backends.transformers import TransformersBackend
 
     return TransformersBackend(model, batch_size=settings.batch)
+
+
+def _engine(folder: Path, settings: EvaluateSettings) -> Literal["vllm", "transformers", "llama_cpp"]:
+    if settings.engine == "llama_cpp":
+        return settings.engine
+    found = engine_for(settings.engine)
+    if settings.engine == "auto" and found == "transformers" and _suits_llama_cpp(folder):
+        return "llama_cpp"
+    return found
+
+
+def _suits_llama_cpp(folder: Path) -> bool:
+    """Whether llama.cpp can run it, and is the faster one since there is no GPU."""
+    if not (find_spec("llama_cpp") and find_spec("gguf") and find_spec("torch")):
+        return False
+    import torch
+
+    if torch.cuda.is_available() or (folder / "adapter_config.json").exists():
+        return False
+    try:
+        check_llama(model_json(folder / "config.json"), model_json(folder / "tokenizer.json"))
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _figures(summary: Summary, order: Sequence[str]) -> dict[str, Any]:
