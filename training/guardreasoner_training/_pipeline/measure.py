@@ -22,7 +22,7 @@ from guardreasoner_training._mining.generate import engine_for
 from guardreasoner_training._rows.records import files_in
 from guardreasoner_training._settings import EvaluateSettings
 from guardreasoner_training._stage import opened
-from guardreasoner_training._trainers.threads import cpu_threads
+from guardreasoner_training._trainers.threads import cpu_threads, release_threads
 from guardreasoner_training.export import guard_dialect
 from guardreasoner_training.gguf import check_llama
 from guardreasoner_training.rows import TrainingRow
@@ -182,6 +182,7 @@ def _backend(model: str, converted: Path, settings: EvaluateSettings, threads: i
         from guardreasoner_training.gguf import export_gguf
 
         export_gguf(Path(model), converted)
+        release_threads()
         return LlamaCppBackend(str(converted), threads=threads)
     if engine == "vllm":
         from guardreasoner_sdk.backends.vllm import VLLMBackend
