@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import servers as _servers
 from guardreasoner_sdk.backends.remote import RemoteBackend
-
-
-def _module() -> ModuleType:
-    """The neighbouring file; test folders are no packages to import from."""
-    name = "guardreasoner_test_servers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("servers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 @pytest.fixture(scope="session")
 def servers() -> Any:
     """The module ``servers``: replies, and servers to run."""
-    return _module()
+    return _servers
 
 
 @pytest.fixture

@@ -27,15 +27,12 @@ from guardreasoner_training._export import roundtrip
 from guardreasoner_training._export.roundtrip import Reference
 from guardreasoner_training._export.scored import Written
 from guardreasoner_training.export import export, guard_dialect, is_outdated
+from samples import quiet
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.jit and of os.fork beside threads
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # vLLM leaves its ZeroMQ contexts to the garbage collector
 ]
-
-
-def silent(_: str) -> None:
-    """Reports to nobody."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ def exported(tiny_guard: Any, rows: list[Exchange], tmp_path_factory: pytest.Tem
         "data": {"rows": 1200},
     }
     kinds = ("f32", "f16", "q8_0", "q4_0")
-    return output, export(tiny_guard.folder, output, gguf=kinds, rows=rows, card=card, threads=1, report=silent)
+    return output, export(tiny_guard.folder, output, gguf=kinds, rows=rows, card=card, threads=1, report=quiet)
 
 
 def test_every_file_answers_as_the_trained_guard_does(exported: tuple[Path, dict[str, Any]]) -> None:
@@ -123,10 +120,10 @@ def test_the_same_export_again_does_nothing_but_write_the_card(
     folder, figures = exported
     monkeypatch.setattr(module, "_make", None)
     kinds = ("f32", "f16", "q8_0", "q4_0")
-    assert export(tiny_guard.folder, folder, gguf=kinds, rows=rows, card={"base": "another"}, report=silent) == figures
+    assert export(tiny_guard.folder, folder, gguf=kinds, rows=rows, card={"base": "another"}, report=quiet) == figures
     assert "trained from: another" in (folder / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="made with other settings: gguf was"):
-        export(tiny_guard.folder, folder, gguf=("f16",), rows=rows, report=silent)
+        export(tiny_guard.folder, folder, gguf=("f16",), rows=rows, report=quiet)
 
 
 def test_an_adapter_is_merged_into_its_base(tiny_guard: Any, rows: list[Exchange], tmp_path: Path) -> None:
@@ -143,7 +140,7 @@ def test_an_adapter_is_merged_into_its_base(tiny_guard: Any, rows: list[Exchange
         model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_guard.folder).save_pretrained(folder, save_jinja_files=False)
     shutil.copy(tiny_guard.folder / "guard.json", folder)
-    found = export(folder, tmp_path / "merged", gguf=(), rows=rows[:2], report=silent)
+    found = export(folder, tmp_path / "merged", gguf=(), rows=rows[:2], report=quiet)
     assert sum(found["checks"]["safetensors"][key] for key in ("equal", "ties")) == 2
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     change = (
@@ -172,11 +169,11 @@ def test_a_file_that_answers_differently_is_not_exported(
     with pytest.raises(
         ConfigurationError, match=r"f32 answers differently from the trained guard on 1 of 1 rows \(row 1, from"
     ):
-        export(tiny_guard.folder, output, gguf=("f32",), rows=rows[:1], threads=1, report=silent)
+        export(tiny_guard.folder, output, gguf=("f32",), rows=rows[:1], threads=1, report=quiet)
     assert sorted(path.name for path in output.iterdir()) == [".lock", "stage.json"]
     monkeypatch.undo()
     assert (
-        export(tiny_guard.folder, output, gguf=("f32",), rows=rows[:1], threads=1, report=silent)["checks"]["f32"]["rows"] == 1
+        export(tiny_guard.folder, output, gguf=("f32",), rows=rows[:1], threads=1, report=quiet)["checks"]["f32"]["rows"] == 1
     )
 
 
@@ -189,7 +186,7 @@ def test_what_no_gguf_file_can_hold_is_said_before_the_guard_is_asked(
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForCausalLM"]}), "utf-8")
     monkeypatch.setattr(module, "_reference", lambda *_: pytest.fail("asked"))
     with pytest.raises(ConfigurationError, match=r"architectures is \['Qwen2ForCausalLM'\]"):
-        export(folder, tmp_path / "guard", gguf=("f16",), rows=rows[:1], report=silent)
+        export(folder, tmp_path / "guard", gguf=("f16",), rows=rows[:1], report=quiet)
 
 
 def test_an_export_of_another_model_or_of_other_types_is_outdated(
@@ -197,7 +194,7 @@ def test_an_export_of_another_model_or_of_other_types_is_outdated(
 ) -> None:
     folder, output = tiny_guard.folder, tmp_path / "guard"
     assert not is_outdated(folder, output, gguf=(), rows=rows[:1])  # there is none
-    export(folder, output, gguf=(), rows=rows[:1], report=silent)
+    export(folder, output, gguf=(), rows=rows[:1], report=quiet)
     assert not is_outdated(folder, output, gguf=(), rows=rows[:1])
     assert is_outdated(folder, output, gguf=("F16",), rows=rows[:1])
     assert is_outdated(folder, output, gguf=(), rows=rows[:2])
@@ -228,7 +225,7 @@ def test_a_disk_that_is_full_is_said_and_leaves_no_half_export(
 
     monkeypatch.setattr(module, "export_gguf", full)
     with pytest.raises(InputError, match="free some space and run the same command again"):
-        export(tiny_guard.folder, tmp_path / "guard", gguf=("f16",), rows=(), report=silent)
+        export(tiny_guard.folder, tmp_path / "guard", gguf=("f16",), rows=(), report=quiet)
     assert sorted(path.name for path in (tmp_path / "guard").iterdir()) == [".lock", "stage.json"]
 
 
@@ -258,7 +255,7 @@ def test_types_that_cannot_be_are_named_before_anything_is_done(
 ) -> None:
     pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
     with pytest.raises(ConfigurationError, match=message):
-        export(tiny_guard.folder, tmp_path / "guard", gguf=gguf, report=silent)
+        export(tiny_guard.folder, tmp_path / "guard", gguf=gguf, report=quiet)
     assert not (tmp_path / "guard").exists()
 
 
@@ -274,9 +271,9 @@ def test_a_folder_that_is_no_trained_guard_is_told(tmp_path: Path, files: dict[s
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigurationError, match=message):
-        export(tmp_path, tmp_path / "guard", gguf=(), report=silent)
+        export(tmp_path, tmp_path / "guard", gguf=(), report=quiet)
     with pytest.raises(ConfigurationError, match="there is no folder"):
-        export(tmp_path / "absent", tmp_path / "guard", report=silent)
+        export(tmp_path / "absent", tmp_path / "guard", report=quiet)
 
 
 class Changed:

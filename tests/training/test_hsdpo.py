@@ -17,34 +17,16 @@ from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E40
 from guardreasoner_training._trainers.arguments import layout  # noqa: E402
 from guardreasoner_training._trainers.dpo import HSDPOTrainer  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
-from guardreasoner_training.recipe import HSDPOSettings, Recipe, ScratchSettings, override  # noqa: E402
+from guardreasoner_training.recipe import HSDPOSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from samples import TRAINER, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-RECIPE = Recipe.model_validate(
-    {
-        "name": "hsdpo",
-        "base": ScratchSettings(vocabulary=500, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48, positions=1024),
-        "format": "labels",
-        "max_tokens": 512,
-        "hsdpo": {
-            "batch": 2,
-            "accumulation": 2,
-            "devices": 1,
-            "precision": "fp32",
-            "gradient_checkpointing": False,
-            "learning_rate": 3e-3,
-            "epochs": 2,
-            "threads": 1,
-            "save_steps": 2,
-            "logging_steps": 1,
-        },
-    }
-)
+RECIPE = small_recipe("hsdpo", hsdpo=TRAINER)
 
 
 def answer(label: str) -> str:
@@ -62,11 +44,6 @@ def pair(number: int, **changes: Any) -> dict[str, Any]:
         "alpha": 0.8 + number / 20,
         **changes,
     }
-
-
-def write(path: Path, pairs: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in pairs), "utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from guardreasoner_training._trainers import head  # noqa: E402
 from guardreasoner_training._trainers.arguments import Layout, trainer_arguments  # noqa: E402
 from guardreasoner_training._trainers.dpo import HSDPOTrainer  # noqa: E402
 from guardreasoner_training._trainers.loss import hs_dpo_loss  # noqa: E402
+from guardreasoner_training._trainers.model import load_tokenizer  # noqa: E402
 from guardreasoner_training.recipe import Recipe, ScratchSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
 
@@ -101,7 +102,7 @@ def make(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
     def made(recipe: Recipe = RECIPE, *, moved: bool = True, **settings: Any) -> HSDPOTrainer:
         recipe = override(recipe, {f"hsdpo.{name}": value for name, value in settings.items()})
-        tokenizer = stage.load_tokenizer(folder / "base", recipe)
+        tokenizer = load_tokenizer(folder / "base", recipe)
         rows = tmp_path / recipe.rendering
         if not rows.exists():
             stage._encode(folder / "pairs.jsonl", rows, recipe, tokenizer)

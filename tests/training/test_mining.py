@@ -25,8 +25,8 @@ from guardreasoner_training.formats import LLAMA3_TEMPLATE, labels_in
 from guardreasoner_training.mining import mine, statistics_text
 from guardreasoner_training.recipe import EnsembleMember, MineSettings, Recipe
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
-from guardreasoner_training.tiny.tasks import corpus, draw
-from guardreasoner_training.tiny.tokenizer import learn_tokenizer
+from guardreasoner_training.tiny.tasks import draw
+from samples import lines, quiet, random_llama
 
 REQUEST = "prompt_harmfulness"
 SAMPLING = Sampling(k=3, temperature=1.0, top_p=0.9, max_new_tokens=12, seed=5)
@@ -35,20 +35,7 @@ SAMPLING = Sampling(k=3, temperature=1.0, top_p=0.9, max_new_tokens=12, seed=5)
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory) -> Path:
     """A random Llama that has learnt nothing, in which four heads share two of keys and values."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("llama")
-    tokenizer = learn_tokenizer(corpus(Random(1), 200), size=400)
-    tokenizer.chat_template = LLAMA3_TEMPLATE
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.4, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return random_llama(tmp_path_factory.mktemp("llama"), LLAMA3_TEMPLATE)
 
 
 @pytest.fixture(scope="module")
@@ -188,14 +175,6 @@ def rows_file(folder: Path, count: int = 24) -> Path:
         rows.append(TrainingRow(f"r{number}", example.exchange, labels, output="...", source=SOURCES[number % 3]))
     write_rows(folder / "rows.jsonl", rows)
     return folder / "rows.jsonl"
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from random import Random
 
@@ -18,26 +17,14 @@ from guardreasoner_training._mining.sampling import Sampler
 from guardreasoner_training.mining import mine
 from guardreasoner_training.recipe import MineSettings, Recipe
 from guardreasoner_training.rows import TrainingRow, write_rows
-from guardreasoner_training.tiny.tasks import corpus, draw
-from guardreasoner_training.tiny.tokenizer import learn_tokenizer
+from guardreasoner_training.tiny.tasks import draw
+from samples import lines, quiet, random_llama
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory) -> Path:
     """A random Llama that has learnt nothing."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("llama")
-    tokenizer = learn_tokenizer(corpus(Random(1), 200), size=400)
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.4, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=True,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return random_llama(tmp_path_factory.mktemp("llama"))
 
 
 def recipe(batch: int, most: int = 4) -> Recipe:
@@ -54,14 +41,6 @@ def rows_file(folder: Path, count: int = 14) -> Path:
         rows.append(TrainingRow(f"r{number}", example.exchange, labels, output="..."))
     write_rows(folder / "rows.jsonl", rows)
     return folder / "rows.jsonl"
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 def little_memory(monkeypatch, most: int) -> list[int]:

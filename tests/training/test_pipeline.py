@@ -7,9 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -27,41 +25,11 @@ from guardreasoner_training.manifest import Manifest
 from guardreasoner_training.pipeline import SYSTEMS, pipeline, stages_of
 from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override, recipe_names
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.tiny.tasks import draw, full_answer
+from samples import quiet, synthetic, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the training's libraries, about each other
 
 TEXT = {True: "harmful", False: "unharmful"}
-
-
-def silent(_: str) -> None:
-    """Reports to nobody."""
-
-
-def synthetic(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of the tiny guard's own world, many of which no guard can be sure of."""
-    random, seen = Random(seed), set()
-    while len(seen) < count:
-        example = draw(random, vague=0.6)
-        if example.exchange in seen:
-            continue
-        seen.add(example.exchange)
-        positive = {"harmful": True, "refusal": True, "unharmful": False, "compliance": False, None: None}
-        yield {
-            "id": f"r{len(seen)}",
-            "prompt": example.exchange.prompt,
-            "response": example.exchange.response,
-            "prompt_harmful": positive[example.labels["prompt_harmfulness"]],
-            "refusal": positive[example.labels["response_refusal"]],
-            "response_harmful": positive[example.labels["response_harmfulness"]],
-            "output": full_answer(example),
-            "source": "one" if len(seen) % 3 else "two",
-        }
-
-
-def write(path: Path, rows: Iterator[dict[str, Any]]) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +80,7 @@ def recipe(tiny_guard: Any) -> Recipe:
 def made(recipe: Recipe, files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The training, uninterrupted."""
     output = tmp_path_factory.mktemp("pipeline") / "out"
-    return output, pipeline(recipe, output, data=[files[0]], benchmarks=[str(files[1])], report=silent)
+    return output, pipeline(recipe, output, data=[files[0]], benchmarks=[str(files[1])], report=quiet)
 
 
 def figures(output: Path) -> dict[str, Any]:
@@ -241,7 +209,7 @@ def test_without_hard_rows_the_r_sft_model_is_the_last_one(
 def test_a_folder_of_something_else_is_left_alone(recipe: Recipe, files: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="is no folder of a training: it holds mine.txt"):
-        pipeline(recipe, tmp_path, data=[files[0]], report=silent)
+        pipeline(recipe, tmp_path, data=[files[0]], report=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -344,7 +312,7 @@ def test_another_setting_is_told_and_a_stage_can_be_done_anew(
 ) -> None:
     output, _ = made  # the last of the tests that look at it
     changed = override(recipe, {"evaluate.reasoning": "off", "export.check_rows": 1})
-    given: Any = {"data": [files[0]], "benchmarks": [str(files[1])], "report": silent}
+    given: Any = {"data": [files[0]], "benchmarks": [str(files[1])], "report": quiet}
     message = (
         r"evaluate.baseline was made with other settings: reasoning was 'full', is 'off'; .*--restart evaluate-baseline to"
     )

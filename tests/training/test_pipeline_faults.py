@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -21,7 +19,7 @@ from guardreasoner_training.manifest import Manifest
 from guardreasoner_training.pipeline import pipeline, stages_of
 from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override
 from guardreasoner_training.rsft import rsft
-from guardreasoner_training.tiny.tasks import draw
+from samples import quiet, synthetic
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the training's libraries, about each other
 
@@ -50,40 +48,16 @@ SMALL: dict[str, Any] = {
 }
 
 
-def silent(_: str) -> None:
-    """Reports to nobody."""
-
-
 def small(**changes: Any) -> Recipe:
     """The laptop recipe with a base that learns nothing, and for that is trained at once."""
     named = {name.replace("__", "."): value for name, value in changes.items()}
     return override(load_recipe("laptop"), SMALL | named)
 
 
-def drawn(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Labelled rows, most of them with a response, without reasoning."""
-    random, seen = Random(seed), set()
-    positive = {"harmful": True, "refusal": True, "unharmful": False, "compliance": False, None: None}
-    while len(seen) < count:
-        example = draw(random, vague=0.6)
-        if example.exchange in seen:
-            continue
-        seen.add(example.exchange)
-        yield {
-            "id": f"r{len(seen)}",
-            "prompt": example.exchange.prompt,
-            "response": example.exchange.response,
-            "prompt_harmful": positive[example.labels["prompt_harmfulness"]],
-            "refusal": positive[example.labels["response_refusal"]],
-            "response_harmful": positive[example.labels["response_harmfulness"]],
-            "source": "one" if len(seen) % 3 else "two",
-        }
-
-
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "train.jsonl"
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in drawn(48, 5)), encoding="utf-8")
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in synthetic(48, 5, reasoned=False)), encoding="utf-8")
     return path
 
 
@@ -95,7 +69,7 @@ def test_a_thinkguard_is_trained_on_rows_with_responses(rows: Path, tmp_path: Pa
     recipe = small(format="thinkguard")
     assert "baseline" not in stages_of(recipe)
     assert "evaluate-baseline" not in stages_of(recipe)
-    made = pipeline(recipe, tmp_path / "out", data=[rows], report=silent)
+    made = pipeline(recipe, tmp_path / "out", data=[rows], report=quiet)
     assert "R-SFT" in made["systems"]
     assert "label-only baseline" not in made["systems"]
     note = json.loads((tmp_path / "out" / "export" / "guard.json").read_bytes())
@@ -104,7 +78,7 @@ def test_a_thinkguard_is_trained_on_rows_with_responses(rows: Path, tmp_path: Pa
 
 def test_a_thinkguard_is_fine_tuned_on_rows_with_responses(rows: Path, tmp_path: Path) -> None:
     changes = {**SMALL, "format": "thinkguard", "data.evidence": "words"}
-    made = finetune([rows], tmp_path / "guard", finetune_recipe("scratch", changes=changes, gpu=False), report=silent)
+    made = finetune([rows], tmp_path / "guard", finetune_recipe("scratch", changes=changes, gpu=False), report=quiet)
     assert list(made["systems"]) == ["after R-SFT"]
     assert (tmp_path / "guard" / "model.safetensors").is_file()
 
@@ -127,15 +101,15 @@ def test_a_base_that_cannot_become_gguf_is_told_first(tiny_guard: Any, rows: Pat
     base = qwen(tiny_guard, tmp_path / "base")
     recipe = small(base=str(base), export__gguf=["f16"])
     with pytest.raises(ConfigurationError, match=r"^export\.gguf: .*Qwen2ForCausalLM.* --set 'export\.gguf=\[\]' trains it"):
-        pipeline(recipe, tmp_path / "out", data=[rows], report=silent)
+        pipeline(recipe, tmp_path / "out", data=[rows], report=quiet)
     assert not (tmp_path / "out").exists()
     # Without such a file it may be trained.
-    pipeline(small(base=str(base)), tmp_path / "out", data=[rows], until="prepare", report=silent)
+    pipeline(small(base=str(base)), tmp_path / "out", data=[rows], until="prepare", report=quiet)
 
 
 def test_adapters_on_random_weights_are_refused(rows: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"^rsft\.tuning: 'lora' trains adapters, .* --set rsft\.tuning=full"):
-        pipeline(small(rsft__tuning="lora"), tmp_path / "out", data=[rows], report=silent)
+        pipeline(small(rsft__tuning="lora"), tmp_path / "out", data=[rows], report=quiet)
     assert not (tmp_path / "out").exists()
 
 
@@ -158,7 +132,7 @@ def test_what_would_stop_it_hours_later_is_told_behind_the_data(
     if torch.cuda.is_available() and "hsdpo__precision" in changes:
         pytest.skip("there is a GPU")
     with pytest.raises(error, match=message):
-        pipeline(small(**changes), tmp_path / "out", data=[rows], report=silent)
+        pipeline(small(**changes), tmp_path / "out", data=[rows], report=quiet)
     assert stages_in(tmp_path / "out") == ["prepare"]
 
 
@@ -170,7 +144,7 @@ def test_it_stops_behind_a_stage_and_finds_complete_what_was_done_by_hand(rows: 
     assert said[-1] == "stopped behind base; the same command without --until goes on"
     assert stages_in(output) == ["prepare", "base"]
     for name, given in (("rsft", "data/train.jsonl"), ("member-second", "members/second.jsonl")):
-        rsft(output / given, output / "base", output / name, recipe, report=silent)
+        rsft(output / given, output / "base", output / name, recipe, report=quiet)
     before = (output / "rsft" / "model.safetensors").stat().st_mtime_ns
     said.clear()
     pipeline(recipe, output, data=[rows], until="member-second", report=said.append)
@@ -186,16 +160,16 @@ def test_it_stops_behind_a_stage_and_finds_complete_what_was_done_by_hand(rows: 
     with pytest.raises(
         InputError, match=r"rsft\.epochs was 1\.0, is 2\.0; name another --output, or say --restart baseline to"
     ):
-        pipeline(other, output, data=[rows], report=silent)
+        pipeline(other, output, data=[rows], report=quiet)
     assert (output / "manifest.json").read_bytes() == kept
-    pipeline(other, output, data=[rows], restart="baseline", until="baseline", report=silent)
+    pipeline(other, output, data=[rows], restart="baseline", until="baseline", report=quiet)
     assert json.loads((output / "manifest.json").read_bytes())["recipe"]["rsft"]["epochs"] == 2
     assert stages_in(output) == ["prepare", "base", "baseline", "rsft"]
 
 
 def test_a_stage_that_is_not_there_is_no_place_to_stop_at(rows: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--until: 'hsdpo' is no stage of this; name one of prepare, base, baseline, rsft"):
-        pipeline(small(), tmp_path / "out", data=[rows], until="hsdpo", report=silent)
+        pipeline(small(), tmp_path / "out", data=[rows], until="hsdpo", report=quiet)
 
 
 def test_the_manifest_is_of_the_last_start_that_something_came_of(tmp_path: Path) -> None:

@@ -16,37 +16,16 @@ torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs TRL")
 
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
-from guardreasoner_training.recipe import Recipe, ScratchSettings  # noqa: E402
 from guardreasoner_training.rsft import rsft  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from samples import TRAINER, small_recipe, write  # noqa: E402
 
-COMMON = {
-    "batch": 2,
-    "accumulation": 2,
-    "devices": 1,
-    "precision": "fp32",
-    "gradient_checkpointing": False,
-    "threads": 1,
-    "save_steps": 2,
-    "logging_steps": 1,
-}
-RECIPE = Recipe.model_validate(
-    {
-        "name": "resume",
-        "base": ScratchSettings(vocabulary=500, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48, positions=1024),
-        "format": "labels",
-        "max_tokens": 1024,
-        "rsft": {**COMMON, "learning_rate": 3e-3, "epochs": 3, "group_by_length": True},
-        # Dropout in the adapters needs the state of the random numbers, too.
-        "hsdpo": {
-            **COMMON,
-            "learning_rate": 3e-3,
-            "epochs": 3,
-            "precompute_reference": True,
-            "tuning": "lora",
-            "lora": {"rank": 4, "dropout": 0.1},
-        },
-    }
+RECIPE = small_recipe(
+    "resume",
+    max_tokens=1024,
+    rsft={**TRAINER, "epochs": 3, "group_by_length": True},
+    # Dropout in the adapters needs the state of the random numbers, too.
+    hsdpo={**TRAINER, "epochs": 3, "precompute_reference": True, "tuning": "lora", "lora": {"rank": 4, "dropout": 0.1}},
 )
 ANSWERS = [f"Answers: \nRequest: {label}\nCompletion: None\nResponse: None" for label in ("harmful", "unharmful")]
 
@@ -70,8 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for number, row in enumerate(rows)
     ]
-    for name, lines in (("rows", rows), ("pairs", pairs)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    write(folder / "rows.jsonl", rows)
+    write(folder / "pairs.jsonl", pairs)
     scratch(folder / "rows.jsonl", folder / "base", RECIPE, report=lambda _: None)
     return folder
 

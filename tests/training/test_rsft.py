@@ -21,37 +21,20 @@ from guardreasoner_training import rsft as stage  # noqa: E402
 from guardreasoner_training._stage import opened  # noqa: E402
 from guardreasoner_training._trainers import training  # noqa: E402
 from guardreasoner_training._trainers.arguments import Layout, layout, trainer_arguments, usable_devices  # noqa: E402
+from guardreasoner_training._trainers.model import load_tokenizer  # noqa: E402
 from guardreasoner_training._trainers.sft import RSFTTrainer  # noqa: E402
 from guardreasoner_training.formats import labels_in  # noqa: E402
-from guardreasoner_training.recipe import Recipe, RSFTSettings, ScratchSettings, load_recipe, override  # noqa: E402
+from guardreasoner_training.recipe import Recipe, RSFTSettings, load_recipe, override  # noqa: E402
 from guardreasoner_training.rows import read_rows  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from samples import TRAINER, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-RECIPE = Recipe.model_validate(
-    {
-        "name": "rsft",
-        "base": ScratchSettings(vocabulary=500, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48, positions=1024),
-        "format": "labels",
-        "max_tokens": 512,
-        "rsft": {
-            "batch": 4,
-            "accumulation": 1,
-            "devices": 1,
-            "precision": "fp32",
-            "gradient_checkpointing": False,
-            "learning_rate": 3e-3,
-            "epochs": 2,
-            "threads": 1,
-            "save_steps": 2,
-            "logging_steps": 1,
-        },
-    }
-)
+RECIPE = small_recipe("rsft", rsft={**TRAINER, "batch": 4, "accumulation": 1})
 ROWS: list[dict[str, Any]] = [
     {"id": "short", "prompt": "Bomb?", "prompt_harmful": True},
     {
@@ -69,11 +52,6 @@ ROWS: list[dict[str, Any]] = [
     },
     *({"id": f"more{number}", "prompt": f"What is {number}?", "prompt_harmful": False} for number in range(5)),
 ]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +85,7 @@ def weights_of(output: Path) -> dict[str, Any]:
 def trainer_of(folder: Path, output: Path, recipe: Recipe, **more: Any) -> Any:
     from trl.trainer.sft_config import SFTConfig
 
-    tokenizer = stage.load_tokenizer(folder / "base", recipe)
+    tokenizer = load_tokenizer(folder / "base", recipe)
     stage._encode(folder / "rows.jsonl", output, recipe, tokenizer)
     chosen = recipe.rsft
     args = trainer_arguments(

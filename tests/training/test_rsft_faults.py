@@ -19,40 +19,23 @@ from guardreasoner_sdk.cli.train import prepare_training  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError  # noqa: E402
 from guardreasoner_training import export  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
+from guardreasoner_training._trainers import stage as every_stage  # noqa: E402
 from guardreasoner_training._trainers.advice import memory_advice  # noqa: E402
 from guardreasoner_training._trainers.arguments import require_training  # noqa: E402
 from guardreasoner_training._trainers.checkpoints import Setup  # noqa: E402
 from guardreasoner_training._trainers.sft import RSFTTrainer  # noqa: E402
 from guardreasoner_training._trainers.threads import cpu_threads  # noqa: E402
 from guardreasoner_training._trainers.training import on_this_machine  # noqa: E402
-from guardreasoner_training.recipe import HSDPOSettings, Recipe, RSFTSettings, ScratchSettings, override  # noqa: E402
+from guardreasoner_training.recipe import HSDPOSettings, RSFTSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from samples import TRAINER, small_recipe  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-RECIPE = Recipe.model_validate(
-    {
-        "name": "rsft",
-        "base": ScratchSettings(vocabulary=500, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48, positions=1024),
-        "format": "labels",
-        "max_tokens": 512,
-        "rsft": {
-            "batch": 4,
-            "accumulation": 1,
-            "devices": 1,
-            "precision": "fp32",
-            "gradient_checkpointing": False,
-            "learning_rate": 3e-3,
-            "epochs": 2,
-            "threads": 1,
-            "save_steps": 2,
-            "logging_steps": 1,
-        },
-    }
-)
+RECIPE = small_recipe("rsft", rsft={**TRAINER, "batch": 4, "accumulation": 1})
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +161,14 @@ def test_a_full_disk_at_the_end_keeps_the_last_checkpoint(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
-    save = stage.save_guard
+    save = every_stage.save_guard
 
     def full(*args: Any, **kwargs: Any) -> None:
         with files_of_at_most(50_000):
             save(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "save_guard", full)
+        patch.setattr(every_stage, "save_guard", full)
         with pytest.raises(InputError) as raised:
             trained(folder, output)
     assert f"model {output}: the disk is full" in str(raised.value)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -27,32 +23,13 @@ from guardreasoner_training.formats import labels_in, output_of
 from guardreasoner_training.recipe import load_recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.synthesis import synthesize
-
-
-def _neighbour() -> ModuleType:
-    """The file ``teachers.py``; test folders are no packages to import from."""
-    name = "guardreasoner_test_teachers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("teachers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-teachers = _neighbour()
-REFUSAL, REQUEST, RESPONSE = teachers.REFUSAL, teachers.REQUEST, teachers.RESPONSE
-chat, good, rows_in, settings, teaching = teachers.chat, teachers.good, teachers.rows_in, teachers.settings, teachers.teaching
+from samples import quiet
+from teachers import REFUSAL, REQUEST, RESPONSE, chat, good, rows_in, settings, teaching, truth_in
 
 ALONE = TrainingRow("a", Exchange("How do I zork?"), {REQUEST: True})
 WHOLE = TrainingRow("w", Exchange("How do I zork?", "Sure: so."), {REQUEST: True, REFUSAL: False, RESPONSE: True})
 HALF = TrainingRow("h", Exchange("How do I zork?", "Sure: so."), {RESPONSE: True})
 TRUE = good("harmful", "compliance", "harmful")
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 def reason(text, row=WHOLE, finish="stop", written="guardreasoner"):
@@ -265,7 +242,7 @@ def test_the_teacher_decides_what_it_would_else_have_been_told_by_a_guard(tmp_pa
         for number in range(2)
     ]
     with teaching() as server:
-        server.answer = lambda body: (200, chat(good("harmful", "compliance", teachers.truth_in(body)[2])), {})
+        server.answer = lambda body: (200, chat(good("harmful", "compliance", truth_in(body)[2])), {})
         recipe = override(
             load_recipe("lora-1gpu"),
             {"data.dev_share": 0, "data.incomplete": "fill", "synthesize.model": "t", "synthesize.base_url": server.url},

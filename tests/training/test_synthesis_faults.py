@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,7 +12,6 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from types import ModuleType
 
 import pytest
 
@@ -21,22 +19,8 @@ from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training._synthesis import teacher as client
 from guardreasoner_training.rows import read_rows
 from guardreasoner_training.synthesis import synthesize
-
-
-def _neighbour() -> ModuleType:
-    """The file ``teachers.py``; test folders are no packages to import from."""
-    name = "guardreasoner_test_teachers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("teachers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-teachers = _neighbour()
-chat, rows_in, settings, teaching = teachers.chat, teachers.rows_in, teachers.settings, teachers.teaching
+from samples import lines, quiet
+from teachers import chat, good, rows_in, settings, teaching, truth_in
 
 REASONS = {
     "refuse": "refused",
@@ -57,14 +41,6 @@ RATES = {"good": 50, "refuse": 7, "refuse_by_field": 4, "truncate": 6, "format":
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(client, "_PAUSES", (0.01, 0.02))
-
-
-def quiet(_: str) -> None:
-    pass
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def behaviour(name: str, asked: int) -> str:
@@ -226,7 +202,7 @@ def test_a_row_too_long_for_the_teacher_is_not_asked_again(tmp_path):
     rows_in(tmp_path / "rows.jsonl", 3)
     with teaching() as server:
         long = {"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded", "type": "t"}}
-        server.answer = lambda body: (400, long, {}) if "0001" in str(body) else (200, chat(teachers.good(*teachers.truth_in(body))), {})  # fmt: skip
+        server.answer = lambda body: (400, long, {}) if "0001" in str(body) else (200, chat(good(*truth_in(body))), {})  # fmt: skip
         figures = synthesize(tmp_path / "rows.jsonl", tmp_path / "out", settings(server, attempts=5), report=quiet)
         assert server.requests["r0001"] == 1
     assert figures["rejected_by_reason"] == {"too_long": 1}
@@ -245,7 +221,7 @@ def test_nothing_good_is_an_error_that_says_where_the_reasons_are(tmp_path):
 def test_an_answer_without_usage_is_counted_at_its_most(tmp_path):
     rows_in(tmp_path / "rows.jsonl", 1)
     with teaching() as server:
-        server.answer = lambda body: (200, chat(teachers.good(*teachers.truth_in(body)), usage=None), {})
+        server.answer = lambda body: (200, chat(good(*truth_in(body)), usage=None), {})
         figures = synthesize(tmp_path / "rows.jsonl", tmp_path / "out", settings(server), report=quiet)
     assert (figures["tokens"]["input"], figures["tokens"]["output"]) == (0, 0)
     assert figures["tokens"]["assumed"] > 2048

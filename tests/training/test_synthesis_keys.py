@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import typer
@@ -16,28 +12,10 @@ from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training._settings import Recipe, SynthesisSettings
 from guardreasoner_training.recipe import load_recipe, override
 from guardreasoner_training.synthesis import synthesize
+from samples import quiet
+from teachers import act, row_in, rows_in, settings, teaching
 
 SECRET = "geheim"
-
-
-def _neighbour() -> ModuleType:
-    """The file ``teachers.py``; test folders are no packages to import from."""
-    name = "guardreasoner_test_teachers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("teachers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-teachers = _neighbour()
-rows_in, settings, teaching = teachers.rows_in, teachers.settings, teachers.teaching
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -63,7 +41,7 @@ def test_the_content_filter_of_a_server_is_no_matter_of_keys(tmp_path):
     rows_in(tmp_path / "rows.jsonl", 4)
     filtered = {"error": {"message": "no", "code": "content_filter", "type": "t"}}
     with teaching() as server:
-        server.answer = lambda body: (403, filtered, {}) if teachers.row_in(body) == "r0001" else teachers.act("good", body)
+        server.answer = lambda body: (403, filtered, {}) if row_in(body) == "r0001" else act("good", body)
         figures = synthesize(tmp_path / "rows.jsonl", tmp_path / "out", settings(server), report=quiet)
     assert figures["rejected_by_reason"] == {"filtered": 1}
 

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_training._synthesis import teacher as client
 from guardreasoner_training.rows import read_rows
 from guardreasoner_training.synthesis import synthesize
-
-
-def _neighbour() -> ModuleType:
-    """The file ``teachers.py``; test folders are no packages to import from."""
-    name = "guardreasoner_test_teachers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("teachers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-teachers = _neighbour()
-rows_in, settings, teaching = teachers.rows_in, teachers.settings, teachers.teaching
+from samples import quiet
+from teachers import act, rows_in, settings, teaching
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(client, "_PAUSES", (0.01, 0.02))
     monkeypatch.setattr(client, "RETRIES", 1)
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 def test_a_teacher_that_is_down_stops_the_run_and_nothing_is_lost(tmp_path):
@@ -78,7 +55,7 @@ def test_an_outage_in_the_middle_puts_rows_off_and_costs_none_a_try(tmp_path, st
     with teaching() as server:
         oops = {"error": {"message": "oops", "code": None, "type": "x"}}
         out = range(10, 16)  # of the requests; two make a try
-        server.answer = lambda body: (status, oops, {"retry-after-ms": "1"}) if len(server.bodies) in out else teachers.act("good", body)  # fmt: skip
+        server.answer = lambda body: (status, oops, {"retry-after-ms": "1"}) if len(server.bodies) in out else act("good", body)  # fmt: skip
         teacher = settings(server, concurrency=2, attempts=2)
         figures = synthesize(tmp_path / "rows.jsonl", tmp_path / "out", teacher, report=quiet)
         assert max(server.requests.values()) > 1

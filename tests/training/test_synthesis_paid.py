@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,31 +16,8 @@ from guardreasoner_training._stage import FIGURES, RECORD
 from guardreasoner_training.recipe import load_recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.synthesis import ANSWERS, synthesize
-
-
-def _neighbour() -> ModuleType:
-    """The file ``teachers.py``; test folders are no packages to import from."""
-    name = "guardreasoner_test_teachers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("teachers.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-teachers = _neighbour()
-REQUEST, REFUSAL, RESPONSE = teachers.REQUEST, teachers.REFUSAL, teachers.RESPONSE
-rows_in, settings, teaching = teachers.rows_in, teachers.settings, teachers.teaching
-
-
-def quiet(_: str) -> None:
-    pass
-
-
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+from samples import lines, quiet
+from teachers import REFUSAL, REQUEST, RESPONSE, act, row_in, rows_in, settings, teaching
 
 
 def run(folder: Path, teacher, **options):
@@ -126,7 +100,7 @@ def test_a_row_too_long_beside_a_long_answer_is_asked_for_a_shorter_one(tmp_path
     rows_in(tmp_path / "rows.jsonl", 4)
     long = {"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded", "type": "t"}}
     with teaching() as server:
-        server.answer = lambda body: (400, long, {}) if teachers.row_in(body) == "r0001" else teachers.act("good", body)
+        server.answer = lambda body: (400, long, {}) if row_in(body) == "r0001" else act("good", body)
         assert run(tmp_path, settings(server, max_tokens=4000))["rejected_by_reason"] == {"too_long": 1}
         server.answer = None
         assert run(tmp_path, settings(server, max_tokens=1000))["accepted"] == 4

@@ -18,9 +18,10 @@ for module in ("torch", "trl", "deepspeed"):
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training._trainers import launch  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
-from guardreasoner_training.recipe import Recipe, ScratchSettings, override  # noqa: E402
+from guardreasoner_training.recipe import override  # noqa: E402
 from guardreasoner_training.rsft import rsft  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from samples import TRAINER, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed compiles its communication for CPUs with g++"),
@@ -28,27 +29,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-COMMON = {
-    "batch": 1,
-    "accumulation": 2,
-    "devices": 2,
-    "precision": "fp32",
-    "gradient_checkpointing": False,
-    "threads": 1,
-    "save_steps": 2,
-    "learning_rate": 3e-3,
-    "epochs": 2,
-}
-RECIPE = Recipe.model_validate(
-    {
-        "name": "zero3",
-        "base": ScratchSettings(vocabulary=500, hidden=32, layers=2, heads=2, kv_heads=1, intermediate=48, positions=1024),
-        "format": "labels",
-        "max_tokens": 1024,
-        "rsft": COMMON,
-        "hsdpo": COMMON,
-    }
-)
+COMMON = {**TRAINER, "batch": 1, "devices": 2, "logging_steps": 10}
+RECIPE = small_recipe("zero3", max_tokens=1024, rsft=COMMON, hsdpo=COMMON)
 SPREAD = override(RECIPE, {"rsft.deepspeed": "zero3", "hsdpo.deepspeed": "zero3"})
 
 
@@ -70,8 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for number, row in enumerate(rows)
     ]
-    for name, lines in (("rows", rows), ("pairs", pairs)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    write(folder / "rows.jsonl", rows)
+    write(folder / "pairs.jsonl", pairs)
     scratch(folder / "rows.jsonl", folder / "base", RECIPE, report=lambda _: None)
     return folder
 

@@ -11,20 +11,11 @@ from typing import Any
 
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._stage import read_json
-from guardreasoner_training._trainers.arguments import identity, layout, require_training, trainer_arguments
+from guardreasoner_training._trainers.arguments import Layout, require_training, trainer_arguments
 from guardreasoner_training._trainers.encoded import encoded
-from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer, save_guard
-from guardreasoner_training._trainers.training import (
-    begun,
-    figures_of,
-    from_main,
-    on_this_machine,
-    processes,
-    spread_note,
-    trained,
-)
-from guardreasoner_training.formats import encode, end_id, messages_or_text
+from guardreasoner_training._trainers.model import adapter_config, load_model
+from guardreasoner_training._trainers.stage import train_stage
+from guardreasoner_training.formats import encode, messages_or_text
 from guardreasoner_training.recipe import HSDPOSettings, Recipe
 
 __all__ = ["hsdpo"]
@@ -61,10 +52,8 @@ def hsdpo(
         MissingExtraError: the extra ``train`` is not installed.
     """
     require_training()
-    settings = on_this_machine(recipe.hsdpo)
-    spread = layout("hsdpo", settings, processes())
 
-    def arguments() -> Any:
+    def arguments(settings: HSDPOSettings, spread: Layout) -> Any:
         from trl.trainer.dpo_config import DPOConfig
 
         return trainer_arguments(
@@ -78,45 +67,22 @@ def hsdpo(
             max_length=None,  # longer pairs are gone, and nothing is cut
         )
 
-    made_of = {
-        **recipe.model_dump(include={"format", "rendering", "max_tokens", "seed"}),
-        "hsdpo": identity(recipe.hsdpo),
-    }
-    with begun(
+    return train_stage(
         "hsdpo",
+        recipe.hsdpo,
+        {"pairs": pairs, "base": base},
         output,
         recipe,
-        settings,
-        inputs={"pairs": pairs, "base": base},
-        identity=made_of,
-        restart=restart,
+        unit="pairs",
+        title="HS-DPO",
+        values=("preference", "sft", "rewards/margins", "rewards/accuracies"),
+        made_of={},
         arguments=arguments,
+        encode=lambda folder, tokenizer: _encode(pairs, folder, recipe, tokenizer),
+        trainer=lambda args, data, tokenizer, settings: _trainer(args, base, data, tokenizer, settings),
+        restart=restart,
         report=report,
-    ) as (stage, args):
-        if stage.figures is not None:
-            return stage.figures
-        state = args.distributed_state
-        if state.is_main_process and (note := spread_note(settings, spread)):
-            report(note)
-        tokenizer = load_tokenizer(base, recipe)
-        encoded_pairs = output / "encoded"
-        with state.main_process_first():
-            if not (encoded_pairs / "rows.arrow").exists():
-                _encode(pairs, encoded_pairs, recipe, tokenizer)
-        counts = read_json(encoded_pairs / "counts.json")
-        if state.is_main_process:
-            report(f"{counts['rows']:,} pairs, {counts['tokens']:,} tokens; {counts['too_long']:,} pairs too long")
-        ends = [end_id(tokenizer, recipe.rendering)]
-        log = trained(
-            lambda: _trainer(args, base, encoded_pairs / "rows.arrow", tokenizer, settings),
-            lambda trainer: save_guard(trainer, output, base=base, recipe=recipe, settings=settings, ends=ends),
-            *(args, "hsdpo", recipe, settings, report),
-        )
-        figures = None
-        if state.is_main_process:
-            found = figures_of(log, output, "HS-DPO", ("preference", "sft", "rewards/margins", "rewards/accuracies"))
-            figures = stage.finish({**counts, "epochs": settings.epochs, **found})
-        return dict(from_main(state, figures))
+    )
 
 
 def _trainer(args: Any, base: str | Path, pairs: Path, tokenizer: Any, settings: HSDPOSettings) -> Any:

@@ -7,20 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training._stage import read_json
-from guardreasoner_training._trainers.arguments import identity, layout, require_training, trainer_arguments
+from guardreasoner_training._trainers.arguments import Layout, require_training, trainer_arguments
 from guardreasoner_training._trainers.encoded import encoded, labelled
-from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer, save_guard
-from guardreasoner_training._trainers.training import (
-    begun,
-    figures_of,
-    from_main,
-    on_this_machine,
-    processes,
-    spread_note,
-    trained,
-)
-from guardreasoner_training.formats import encode, end_id, examples_of, messages_or_text, output_of
+from guardreasoner_training._trainers.model import adapter_config, load_model
+from guardreasoner_training._trainers.stage import train_stage
+from guardreasoner_training.formats import encode, examples_of, messages_or_text, output_of
 from guardreasoner_training.recipe import Recipe, RSFTSettings
 from guardreasoner_training.rows import read_rows
 
@@ -59,10 +50,8 @@ def rsft(
         MissingExtraError: the extra ``train`` is not installed.
     """
     require_training()
-    settings = on_this_machine(recipe.rsft)
-    spread = layout("rsft", settings, processes())
 
-    def arguments() -> Any:
+    def arguments(settings: RSFTSettings, spread: Layout) -> Any:
         from trl.trainer.sft_config import SFTConfig
 
         return trainer_arguments(
@@ -76,45 +65,21 @@ def rsft(
             max_length=recipe.max_tokens if settings.packing else None,  # longer rows are gone, and nothing is cut
         )
 
-    made_of = {
-        **recipe.model_dump(include={"format", "rendering", "max_tokens", "seed"}),
-        "data": {"too_long": recipe.data.too_long},
-        "rsft": identity(recipe.rsft),
-    }
-    with begun(
+    return train_stage(
         "rsft",
+        recipe.rsft,
+        {"rows": rows, "base": base},
         output,
         recipe,
-        settings,
-        inputs={"rows": rows, "base": base},
-        identity=made_of,
-        restart=restart,
+        unit="rows",
+        title="R-SFT",
+        made_of={"data": {"too_long": recipe.data.too_long}},
         arguments=arguments,
+        encode=lambda folder, tokenizer: _encode(rows, folder, recipe, tokenizer),
+        trainer=lambda args, data, tokenizer, settings: _trainer(args, base, data, tokenizer, settings),
+        restart=restart,
         report=report,
-    ) as (stage, args):
-        if stage.figures is not None:
-            return stage.figures
-        state = args.distributed_state
-        if state.is_main_process and (note := spread_note(settings, spread)):
-            report(note)
-        tokenizer = load_tokenizer(base, recipe)
-        encoded_rows = output / "encoded"
-        with state.main_process_first():
-            if not (encoded_rows / "rows.arrow").exists():
-                _encode(rows, encoded_rows, recipe, tokenizer)
-        counts = read_json(encoded_rows / "counts.json")
-        if state.is_main_process:
-            report(f"{counts['rows']:,} rows, {counts['tokens']:,} tokens; {counts['too_long']:,} rows too long")
-        ends = [end_id(tokenizer, recipe.rendering)]
-        log = trained(
-            lambda: _trainer(args, base, encoded_rows / "rows.arrow", tokenizer, settings),
-            lambda trainer: save_guard(trainer, output, base=base, recipe=recipe, settings=settings, ends=ends),
-            *(args, "rsft", recipe, settings, report),
-        )
-        figures = None
-        if state.is_main_process:
-            figures = stage.finish({**counts, "epochs": settings.epochs, **figures_of(log, output, "R-SFT")})
-        return dict(from_main(state, figures))
+    )
 
 
 def _trainer(args: Any, base: str | Path, rows: Path, tokenizer: Any, settings: RSFTSettings) -> Any:
