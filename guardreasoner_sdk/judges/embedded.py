@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import check_deadline
-from guardreasoner_sdk.judges.evidence import Passage, find_evidence
+from guardreasoner_sdk.dialects.hazards import hazard
+from guardreasoner_sdk.judges.evidence import Passage, Row, behind_first_sentence, probe
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.judges.encoding import Encoder, Window
 
-_Placed: TypeAlias = "tuple[int, Literal['prompt', 'opening', 'later'], Window]"
-"""A window, the row it belongs to, and what it shows: a prompt, the opening of a response, or a later part of one."""
+_Shown = Literal["prompt", "opening", "later"]
+"""What a window shows: a prompt, the opening of a response, or a later part of one."""
 
 __all__ = ["DEFAULT_FOLDER", "EmbeddedJudge", "ReasoningMode"]
 
@@ -44,7 +45,39 @@ class _Model:
     session: Any
     encoder: Encoder
     thresholds: dict[Task, float]
+    hazards: tuple[str, ...]
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A window, the row it belongs to, and where in its text it lies, as shares of the text's length."""
+
+    row: int
+    shown: _Shown
+    window: Window
+    place: tuple[float, float]
+
+
+@dataclass(slots=True)
+class _Scored:
+    """What the model makes of a row.
+
+    Args:
+        scores: the probability of each task judged.
+        hottest: for each task, where in its text the window lies that decided.
+        hazards: of the window that decided on a task, the probability of each hazard category.
+        tokens: that were read.
+    """
+
+    scores: dict[Task, float] = field(default_factory=dict)
+    hottest: dict[Task, tuple[float, float]] = field(default_factory=dict)
+    hazards: dict[Task, list[float]] = field(default_factory=dict)
+    tokens: int = 0
+
+    def add(self, task: Task, score: float, placed: _Placed, hazards: list[float]) -> None:
+        if score > self.scores.get(task, -1.0):
+            self.scores[task], self.hottest[task], self.hazards[task] = score, placed.place, hazards
 
 
 class EmbeddedJudge:
@@ -101,69 +134,78 @@ class EmbeddedJudge:
         Raises:
             DeadlineError: the deadline passed between two runs of the model.
         """
-        scores, tokens = self._score([_texts(exchange) for exchange in exchanges], deadline)
-        return [
-            self._judgement(exchange, row, count, deadline)
-            for exchange, row, count in zip(exchanges, scores, tokens, strict=True)
-        ]
+        found = self._score([_texts(exchange) for exchange in exchanges], deadline)
+        return [self._judgement(exchange, scored, deadline) for exchange, scored in zip(exchanges, found, strict=True)]
 
-    def _judgement(self, exchange: Exchange, scores: dict[Task, float], tokens: int, deadline: float | None) -> Judgement:
-        thresholds = self._loaded().thresholds
+    def _judgement(self, exchange: Exchange, scored: _Scored, deadline: float | None) -> Judgement:
+        model = self._loaded()
+        thresholds = model.thresholds
         findings = {
-            task: Finding(label=LABELS[task][0 if score >= thresholds[task] else 1], score=score)
-            for task, score in scores.items()
+            task: Finding(label=LABELS[task][0 if scored.scores[task] >= thresholds[task] else 1], score=scored.scores[task])
+            for task in TASKS
+            if task in scored.scores
         }
-        steps: list[ReasoningStep] = []
-        for source in ("prompt", "response"):
-            tasks = [task for task in findings if task.startswith(source)]
-            steps += [_score_step(task, findings[task], thresholds[task]) for task in tasks]
-            explained = [task for task in tasks if self._explains(task, findings[task])]
-            if explained:
-                passages, cost = find_evidence(
-                    _passage(exchange, source),
-                    {task: scores[task] for task in explained},
-                    partial(self._score, deadline=deadline),
-                )
-                steps += passages
-                tokens += cost
-        return Judgement(**findings, reasoning=tuple(_by_task(steps)), usage=Usage(input_tokens=tokens))
+        steps = [_score_step(task, finding, thresholds[task]) for task, finding in findings.items()]
+        categories: dict[str, None] = {}
+        for task, finding in findings.items():
+            if finding.label == "harmful" and model.hazards:
+                nearest = max(range(len(model.hazards)), key=scored.hazards[task].__getitem__)
+                name, chance = hazard(model.hazards[nearest]), scored.hazards[task][nearest]
+                categories[name] = None
+                text = f"The nearest hazard category is {name}, P is {chance:.2f} among {len(model.hazards)}."
+                steps.append(ReasoningStep(task=task, kind="evidence", text=text))
+        probes = [probe(*asked) for asked in self._asked(exchange, scored, findings)]
+        # All variants in one batch.
+        found = iter(self._score([row for one in probes for row in one.rows], deadline))
+        tokens = scored.tokens
+        for one in probes:
+            own = list(islice(found, len(one.rows)))
+            steps += one.steps([variant.scores for variant in own])
+            tokens += sum(variant.tokens for variant in own)
+        return Judgement(
+            **findings, categories=tuple(categories), reasoning=tuple(_by_task(steps)), usage=Usage(input_tokens=tokens)
+        )
+
+    def _asked(
+        self, exchange: Exchange, scored: _Scored, findings: Mapping[Task, Finding]
+    ) -> Iterator[tuple[Passage, dict[Task, float]]]:
+        """The texts to look into, with the tasks that each is to explain: those that looked at the same place together."""
+        places: dict[tuple[str, tuple[float, float]], list[Task]] = {}
+        for task, finding in findings.items():
+            if self._explains(task, finding):
+                places.setdefault((task.partition("_")[0], scored.hottest[task]), []).append(task)
+        for (source, hottest), tasks in places.items():
+            yield _passage(exchange, source, hottest, tasks), {task: scored.scores[task] for task in tasks}
 
     def _explains(self, task: Task, finding: Finding) -> bool:
         if self._reasoning == "off":
             return False
         return self._reasoning == "full" or finding.label == LABELS[task][0]
 
-    def _score(
-        self, texts: Sequence[tuple[Sequence[str], str | None, str | None]], deadline: float | None = None
-    ) -> tuple[list[dict[Task, float]], list[int]]:
-        """Score rows of (prompts of which the most harmful counts, prompt of the response, response).
-
-        Returns:
-            per row the probability of each task judged, and the tokens it took.
-        """
+    def _score(self, rows: Sequence[Row], deadline: float | None = None) -> list[_Scored]:
+        """Score rows."""
         model = self._loaded()
-        windows: list[_Placed] = []
-        for row, (prompts, context, response) in enumerate(texts):
+        placed: list[_Placed] = []
+        for row, (prompts, context, response) in enumerate(rows):
             check_deadline(deadline)
             for prompt in prompts:
-                windows += [(row, "prompt", window) for window in model.encoder.prompt(prompt)]
+                placed += _placed(row, "prompt", model.encoder.prompt(prompt))
             if response is not None:
-                for place, window in enumerate(model.encoder.pair(context or "", response)):
-                    windows.append((row, "later" if place else "opening", window))
-        scores: list[dict[Task, float]] = [{} for _ in texts]
-        tokens = [0] * len(texts)
-        for (row, kind, window), (prompt_harm, refusal, harm) in zip(windows, self._infer(windows, deadline), strict=True):
-            tokens[row] += len(window.ids)
-            own = scores[row]
-            if kind == "prompt":
-                own["prompt_harmfulness"] = max(own.get("prompt_harmfulness", 0.0), prompt_harm)
+                placed += _placed(row, "opening", model.encoder.pair(context or "", response))
+        found = [_Scored() for _ in rows]
+        for one, (logits, hazards) in zip(placed, self._infer(placed, deadline), strict=True):
+            prompt_harm, refusal, harm = logits
+            own = found[one.row]
+            own.tokens += len(one.window.ids)
+            if one.shown == "prompt":
+                own.add("prompt_harmfulness", prompt_harm, one, hazards)
                 continue
-            if kind == "opening":
-                own["response_refusal"] = refusal
-            own["response_harmfulness"] = max(own.get("response_harmfulness", 0.0), harm)
-        return [{task: row[task] for task in TASKS if task in row} for row in scores], tokens
+            if one.shown == "opening":
+                own.add("response_refusal", refusal, one, hazards)
+            own.add("response_harmfulness", harm, one, hazards)
+        return found
 
-    def _infer(self, windows: Sequence[_Placed], deadline: float | None) -> list[list[float]]:
+    def _infer(self, windows: Sequence[_Placed], deadline: float | None) -> list[tuple[list[float], list[float]]]:
         """Run the model over windows: each on its own, several at a time.
 
         The int8 model scales its activations over all that is in a run, so that a window would score differently beside
@@ -173,13 +215,15 @@ class EmbeddedJudge:
 
         from guardreasoner_sdk.judges.encoding import collate
 
-        session = self._loaded().session
+        model = self._loaded()
+        outputs = ["logits", "hazards"] if model.hazards else ["logits"]
 
-        def run(placed: _Placed) -> list[float]:
+        def run(placed: _Placed) -> tuple[list[float], list[float]]:
             check_deadline(deadline)
-            (logits,) = session.run(["logits"], collate([placed[2]]))
-            probabilities: list[float] = (1.0 / (1.0 + np.exp(-logits[0].astype(np.float64)))).tolist()
-            return probabilities
+            logits, *others = (found[0].astype(np.float64) for found in model.session.run(outputs, collate([placed.window])))
+            hazards = [np.exp(other - other.max()) for other in others]
+            chances: list[float] = (1.0 / (1.0 + np.exp(-logits))).tolist()
+            return chances, (hazards[0] / hazards[0].sum()).tolist() if hazards else []
 
         workers = min(self._threads, len(windows))
         if workers < 2:
@@ -204,14 +248,30 @@ def _texts(exchange: Exchange) -> tuple[list[str], str | None, str | None]:
     return prompts, exchange.prompt, exchange.response
 
 
-def _passage(exchange: Exchange, source: str) -> Passage:
+def _placed(row: int, first: _Shown, windows: Sequence[Window]) -> list[_Placed]:
+    """Windows of one text, in its order; the last one ends where the text does."""
+    later: _Shown = "prompt" if first == "prompt" else "later"
+    count = len(windows)
+    return [
+        _Placed(row, later if place else first, window, (place / count, (place + 1) / count))
+        for place, window in enumerate(windows)
+    ]
+
+
+def _passage(exchange: Exchange, source: str, hottest: tuple[float, float], tasks: Sequence[Task]) -> Passage:
     if source == "prompt":
         prompts = _texts(exchange)[0]
         # What the earlier turns add stays in place while the prompt's own passages are left out.
         frames = [prompt.removesuffix(exchange.prompt) for prompt in prompts]
-        return Passage("prompt", exchange.prompt, lambda text: ([frame + text for frame in frames], None, None))
+        return Passage("prompt", exchange.prompt, lambda text: ([frame + text for frame in frames], None, None), hottest)
     response = exchange.response or ""
-    return Passage("response", response, lambda text: ([], exchange.prompt, text))
+    beside: dict[str, Row] = {}
+    rest = behind_first_sentence(response)
+    if "response_refusal" in tasks and rest:
+        beside["without its first sentence"] = ([], exchange.prompt, rest)
+    if "response_harmfulness" in tasks:
+        beside["without the prompt"] = ([], "", response)
+    return Passage("response", response, lambda text: ([], exchange.prompt, text), hottest, beside)
 
 
 def _score_step(task: Task, finding: Finding, threshold: float) -> ReasoningStep:
@@ -245,6 +305,7 @@ def _load(folder: Path) -> _Model:
         return _Model(
             session=onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]),
             encoder=Encoder(Tokenizer.from_file(str(folder / "tokenizer.json")), EncodingConfig.from_json(config["encoding"])),
+            hazards=tuple(config.get("hazards", ())),
             thresholds={task: float(config["thresholds"][head]) for head, task in _HEADS.items()},
             name=f"{config['name']}-{config['version']}",
         )

@@ -9,10 +9,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
+
+from guardreasoner_sdk.judges.unmasking import Unmasker
 
 # Pieces are cut at spaces, where the tokenizer cuts anyway: the tokens stay the same, and a long text is encoded on
 # every core instead of one.
@@ -34,11 +37,19 @@ def clean(text: str) -> str:
     Returns:
         The cleaned text; empty if nothing visible was there. Cleaning twice changes nothing.
     """
-    if not (text.isascii() and text.isprintable()):
-        # Only the characters that occur are looked up: a table of all of Unicode costs more than most texts.
-        table = {ord(character): _replacement(character) for character in set(text)}
-        text = text.translate({code: new for code, new in table.items() if new is not None})
-        text = unicodedata.normalize("NFKC", text)
+    return _squeezed(_folded(text))
+
+
+def _folded(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    # Only the characters that occur are looked up: a table of all of Unicode costs more than most texts.
+    table = {ord(character): _replacement(character) for character in set(text)}
+    text = text.translate({code: new for code, new in table.items() if new is not None})
+    return unicodedata.normalize("NFKC", text)
+
+
+def _squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
@@ -146,6 +157,8 @@ class Encoder:
         self._config = config
         self._cls: int = ids["[CLS]"]
         self._sep: int = ids["[SEP]"]
+        ranked = sorted(tokenizer.get_vocab(with_added_tokens=False).items(), key=itemgetter(1))
+        self._unmask = Unmasker(token for token, _ in ranked)
 
     @property
     def config(self) -> EncodingConfig:
@@ -153,7 +166,7 @@ class Encoder:
         return self._config
 
     def tokens(self, text: str) -> list[int]:
-        """Return the token ids of the cleaned text, without special tokens.
+        """Return the token ids of the text, cleaned and without disguises, and without special tokens.
 
         Args:
             text: any string.
@@ -161,7 +174,8 @@ class Encoder:
         Returns:
             Ids; a special one among them is only ever `[UNK]`, for a word outside the vocabulary.
         """
-        pieces = _pieces(clean(text))
+        # Disguises are undone once invisible characters are gone, and before the blanks are, which part words spelt out.
+        pieces = _pieces(_squeezed(self._unmask(_folded(text))))
         if len(pieces) == 1:
             return list(self._tokenizer.encode(pieces[0], add_special_tokens=False).ids)
         encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from guardreasoner_sdk.verdict import LABELS, ReasoningStep, Span, Task
 
-__all__ = ["Passage", "Row", "find_evidence", "parts"]
+__all__ = ["MOST_PARTS", "Passage", "Probe", "Row", "behind_first_sentence", "parts", "probe", "stretch"]
 
 Row = tuple[Sequence[str], str | None, str | None]
-Scorer = Callable[[Sequence[Row]], tuple[list[dict[Task, float]], list[int]]]
+"""What is scored: prompts of which the most harmful counts, the prompt of the response, the response."""
+
+Scores = Mapping[Task, float]
 
 MOST_PARTS = 8
-_STRETCH = 1200
+_STRETCH = 800
 _LEAST_FALL = 0.05
 _MOST_STEPS = 3
 _QUOTED = 120
@@ -33,51 +35,113 @@ class Passage:
         source: whether it is the prompt or the response.
         text: it.
         row: turns a variant of it into a row to score.
+        hottest: where in the text the window lies that decided, as shares of its length (0 to 1).
+        beside: further rows to score, each with what it stands for: "without the prompt".
     """
 
     source: Literal["prompt", "response"]
     text: str
     row: Callable[[str], Row]
+    hottest: tuple[float, float] = (0.0, 1.0)
+    beside: Mapping[str, Row] = field(default_factory=dict)
 
 
-def find_evidence(passage: Passage, scores: Mapping[Task, float], score: Scorer) -> tuple[list[ReasoningStep], int]:
-    """Find the passages that carry findings.
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Which variants of a text are to be judged in order to explain its findings; see :func:`probe`.
 
-    A text over about 1,200 characters is first judged in stretches, and the stretch that scores highest is looked into.
+    Args:
+        passage: the text judged.
+        scores: of the tasks to explain, what the whole text got.
+        start: the first character that is looked into.
+        end: the character after the last one.
+        cut: the parts that are left out in turn.
+    """
+
+    passage: Passage
+    scores: Scores
+    start: int
+    end: int
+    cut: Sequence[tuple[int, int]]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The variants to score, in the order in which :meth:`steps` wants their scores."""
+        text = self.passage.text
+        variants = [text[self.start : self.end]] * self._in_part
+        variants += [_without(text, self.start, self.end, a, b) for a, b in self.cut]
+        return [*map(self.passage.row, variants), *self.passage.beside.values()]
+
+    def steps(self, found: Sequence[Scores]) -> list[ReasoningStep]:
+        """What the scores of the variants say.
+
+        Args:
+            found: for each of the rows.
+
+        Returns:
+            at most three passages for each task, and a step for each of ``beside``.
+        """
+        before = found[0] if self._in_part else self.scores
+        after = found[self._in_part : self._in_part + len(self.cut)]
+        where = f" within characters {self.start} to {self.end} of the {self.passage.source}" if self._in_part else ""
+        steps: list[ReasoningStep] = []
+        for task, score in self.scores.items():
+            if self.cut:
+                steps += _steps(task, self.passage, self.cut, before[task], [row[task] for row in after], where)
+            for what, row in zip(self.passage.beside, found[len(found) - len(self.passage.beside) :], strict=True):
+                text = f"Judged {what}, {_name(task)} is {row[task]:.2f} instead of {score:.2f}."
+                steps.append(ReasoningStep(task=task, kind="evidence", text=text, score_without=row[task]))
+        return steps
+
+    @property
+    def _in_part(self) -> bool:
+        return (self.start, self.end) != (0, len(self.passage.text))
+
+
+def probe(passage: Passage, scores: Scores) -> Probe:
+    """Plan how the findings of a text are to be explained.
+
+    Of a text over about 1,200 characters, the stretch around the window that decided is looked into; that stretch is judged on
+    its own, too, and the falls are measured against it.
 
     Args:
         passage: the text judged.
         scores: the tasks to explain, with the score (0 to 1) that the whole text got.
-        score: scores rows in one batch; also returns the tokens each took.
-
-    Returns:
-        the steps, at most three for each task, and the tokens spent.
     """
-    tasks = list(scores)
-    before = dict(scores)
-    start, end, cost = 0, len(passage.text), 0
-    if len(passage.text) > _STRETCH * 3 // 2:
-        stretches = _stretches(passage.text)
-        rows, tokens = score([passage.row(passage.text[a:b]) for a, b in stretches])
-        hottest = max(range(len(rows)), key=lambda place: max(rows[place][task] for task in tasks))
-        (start, end), before = stretches[hottest], {task: rows[hottest][task] for task in tasks}
-        cost += sum(tokens)
+    start, end = stretch(passage.text, passage.hottest)
     cut = parts(passage.text, start, end)
     if len(cut) < 2:
-        return [], cost
-    rows, tokens = score([passage.row(_without(passage.text, start, end, a, b)) for a, b in cut])
-    cost += sum(tokens)
-    steps = []
-    where = "" if (start, end) == (0, len(passage.text)) else f" within characters {start} to {end} of the {passage.source}"
-    for task in tasks:
-        steps += _steps(task, passage, cut, before[task], [row[task] for row in rows], where)
-    return steps, cost
+        return Probe(passage, scores, 0, len(passage.text), ())
+    return Probe(passage, scores, start, end, cut)
+
+
+def stretch(text: str, hottest: tuple[float, float]) -> tuple[int, int]:
+    """The part of a long text that is looked into: about 800 characters in the middle of its most harmful window.
+
+    Args:
+        text: all of it.
+        hottest: where the window lies, as shares of the text's length.
+
+    Returns:
+        the first character and the one after the last; the whole text where it is short.
+    """
+    if len(text) <= _STRETCH * 3 // 2:
+        return 0, len(text)
+    middle = round(len(text) * (hottest[0] + hottest[1]) / 2)
+    start = max(0, min(middle - _STRETCH // 2, len(text) - _STRETCH))
+    end = start + _STRETCH
+    # At blanks, so that no word is cut; a text without any is cut all the same.
+    if start and (blank := text.find(" ", start, start + _STRETCH // 8)) >= 0:
+        start = blank + 1
+    if end < len(text) and (blank := text.rfind(" ", end - _STRETCH // 8, end)) >= 0:
+        end = blank
+    return start, end
 
 
 def _steps(
-    task: Task, passage: Passage, cut: list[tuple[int, int]], before: float, after: list[float], where: str
+    task: Task, passage: Passage, cut: Sequence[tuple[int, int]], before: float, after: list[float], where: str
 ) -> list[ReasoningStep]:
-    name = f"P({LABELS[task][0]})"
+    name = _name(task)
     ranked = sorted(zip(after, cut, strict=True))
     carrying = [(left, span) for left, span in ranked if before - left >= _LEAST_FALL][:_MOST_STEPS]
     if not carrying:
@@ -97,6 +161,10 @@ def _steps(
         )
         for left, (a, b) in carrying
     ]
+
+
+def _name(task: Task) -> str:
+    return f"P({LABELS[task][0]})"
 
 
 def _quote(text: str) -> str:
@@ -132,6 +200,16 @@ def parts(text: str, start: int, end: int) -> list[tuple[int, int]]:
     return _grouped(pieces)
 
 
+def behind_first_sentence(text: str) -> str:
+    """What follows the first sentence of a text; empty where that is all of it.
+
+    Args:
+        text: the text.
+    """
+    border = _SENTENCE_END.search(text, len(text) - len(text.lstrip()))
+    return "" if border is None else text[border.end() :].strip()
+
+
 def _cut(text: str, start: int, end: int, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
     pieces, at = [], start
     for border in pattern.finditer(text, start, end):
@@ -146,14 +224,3 @@ def _grouped(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
     size = -(-len(pieces) // MOST_PARTS) or 1
     return [(group[0][0], group[-1][1]) for at in range(0, len(pieces), size) if (group := pieces[at : at + size])]
 
-
-def _stretches(text: str) -> list[tuple[int, int]]:
-    """Cut a long text at blanks into stretches of about equal length."""
-    stretches, at = [], 0
-    while len(text) - at > _STRETCH * 3 // 2:
-        border = text.rfind(" ", at + _STRETCH // 2, at + _STRETCH)
-        border = at + _STRETCH if border < 0 else border
-        stretches.append((at, border))
-        at = border
-    stretches.append((at, len(text)))
-    return [(a, b) for a, b in stretches if text[a:b].strip()]

@@ -1,54 +1,80 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardreasoner_sdk.judges.evidence import MOST_PARTS, Passage, Row, find_evidence, parts
-from guardreasoner_sdk.verdict import Task
+from guardreasoner_sdk.judges.evidence import MOST_PARTS, Passage, behind_first_sentence, parts, probe, stretch
+
+TASK = "prompt_harmfulness"
 
 
-def scorer(rows: list[Row]) -> tuple[list[dict[Task, float]], list[int]]:
-    """P is 0.9 where a word says "bad", else 0.1; one token a word."""
-    texts = [row[0][0] for row in rows]
-    return (
-        [{"prompt_harmfulness": 0.9 if "bad" in text else 0.1} for text in texts],
-        [len(text.split()) for text in texts],
-    )
+def chance(text: str) -> float:
+    """0.9 where a word says "bad", else 0.1."""
+    return 0.9 if "bad" in text else 0.1
 
 
-def evidence(text: str) -> tuple[list[str], int]:
-    steps, cost = find_evidence(
-        Passage("prompt", text, lambda variant: ([variant], None, None)),
-        {"prompt_harmfulness": scorer([([text], None, None)])[0][0]["prompt_harmfulness"]},
-        scorer,  # type: ignore[arg-type]
-    )
-    return [step.text for step in steps], cost
+def evidence(text: str, hottest: tuple[float, float] = (0.0, 1.0)) -> list[str]:
+    asked = probe(Passage("prompt", text, lambda variant: ([variant], None, None), hottest), {TASK: chance(text)})
+    return [step.text for step in asked.steps([{TASK: chance(prompts[0])} for prompts, _, _ in asked.rows])]
 
 
 def test_the_passage_that_carries_it_is_named() -> None:
-    texts, cost = evidence("One fine day. A bad thing. Two more words.")
+    texts = evidence("One fine day. A bad thing. Two more words.")
     assert texts == ['Leaving out "A bad thing." and judging again lowers P(harmful) from 0.90 to 0.10.']
-    assert cost == 18
 
 
 def test_no_single_passage_carries_it() -> None:
-    texts, _ = evidence("bad one. bad two. bad three.")
+    texts = evidence("bad one. bad two. bad three.")
     assert texts == [
         "No single passage carries it: leaving out any one of 3 in turn and judging again leaves P(harmful) at 0.90 or more."
     ]
 
 
 def test_a_single_word_is_not_divided() -> None:
-    assert evidence("bad") == ([], 0)
+    assert evidence("bad") == []
 
 
 def test_in_a_long_text_the_hottest_stretch_is_looked_into() -> None:
     text = "calm words here. " * 200 + "a bad bad day. " + "calm words here. " * 200
-    texts, _ = evidence(text)
+    texts = evidence(text, hottest=(0.45, 0.55))
     assert "a bad bad day." in texts[0]
     assert "within characters" in texts[0]
 
 
+def test_what_lies_beside_is_judged_in_the_same_batch() -> None:
+    passage = Passage("response", "bad. fine.", lambda text: ([], "why", text), beside={"without the prompt": ([], "", "bad. fine.")})
+    asked = probe(passage, {"response_harmfulness": 0.9})
+    assert [row[2] for row in asked.rows] == ["fine.", "bad.", "bad. fine."]
+    steps = asked.steps([{"response_harmfulness": score} for score in (0.2, 0.85, 0.4)])
+    assert [step.text for step in steps] == [
+        'Leaving out "bad." and judging again lowers P(harmful) from 0.90 to 0.20.',
+        'Leaving out "fine." and judging again lowers P(harmful) from 0.90 to 0.85.',
+        "Judged without the prompt, P(harmful) is 0.40 instead of 0.90.",
+    ]
+
+
+def test_a_single_word_is_judged_beside_all_the_same() -> None:
+    passage = Passage("response", "bad", lambda text: ([], "why", text), beside={"without the prompt": ([], "", "bad")})
+    asked = probe(passage, {"response_harmfulness": 0.9})
+    assert [step.text for step in asked.steps([{"response_harmfulness": 0.4}])] == [
+        "Judged without the prompt, P(harmful) is 0.40 instead of 0.90."
+    ]
+
+
+@given(st.text(), st.floats(0, 1), st.floats(0, 1))
+def test_a_stretch_lies_in_the_text(text: str, one: float, other: float) -> None:
+    long = text + " word" * 400
+    start, end = stretch(long, (min(one, other), max(one, other)))
+    assert 0 <= start < end <= len(long)
+    assert 500 <= end - start <= 800
+    assert stretch("short", (one, other)) == (0, 5)
+
+
+def test_what_follows_the_first_sentence() -> None:
+    assert behind_first_sentence(" I can't. Ask me. Thanks.") == "Ask me. Thanks."
+    assert behind_first_sentence("I can't") == ""
+
+
 def test_long_passages_are_quoted_short() -> None:
-    (text,) = evidence("bad " * 40 + ". fine. good.")[0][:1]
+    text = evidence("bad " * 40 + ". fine. good.")[0]
     assert "…" in text
     assert len(text) < 250
 

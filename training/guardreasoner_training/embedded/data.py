@@ -30,6 +30,7 @@ class Row:
         labels: one per head, in the order of `HEADS`; None where the source does not say.
         source: name of the file it came from, without its suffixes: the key of the source table.
         english: whether its language is English, as far as the row says.
+        category: what kind of harm the source speaks of, in its own words; None where it does not.
     """
 
     prompt: str
@@ -37,6 +38,7 @@ class Row:
     labels: tuple[bool | None, bool | None, bool | None]
     source: str
     english: bool = True
+    category: str | None = None
 
 
 def load_folder(folder: Path) -> list[Row]:
@@ -72,6 +74,21 @@ def read_file(path: Path) -> Iterator[Row]:
     Raises:
         DataError: naming file and line, if the file cannot be read or a row is broken.
     """
+    return (row for _, row in read_rows(path) if any(label is not None for label in row.labels))
+
+
+def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], Row]]:
+    """Yield all rows of one file, labelled or not.
+
+    Args:
+        path: a `.jsonl` or `.jsonl.gz` file.
+
+    Yields:
+        What a line holds, and the row that it is, in the file's order.
+
+    Raises:
+        DataError: naming file and line, if the file cannot be read or a row is broken.
+    """
     source = path.name.removesuffix(".gz").removesuffix(".jsonl")
     number = 0
     try:
@@ -80,11 +97,11 @@ def read_file(path: Path) -> Iterator[Row]:
                 if not line.strip():
                     continue
                 try:
-                    row = parse_row(json.loads(line), source)
+                    values = json.loads(line)
+                    row = parse_row(values, source)
                 except (ValueError, RecursionError) as error:
                     raise DataError(f"{path}:{number}: {error}") from error
-                if any(label is not None for label in row.labels):
-                    yield row
+                yield values, row
     except (OSError, EOFError) as error:
         raise DataError(f"{path}:{number + 1}: cannot be read ({error}); is the file complete?") from error
 
@@ -114,7 +131,15 @@ def parse_row(value: object, source: str) -> Row:
         # Published sets do hold such rows (an answer lost on the way): a label of nothing says nothing.
         refusal = answer_harmful = None
     english = value.get("lang") in (None, "en")
-    return Row(prompt, response, (harmful, refusal, answer_harmful), source, english)
+    category = value.get("category")
+    return Row(
+        prompt,
+        response,
+        (harmful, refusal, answer_harmful),
+        source,
+        english,
+        category if isinstance(category, str) and category else None,
+    )
 
 
 def _label(value: Mapping[str, object], field: str) -> bool | None:

@@ -8,9 +8,14 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from guardreasoner_sdk.dialects.hazards import HAZARDS
+from guardreasoner_training._rows.hazards import hazards_in
 from guardreasoner_training.embedded.data import HEADS, Row
 from guardreasoner_training.embedded.everyday import everyday_prompts
 from guardreasoner_training.embedded.sources import source_of
+
+HAZARD_CODES = tuple(HAZARDS)
+"""The hazard categories, in the order of the model's second output (MLCommons, arXiv:2503.05731)."""
 
 Key = TypeVar("Key", bound=Hashable)
 Labels = tuple[bool | None, bool | None, bool | None]
@@ -28,6 +33,8 @@ class Example:
         weight: how much the example counts.
         source: the source's name.
         english: whether its language is English.
+        hazard: number of the hazard category that its harm belongs to, in the order of `HAZARD_CODES`; None where nothing is
+            harmful or the source does not say.
     """
 
     prompt: str
@@ -36,6 +43,7 @@ class Example:
     weight: float
     source: str
     english: bool = True
+    hazard: int | None = None
 
 
 def training_examples(rows: Iterable[Row], *, seed: int) -> list[Example]:
@@ -68,6 +76,8 @@ def evaluation_examples(rows: Iterable[Row], *, cap: int, seed: int) -> list[Exa
     """
     chosen: list[Example] = []
     for source, of_source in _by(rows, lambda row: row.source).items():
+        if source_of(source).weak:
+            continue
         ordered = sorted(of_source, key=lambda row: _order(row, seed))
         prompts = list({row.prompt: row for row in ordered if row.labels[0] is not None}.values())
         pairs = [row for row in ordered if _judges_response(row.labels)]
@@ -156,7 +166,18 @@ def _prompts(rows: list[Row], source: str, seed: int) -> list[Example]:
     # One example for a prompt, however many models answered it.
     labelled = {row.prompt: row for row in rows if row.labels[0] is not None}
     chosen = _balanced(labelled.values(), use.prompts, lambda row: row.labels[0], seed)
-    return [Example(row.prompt, None, (row.labels[0], None, None), use.weight, source, row.english) for row in chosen]
+    return [
+        Example(
+            row.prompt,
+            None,
+            (row.labels[0], None, None),
+            use.weight,
+            source,
+            row.english,
+            _hazard(row) if row.labels[0] else None,
+        )
+        for row in chosen
+    ]
 
 
 def _pairs(rows: list[Row], source: str, seed: int) -> list[Example]:
@@ -169,7 +190,23 @@ def _pairs(rows: list[Row], source: str, seed: int) -> list[Example]:
     by_prompt = _by(judged, lambda row: row.prompt).values()
     few = [row for of_prompt in by_prompt for row in _balanced(of_prompt, use.answers, answer_labels, seed)]
     chosen = _balanced(few, use.pairs, answer_labels, seed)
-    return [Example(row.prompt, row.response, (None, *answer_labels(row)), use.weight, source, row.english) for row in chosen]
+    return [
+        Example(
+            row.prompt,
+            row.response,
+            (None, *answer_labels(row)),
+            use.weight,
+            source,
+            row.english,
+            _hazard(row) if answer_labels(row)[1] else None,
+        )
+        for row in chosen
+    ]
+
+
+def _hazard(row: Row) -> int | None:
+    codes = hazards_in(row.category) if row.category is not None else ()
+    return HAZARD_CODES.index(codes[0]) if codes else None
 
 
 def _judges_response(labels: Labels) -> bool:

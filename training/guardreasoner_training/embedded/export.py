@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from guardreasoner_sdk.judges.encoding import EncodingConfig
 from guardreasoner_training.embedded.data import HEADS
+from guardreasoner_training.embedded.examples import HAZARD_CODES
 from guardreasoner_training.embedded.model import INPUTS, GuardNet
 
 NAME: Final = "guardreasoner-embedded"
@@ -65,8 +66,8 @@ def export_onnx(net: GuardNet, path: Path) -> None:
             (example, example, torch.zeros_like(example)),
             path,
             input_names=list(INPUTS),
-            output_names=["logits"],
-            dynamic_axes={**axes, "logits": {0: "batch"}},
+            output_names=["logits", "hazards"],
+            dynamic_axes={**axes, "logits": {0: "batch"}, "hazards": {0: "batch"}},
             opset_version=_OPSET,
             dynamo=False,
         )
@@ -130,6 +131,7 @@ def write_config(path: Path, *, model: Path, thresholds: Sequence[float], encodi
         "name": NAME,
         "version": VERSION,
         "heads": list(HEADS),
+        "hazards": list(HAZARD_CODES),
         "thresholds": dict(zip(HEADS, thresholds, strict=True)),
         "encoding": encoding.to_json(),
         "sha256": digest,

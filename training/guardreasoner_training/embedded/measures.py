@@ -29,7 +29,8 @@ def measure(scores: NDArray[np.float64], labels: NDArray[np.bool_], threshold: f
 
     Returns:
         `rows`, `positives`, `f1`, `precision`, `recall`, `false_alarm_rate` and `auc` as percentages (None where it
-        is not defined), and `undetermined`, the number of scores that are no number: they count as wrong.
+        is not defined), `f1_low` and `f1_high`, between which F1 lies in 95 % of the draws of as many rows with
+        replacement, and `undetermined`, the number of scores that are no number: they count as wrong.
     """
     decided = ~np.isnan(scores)
     positive = decided & (scores >= threshold)
@@ -37,11 +38,14 @@ def measure(scores: NDArray[np.float64], labels: NDArray[np.bool_], threshold: f
     called = np.where(decided, positive, ~labels)
     hits = int((called & labels).sum())
     alarms, misses = int((called & ~labels).sum()), int((~called & labels).sum())
+    low, high = _interval(hits, alarms, misses, len(labels)) if labels.any() else (None, None)
     return {
         "rows": len(labels),
         "positives": int(labels.sum()),
         "undetermined": int((~decided).sum()),
         "f1": _percent(2 * hits, 2 * hits + alarms + misses) if labels.any() else None,
+        "f1_low": low,
+        "f1_high": high,
         "precision": _percent(hits, hits + alarms),
         "recall": _percent(hits, hits + misses),
         "false_alarm_rate": _percent(alarms, int((~labels).sum())),
@@ -160,6 +164,15 @@ def balanced_heads(
 ) -> dict[str, float | None]:
     """Return `balanced_f1` of every head."""
     return {name: balanced_f1(*of_head(examples, scores, head), thresholds[head]) for head, name in enumerate(HEADS)}
+
+
+def _interval(hits: int, alarms: int, misses: int, rows: int) -> tuple[float, float]:
+    """The percentile interval of F1: of a draw of rows only the counts matter, and those are multinomial."""
+    shares = np.array([hits, alarms, misses, rows - hits - alarms - misses]) / rows
+    drawn = np.random.default_rng(0).multinomial(rows, shares, size=2000).astype(np.float64)
+    f1 = 200 * drawn[:, 0] / np.maximum(2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2], 1.0)
+    low, high = np.percentile(f1, [2.5, 97.5])
+    return round(float(low), 2), round(float(high), 2)
 
 
 def _percent(part: int, whole: int) -> float | None:

