@@ -4,8 +4,8 @@
     python benchmarks/embedded.py [--rows labelled.jsonl ...] [--output figures.json]
 
 Speed: one check on one core (median and 99th percentile of 200 calls), rows a second in ``check_many`` on two cores, memory of
-the process. Quality: F1 of the harmful class over the labelled rows, in percent, all guards on the same rows in the same run. The
-word filters know no prompts and responses: they are asked whether the text itself is profane.
+the process. Quality: F1 of the harmful class over the labelled rows, in percent, all guards on the same rows in the same run.
+The word filters know no prompts and responses: they are asked whether the text itself is profane.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-WORDS = (
+SENTENCE = (
     "Could you please help me to plan a quiet weekend in the mountains with my two small children, who love animals, "
     "short walks, soup and bedtime stories by the fire?"
-).split()
+)
 LENGTHS = (30, 120, 480)
 
 CALLS = """
@@ -56,7 +56,8 @@ print(json.dumps([len(texts) / seconds, resource.getrusage(resource.RUSAGE_SELF)
 
 def text_of(words: int) -> str:
     """A harmless text of so many words."""
-    return " ".join((WORDS * (words // len(WORDS) + 1))[:words])
+    once = SENTENCE.split()
+    return " ".join((once * (words // len(once) + 1))[:words])
 
 
 def run(code: str, text: str, cores: int) -> object:
@@ -137,7 +138,7 @@ def quality(paths: Sequence[Path]) -> dict[str, object]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="labelled rows, as 'guardreasoner evaluate' reads them")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="files that 'guardreasoner evaluate' reads")
     parser.add_argument("--output", type=Path, help="a JSON file for the figures")
     given = parser.parse_args()
     figures = {"speed": speed(), "f1": quality(given.rows)}

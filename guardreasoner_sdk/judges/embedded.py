@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._cpus import usable_cpus
+from guardreasoner_sdk.dialects.hazards import hazard
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import check_deadline
-from guardreasoner_sdk.dialects.hazards import hazard
 from guardreasoner_sdk.judges.evidence import Passage, Row, behind_first_sentence, probe
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage
 

@@ -223,4 +223,3 @@ def _grouped(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Join neighbours until at most ``MOST_PARTS`` are left."""
     size = -(-len(pieces) // MOST_PARTS) or 1
     return [(group[0][0], group[-1][1]) for at in range(0, len(pieces), size) if (group := pieces[at : at + size])]
-

@@ -40,7 +40,9 @@ def test_in_a_long_text_the_hottest_stretch_is_looked_into() -> None:
 
 
 def test_what_lies_beside_is_judged_in_the_same_batch() -> None:
-    passage = Passage("response", "bad. fine.", lambda text: ([], "why", text), beside={"without the prompt": ([], "", "bad. fine.")})
+    passage = Passage(
+        "response", "bad. fine.", lambda text: ([], "why", text), beside={"without the prompt": ([], "", "bad. fine.")}
+    )
     asked = probe(passage, {"response_harmfulness": 0.9})
     assert [row[2] for row in asked.rows] == ["fine.", "bad.", "bad. fine."]
     steps = asked.steps([{"response_harmfulness": score} for score in (0.2, 0.85, 0.4)])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: E402
 
 from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window, collate  # noqa: E402
 from guardreasoner_training.embedded import export, scoring  # noqa: E402
+from guardreasoner_training.embedded import train as train_module  # noqa: E402
 from guardreasoner_training.embedded.__main__ import main  # noqa: E402
 from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
 from guardreasoner_training.embedded.data import HEADS, DataError  # noqa: E402
@@ -118,7 +121,7 @@ def benchmark_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(base: Path, data: Path, benchmark_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("built")
     command = ["--data", data, "--output", output, "--base", base, "--benchmarks", benchmark_folder]
-    command += ["--epochs", 8, "--learning-rate", 3e-3, "--threads", 1, "--seed", 5]
+    command += ["--epochs", 8, "--learning-rate", 3e-3, "--threads", 1, "--seed", 5, "--no-written"]
     assert main([str(part) for part in command]) == 0
     return output
 
@@ -187,8 +190,11 @@ def test_exported_model_is_the_trained_one(built: Path, base: Path) -> None:
     net = net_of(base, built / "work" / LEVEL_NAME / "checkpoint.pt")
     windows = some_windows()
     with torch.no_grad():
-        expected = net(**{name: torch.from_numpy(value) for name, value in collate(windows).items()}).numpy()
-    whole = scoring.logits(scoring.session(built / "work" / "model.float.onnx", threads=1), windows)
+        inputs = {name: torch.from_numpy(value) for name, value in collate(windows).items()}
+        expected, hazards = (found.numpy() for found in net(**inputs))
+    exported = scoring.session(built / "work" / "model.float.onnx", threads=1)
+    np.testing.assert_allclose(exported.run(["hazards"], collate(windows))[0], hazards, atol=1e-4)
+    whole = scoring.logits(exported, windows)
     np.testing.assert_allclose(whole, expected, atol=1e-4)
     small = scoring.logits(scoring.session(built / "model.onnx", threads=1), windows)
     assert np.abs(small - expected).max() < 0.1 * np.abs(expected).max()
@@ -206,6 +212,7 @@ def test_weights_of_an_earlier_run_give_the_same_model(built: Path, base: Path, 
         built / "work" / LEVEL_NAME / "checkpoint.pt",
         "--seed",
         5,
+        "--no-written",
     ]
     assert main([str(part) for part in command]) == 0
     first, second = (json.loads((folder / "config.json").read_text()) for folder in (built, tmp_path))
@@ -214,11 +221,46 @@ def test_weights_of_an_earlier_run_give_the_same_model(built: Path, base: Path, 
 
 
 def test_a_run_goes_on_from_its_first_stage(built: Path, base: Path, data: Path, tmp_path: Path) -> None:
-    command = ["--data", data, "--output", tmp_path, "--base", base, "--first-stage", built / "work" / "checkpoint.pt"]
+    command = ["--data", data, "--output", tmp_path, "--base", base, "--no-written"]
+    command += ["--first-stage", built / "work" / "checkpoint.pt"]
     assert main([str(part) for part in command]) == 0
     assert not (tmp_path / "work" / "checkpoint.pt").exists()
     assert (tmp_path / "work" / LEVEL_NAME / "checkpoint.pt").exists()
     assert (tmp_path / "model.onnx").exists()
+
+
+def test_a_run_cut_off_ends_with_the_same_weights(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [
+        Example(f"make {word} soup", None, (word in BAD_WORDS, None, None), 1.0, "own") for word in BAD_WORDS + GOOD_WORDS
+    ] * 8
+    config = TrainConfig(epochs=2, batch_size=4, checkpoint_steps=5, threads=1)
+    encoder = Encoder(Tokenizer.from_file(str(base / "tokenizer.json")), config.train_encoding)
+    folders = [tmp_path / name for name in ("whole", "cut")]
+
+    def run(folder: Path) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        torch.manual_seed(1)
+        net = GuardNet(load_encoder(base), head_width=8, dropout=0.1)
+        train_module.train(net, examples, encoder, config, folder)
+        return net.state_dict()
+
+    whole = run(folders[0])
+    real, calls = train_module.hazard_loss, itertools.count()
+
+    def cut_off(*given: Any) -> torch.Tensor:
+        if next(calls) == 13:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(train_module, "hazard_loss", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(folders[1])
+    assert (folders[1] / "state.pt").is_file()
+    again = run(folders[1])
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    steps = [[json.loads(line)["step"] for line in (folder / "train_log.jsonl").read_text().splitlines()] for folder in folders]
+    assert steps[0] == steps[1]
+    assert not (folders[1] / "state.pt").exists()
 
 
 def test_named_matrices_stay_in_floating_point(built: Path, base: Path, tmp_path: Path) -> None:

@@ -113,7 +113,9 @@ def test_unlabelled_rows_get_what_is_believed_of_them_and_nothing_is_measured_on
             row("Human: how to steal", "Take it and run fast.", None, "chosen|turns=1"),
             row("Human: how to steal", "I can't help.", None, "rejected|turns=1"),
         ],
-        "interp_refusal_responses": [row("p", "Step 1: take it.", True, "wildjailbreak_adversarial_harmful_eval|deepseek-llama-distill")],
+        "interp_refusal_responses": [
+            row("p", "Step 1: take it.", True, "wildjailbreak_adversarial_harmful_eval|deepseek-llama-distill")
+        ],
         "unknown_file": [row("p", None)],
     }
     for name, rows in files.items():

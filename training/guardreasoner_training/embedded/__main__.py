@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
     parser.add_argument("--first-stage", type=Path, help="checkpoint.pt of an earlier run's first stage: go on from there")
     parser.add_argument("--epochs", type=int, default=defaults.epochs)
+    parser.add_argument(
+        "--written",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.written,
+        help="whether examples written for this project join the data (default: yes)",
+    )
     parser.add_argument("--max-rows", type=int, help="most training examples")
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
@@ -44,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = replace(
         defaults,
         epochs=given.epochs,
+        written=given.written,
         max_rows=given.max_rows,
         batch_size=given.batch_size,
         learning_rate=given.learning_rate,

@@ -48,8 +48,8 @@ language model is at hand: no download, no GPU. It does not reason, and does not
 - file: `model.onnx`, {_megabytes(model["bytes"])} MB, SHA-256 `{model["sha256"]}`
 - base model: {base["name"]}, {base["licence"]}, weights SHA-256 `{base["sha256"]}`
 - inputs: `input_ids`, `attention_mask`, `token_type_ids` (int64, batch x sequence); outputs: `logits` (float32,
-  batch x {len(HEADS)}), before the sigmoid, in the order below, and `hazards` (float32, batch x {len(HAZARD_CODES)}), before the
-  softmax: which hazard category is nearest, where something is harmful
+  batch x {len(HEADS)}), before the sigmoid, in the order below, and `hazards` (float32, batch x {len(HAZARD_CODES)}), before
+  the softmax: which hazard category is nearest, where something is harmful
 - windows: {_windows(metrics["encoding"])}
 
 {heads}
@@ -118,7 +118,8 @@ def _disguises(metrics: Metrics) -> str:
     rows = []
     for name, heads in metrics["disguises"].items():
         losses = [
-            None if heads[head] is None or plain[head] is None or name == "none" else plain[head] - heads[head] for head in HEADS
+            None if heads[head] is None or plain[head] is None or name == "none" else plain[head] - heads[head]
+            for head in HEADS
         ]
         worst = max((loss for loss in losses if loss is not None), default=None)
         rows.append((name, *(_number(heads[head]) for head in HEADS), _number(worst)))
@@ -169,6 +170,8 @@ def _training(metrics: Metrics) -> str:
     config, data = metrics["config"], metrics["data"]
     labels = "; ".join(f"{_TITLES[head]}: {of['positive']} yes, {of['negative']} no" for head, of in data["labels"].items())
     time = f" Training took {metrics['minutes']} minutes on {config['threads']} cores." if metrics["minutes"] else ""
+    written = data["written"]
+    weak = _names(source for source, of in data["sources"].items() if source_of(source).weak and of["prompts"] + of["pairs"])
     trials = [
         (_windows(trial), *(_number(trial["balanced_f1"][head]) for head in HEADS), _number(trial["mean"]))
         for trial in metrics["encoding_trials"]
@@ -188,6 +191,12 @@ After the caps per source {data["train_examples"]} examples were trained on ({la
 however many answers it has. Where a source is silent, two labels are derived for training, never for measuring: a
 refusal is not harmful, nor is compliance with a harmless prompt of an over-refusal set.{time}
 
+Among them {written["prompts"]} prompts and {written["pairs"]} answers were made for this project: everyday requests,
+harmless ones that look harmful, requests of the sources inside wrappings that stand around harmful and harmless ones alike,
+and further answers (refusals, harm behind a refusal or behind kind words, harmless answers behind doubts). Labels of
+{weak or "no source"} are guesses from what the set is and how an answer begins; nothing is measured on made or guessed rows.
+{data["hazards"]} examples name a hazard category.
+
 A second, short stage takes away a signal of the data: nearly all text in other languages than English in it is harmful. It
 sees {data["level_examples"]} examples at a peak rate of {config["level_learning_rate"]:g}: all harmless prompts in other
 languages, with {data["everyday"]} everyday requests written for this project, as many harmful ones, and a draw of the
@@ -198,6 +207,8 @@ English examples.
   gradient norm at most {config["clip_norm"]:g}, label smoothing {config["label_smoothing"]:g}, seed {config["seed"]}
 - embeddings frozen, no dropout in the encoder, {100 * config["head_dropout"]:.0f} % on the pooled features (mean and
   maximum of the last layer); heads of {config["head_width"]} hidden units; loss weights {weights}
+- the weights kept are a running mean of which each step keeps {config["average_decay"]:g}; loss weight of the hazard categories
+  {config["hazard_weight"]:g}
 - windows in training: {_windows(config["train_encoding"])}; a long text is learnt from a later window
   {100 * config["later_window_share"]:.0f} % of the time, a pair without its prompt
   {100 * config["prompt_dropout"]:.0f} %
@@ -264,7 +275,8 @@ def _limits(metrics: Metrics) -> str:
   English, is measured above).
 - There is little real everyday chat in the training data; expect more false alarms there than on instruction data.
 - It was trained on single turns; earlier turns of a conversation are read as text in front of the prompt.
-- Of disguises, look-alike letters, invisible characters, digits for letters, letters apart and base64 are undone, and no others.
+- Of disguises, look-alike letters, invisible characters, digits for letters, letters apart and base64 are undone, and no
+  others.
 - A score near the threshold says little. Use a reasoning guard for what it leaves open."""
 
 

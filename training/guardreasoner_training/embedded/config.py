@@ -30,6 +30,7 @@ class TrainConfig:
         head_weights: weight of each head's loss, in the order of `HEADS`.
         hazard_weight: weight of the loss of the hazard categories.
         average_decay: the weights that are kept are a running mean over the steps, of which each keeps this share.
+        written: whether examples that are made here join those of the data (`written`).
         wrapped_examples: requests inside our own wrappings, half of them harmful (`wrappings`).
         paired_examples: further answers to the prompts of the data (`answers`).
         chats_per_pattern: everyday requests of each pattern (`chats`).
@@ -67,6 +68,7 @@ class TrainConfig:
     head_weights: tuple[float, float, float] = (1.0, 0.8, 1.5)
     hazard_weight: float = 0.2
     average_decay: float = 0.998
+    written: bool = True
     wrapped_examples: int = 6000
     paired_examples: int = 5000
     chats_per_pattern: int = 50

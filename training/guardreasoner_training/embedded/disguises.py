@@ -12,7 +12,7 @@ from guardreasoner_training.embedded.examples import Example
 
 __all__ = ["DISGUISES", "disguised"]
 
-_ALIKE: Final = str.maketrans("aeopcyxsijABEKMHOPCTX", "аеорсухѕіјАВЕКМНОРСТХ")  # noqa: RUF001 - Cyrillic on purpose
+_ALIKE: Final = str.maketrans("aeopcyxsijABEKMHOPCTX", "аеорсухѕіјАВЕКМНОРСТХ")
 _LEET: Final = str.maketrans("aeiost", "4310$7")
 _INVISIBLE: Final = ("\u200b", "\u200c", "\u200d", "\u2060", "\ufeff", "\u00ad")
 
@@ -32,7 +32,9 @@ def _leetspeak(text: str, draw: Random) -> str:
 
 def _spaced(text: str, draw: Random) -> str:
     words = text.split(" ")
-    return " ".join(f" {' '.join(word)} " if word.isalpha() and len(word) > 3 and draw.random() < 0.3 else word for word in words)
+    return " ".join(
+        f" {' '.join(word)} " if word.isalpha() and len(word) > 3 and draw.random() < 0.3 else word for word in words
+    )
 
 
 def _dotted(text: str, draw: Random) -> str:

@@ -27,7 +27,7 @@ from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.split import Split, cut
 from guardreasoner_training.embedded.train import LOG_NAME, train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
-from guardreasoner_training.embedded.written import written_examples
+from guardreasoner_training.embedded.written import WRITTEN, written_examples
 
 Scorer = Callable[[Sequence[Example]], Scores]
 Say = Callable[[str], None]
@@ -191,7 +191,8 @@ def build(
 
 def _examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
     examples = training_examples((rows[i] for i in split.train), seed=config.seed)
-    examples += written_examples(examples, config)
+    if config.written:
+        examples += written_examples(examples, config)
     if config.max_rows is not None:
         examples = thin(examples, config.max_rows, seed=config.seed)
     for head, name in enumerate(HEADS):
@@ -281,6 +282,8 @@ def _describe(rows: Sequence[Row], split: Split, examples: Examples) -> dict[str
         "dev_examples": len(examples.dev),
         "unseen_examples": len(examples.unseen),
         "labels": labels,
+        "written": {"prompts": used[WRITTEN, False], "pairs": used[WRITTEN, True]},
+        "hazards": sum(example.hazard is not None for example in examples.train),
         "sources": {
             source: {
                 "licence": source_of(source).licence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -19,9 +20,13 @@ from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import Example, Labels, positive_weights
 from guardreasoner_training.embedded.model import GuardNet
+from guardreasoner_training.embedded.progress import STATE_NAME, Progress, Stateful, fingerprint, save
 
 LOG_NAME: Final = "train_log.jsonl"
 """Name of the log, one JSON object every 20 steps."""
+
+WEIGHTS_NAME: Final = "checkpoint.pt"
+"""Name of the file with the trained weights."""
 
 _LOG_STEPS: Final = 20
 # Examples are sorted by length within stretches of this many batches: little padding, and still a mixed order.
@@ -128,7 +133,8 @@ def hazard_loss(hazards: Tensor, items: Sequence[Item]) -> Tensor:
 def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: TrainConfig, output: Path) -> None:
     """Train the network in place.
 
-    Writes `train_log.jsonl` (loss per head, rows per second) and `checkpoint.pt` (the newest weights) as it goes.
+    Writes `train_log.jsonl` (loss per head, rows per second) and `state.pt` as it goes, and `checkpoint.pt`, the weights, at
+    the end. Cut off, the same call goes on from `state.pt`.
 
     Args:
         net: the network.
@@ -146,51 +152,75 @@ def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: 
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
     )
-    step, rows, started = 0, 0, time.monotonic()
-    recent = torch.zeros(len(HEADS))
     # The mean of the last weights is better than the last ones: with small batches each step throws them about.
-    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
+    mean = get_ema_multi_avg_fn(config.average_decay)  # type: ignore[no-untyped-call]
+    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=mean)
+    state, identity = output / STATE_NAME, fingerprint(examples, config)
+    parts: dict[str, Stateful] = {"net": net, "optimiser": optimiser, "schedule": schedule, "average": average}
+    done = Progress.read(state, identity, parts)
+    started, recent = time.monotonic() - done.seconds, torch.zeros(len(HEADS))
+    lines = _log_until(output / LOG_NAME, done.step)
     with (output / LOG_NAME).open("w", encoding="utf-8") as log:
-        for epoch in range(config.epochs):
-            # Fresh windows each time round: another part of a long text, other prompts left out.
-            items = encode(examples, encoder, config, seed=config.seed + epoch)
-            for batch in batches(items, config.batch_size, seed=config.seed + epoch):
-                inputs = {name: torch.from_numpy(value) for name, value in collate([i.window for i in batch]).items()}
-                labels, weights = targets(batch)
-                logits, hazards = net(**inputs)
-                parts = masked_loss(logits, labels, weights, positive=positive, heads=heads, smoothing=config.label_smoothing)
-                loss = parts.sum() + config.hazard_weight * hazard_loss(hazards, batch)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm)
-                optimiser.step()
-                schedule.step()
-                average.update_parameters(net)
-                step, rows, recent = step + 1, rows + len(batch), recent + parts.detach()
-                if step % _LOG_STEPS == 0 or step == steps:
-                    seconds = time.monotonic() - started
-                    entry = {
-                        "step": step,
-                        "of": steps,
-                        "loss": [round(value, 4) for value in (recent / _LOG_STEPS).tolist()],
-                        "rows_per_second": round(rows / seconds, 1),
-                        "seconds": round(seconds),
-                    }
-                    log.write(json.dumps(entry) + "\n")
-                    log.flush()
-                    recent = torch.zeros(len(HEADS))
-                if step % config.checkpoint_steps == 0:
-                    save_weights(average.module, output)
+        log.writelines(lines)
+        for batch in itertools.islice(_all_batches(examples, encoder, config), done.step, None):
+            losses = _step(net, batch, optimiser, config, positive=positive, heads=heads)
+            schedule.step()
+            average.update_parameters(net)
+            done.step, done.rows, recent = done.step + 1, done.rows + len(batch), recent + losses
+            done.seconds = time.monotonic() - started
+            if done.step % _LOG_STEPS == 0 or done.step == steps:
+                entry = {
+                    "step": done.step,
+                    "of": steps,
+                    "loss": [round(value, 4) for value in (recent / _LOG_STEPS).tolist()],
+                    "rows_per_second": round(done.rows / done.seconds, 1),
+                    "seconds": round(done.seconds),
+                }
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                recent = torch.zeros(len(HEADS))
+            if done.step % config.checkpoint_steps == 0:
+                done.write(state, identity, parts)
     net.load_state_dict(average.module.state_dict())
-    save_weights(net, output)
+    save(net.state_dict(), output / WEIGHTS_NAME)
+    state.unlink(missing_ok=True)
     net.eval()
 
 
-def save_weights(net: nn.Module, output: Path) -> None:
-    """Write `checkpoint.pt`, never leaving half a file behind."""
-    unfinished = output / "checkpoint.pt.part"
-    torch.save(net.state_dict(), unfinished)
-    unfinished.replace(output / "checkpoint.pt")
+def _all_batches(examples: Sequence[Example], encoder: Encoder, config: TrainConfig) -> Iterator[list[Item]]:
+    for epoch in range(config.epochs):
+        # Fresh windows each time round: another part of a long text, other prompts left out.
+        items = encode(examples, encoder, config, seed=config.seed + epoch)
+        yield from batches(items, config.batch_size, seed=config.seed + epoch)
+
+
+def _step(
+    net: GuardNet,
+    batch: Sequence[Item],
+    optimiser: torch.optim.Optimizer,
+    config: TrainConfig,
+    *,
+    positive: Tensor,
+    heads: Tensor,
+) -> Tensor:
+    """One step; returns each head's part of the loss."""
+    inputs = {name: torch.from_numpy(value) for name, value in collate([item.window for item in batch]).items()}
+    labels, weights = targets(batch)
+    logits, hazards = net(**inputs)
+    parts = masked_loss(logits, labels, weights, positive=positive, heads=heads, smoothing=config.label_smoothing)
+    loss = parts.sum() + config.hazard_weight * hazard_loss(hazards, batch)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm)
+    optimiser.step()
+    return parts.detach()
+
+
+def _log_until(path: Path, step: int) -> list[str]:
+    """The lines of an earlier run's log that still hold."""
+    if not step or not path.is_file():
+        return []
+    return [line for line in path.read_text("utf-8").splitlines(keepends=True) if json.loads(line)["step"] <= step]
 
 
 def _optimiser(net: GuardNet, config: TrainConfig) -> torch.optim.Optimizer:

@@ -1,7 +1,7 @@
 """Weak labels for text that came without: what a set is, and how an answer begins, say something of most rows.
 
-Nothing is measured on such rows, and they weigh little. Refusals are told by their wording, which is rather sure at the beginning of
-an answer; whatever lies between a plain refusal and a plain answer gets no label.
+Nothing is measured on such rows, and they weigh little. Refusals are told by their wording, which is rather sure at the
+beginning of an answer; whatever lies between a plain refusal and a plain answer gets no label.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ __all__ = ["BELIEFS", "declines", "load_unlabelled"]
 _THOUGHTS: Final = re.compile(r"\A.*?</think>\s*", re.DOTALL)
 _PLAIN_REFUSAL: Final = re.compile(
     r"\A\W*(?:(?:i(?:'m| am) (?:really |so |very )?sorry|sorry|i apologi[sz]e|unfortunately|no)\b[^.!?\n]{0,60}?\b)?"
-    r"(?:i (?:can(?:no|')t|can not|won't|will not|am (?:not able|unable)|'m (?:not able|unable)|must (?:decline|refuse)|do not feel|don't "
-    r"feel|refuse)|i'm (?:not able|unable|not comfortable)|i am not comfortable)\b"
+    r"(?:i (?:can(?:no|')t|can not|won't|will not|am (?:not able|unable)|'m (?:not able|unable)|must (?:decline|refuse)|"
+    r"do not feel|don't feel|refuse)|i'm (?:not able|unable|not comfortable)|i am not comfortable)\b"
 )
 _HEDGES: Final = re.compile(
-    r"\b(?:sorry|can(?:no|')t|can not|unable|not able|won't|illegal|unethical|harmful|inappropriate|not appropriate|against (?:the law|my)|as an ai|"
-    r"language model|instead|seek help|professional|consult|not okay|never (?:ok|okay|acceptable)|i don't|i do not|avoid|important to (?:note|remember))\b"
+    r"\b(?:sorry|can(?:no|')t|can not|unable|not able|won't|illegal|unethical|harmful|inappropriate|not appropriate|"
+    r"against (?:the law|my)|as an ai|language model|instead|seek help|professional|consult|not okay|"
+    r"never (?:ok|okay|acceptable)|i don't|i do not|avoid|important to (?:note|remember))\b"
 )
 _OPENING: Final = 400
 
@@ -35,8 +36,8 @@ class Belief:
 
     Args:
         prompt: what its prompts are, where the rows do not say so; None: unknown.
-        compliance: what a plain answer to a harmful prompt, or to one that nothing is known of, is, by the row's category; None:
-            unknown.
+        compliance: what a plain answer to a harmful prompt, or to one that nothing is known of, is, by the row's
+            category; None: unknown.
         turns: whether the prompt holds a conversation, of which the last turn is the prompt.
     """
 
@@ -48,8 +49,8 @@ class Belief:
 BELIEFS: Final[dict[str, Belief]] = {
     "arena_hard_answers": Belief(prompt=False),
     "arena_hard_prompts": Belief(prompt=False),
-    # People who tried to get something harmful out of an assistant, mostly; the answer that they liked less is harmful oftener than
-    # the other one. Little is known of the single row, and it weighs little.
+    # People who tried to get something harmful out of an assistant, mostly; the answer that they liked less is harmful
+    # oftener than the other one. Little is known of the single row, and it weighs little.
     "hh_harmless_test": Belief(prompt=True, compliance=lambda category: "rejected" in category, turns=True),
     "hh_relabelled_helpful_test": Belief(prompt=False, compliance=lambda _: False, turns=True),
     # A model trained to refuse that answers a harmful prompt has mostly found a harmless side of it.
