@@ -207,8 +207,8 @@ English examples.
   gradient norm at most {config["clip_norm"]:g}, label smoothing {config["label_smoothing"]:g}, seed {config["seed"]}
 - embeddings frozen, no dropout in the encoder, {100 * config["head_dropout"]:.0f} % on the pooled features (mean and
   maximum of the last layer); heads of {config["head_width"]} hidden units; loss weights {weights}
-- the weights kept are a running mean of which each step keeps {config["average_decay"]:g}; loss weight of the hazard categories
-  {config["hazard_weight"]:g}
+- the weights kept are a running mean over about the last {100 * config["average_share"]:.0f} % of the steps; loss weight of the
+  hazard categories {config["hazard_weight"]:g}
 - windows in training: {_windows(config["train_encoding"])}; a long text is learnt from a later window
   {100 * config["later_window_share"]:.0f} % of the time, a pair without its prompt
   {100 * config["prompt_dropout"]:.0f} %

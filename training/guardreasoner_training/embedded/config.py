@@ -29,7 +29,7 @@ class TrainConfig:
         label_smoothing: how far a label is moved towards 0.5; source labels are not all right.
         head_weights: weight of each head's loss, in the order of `HEADS`.
         hazard_weight: weight of the loss of the hazard categories.
-        average_decay: the weights that are kept are a running mean over the steps, of which each keeps this share.
+        average_share: the weights that are kept are a running mean over about the last steps, this share of all.
         written: whether examples that are made here join those of the data (`written`).
         wrapped_examples: requests inside our own wrappings, half of them harmful (`wrappings`).
         paired_examples: further answers to the prompts of the data (`answers`).
@@ -67,7 +67,7 @@ class TrainConfig:
     label_smoothing: float = 0.03
     head_weights: tuple[float, float, float] = (1.0, 0.8, 1.5)
     hazard_weight: float = 0.2
-    average_decay: float = 0.998
+    average_share: float = 0.05
     written: bool = True
     wrapped_examples: int = 6000
     paired_examples: int = 5000

@@ -153,7 +153,7 @@ def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: 
         optimiser, lambda step: min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
     )
     # The mean of the last weights is better than the last ones: with small batches each step throws them about.
-    mean = get_ema_multi_avg_fn(config.average_decay)  # type: ignore[no-untyped-call]
+    mean = get_ema_multi_avg_fn(max(0.0, 1 - 1 / max(1.0, config.average_share * steps)))  # type: ignore[no-untyped-call]
     average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=mean)
     state, identity = output / STATE_NAME, fingerprint(examples, config)
     parts: dict[str, Stateful] = {"net": net, "optimiser": optimiser, "schedule": schedule, "average": average}
