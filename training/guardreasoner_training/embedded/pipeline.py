@@ -92,7 +92,7 @@ def build(
         unseen_sources=config.unseen_sources,
         seed=config.seed,
     )
-    examples = _examples(rows, split, config)
+    examples = chosen_examples(rows, split, config)
     say(f"{len(rows)} rows, {split.groups} groups of prompts; {len(examples.train)} examples to train on")
     output.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def build(
     if weights is None and level:
         second = work / LEVEL_NAME
         second.mkdir(exist_ok=True)
-        train(net, level, encode, _second_stage(config), second)
+        train(net, level, encode, second_stage(config), second)
         logs.append(second / LOG_NAME)
     elif weights is not None and weights.parent.name == LEVEL_NAME:
         logs.append(weights.parent.parent / LOG_NAME)
@@ -189,7 +189,17 @@ def build(
     return metrics
 
 
-def _examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
+def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
+    """What is learnt, and what is measured on.
+
+    Args:
+        rows: all rows.
+        split: of them.
+        config: caps, and what is made beside the rows.
+
+    Raises:
+        DataError: a head has not both kinds of examples.
+    """
     examples = training_examples((rows[i] for i in split.train), seed=config.seed)
     if config.written:
         examples += written_examples(examples, config)
@@ -239,7 +249,12 @@ def _disguises(
     return found
 
 
-def _second_stage(config: TrainConfig) -> TrainConfig:
+def second_stage(config: TrainConfig) -> TrainConfig:
+    """The settings of the short second stage.
+
+    Args:
+        config: those of the whole.
+    """
     rate = config.level_learning_rate
     return replace(config, epochs=1, learning_rate=rate, head_learning_rate=rate)
 
