@@ -178,10 +178,9 @@ def test_card_is_rendered_from_the_metrics(built: Path) -> None:
         held_out = source == "wildchat_benign"
         used = "held out | held out" if held_out else f"{of['prompts']} | {of['pairs']}"
         assert f"| {source} | {of['licence']} | 200 | {used} |" in card
-    assert (
-        f"| AegisSafetyTest | prompt is harmful | 12 | 4 | {metrics['benchmarks']['AegisSafetyTest']['int8']['f1']:.1f} |"
-        in card
-    )
+    of = metrics["benchmarks"]["AegisSafetyTest"]["int8"]
+    f1 = f"{of['f1']:.1f} ({of['f1_low']:.1f} to {of['f1_high']:.1f})"
+    assert f"| AegisSafetyTest | prompt is harmful | 12 | 4 | {f1} |" in card
     assert "None" not in card
     assert "nan" not in card
 

@@ -32,8 +32,19 @@ def column(*scores: float) -> np.ndarray:
     return np.array([[score, NAN, NAN] for score in scores])
 
 
+def test_the_interval_of_f1_is_that_of_draws_with_replacement() -> None:
+    draw = np.random.default_rng(3)
+    labels = draw.random(400) < 0.4
+    scores = np.clip(labels * 0.4 + draw.random(400) * 0.6, 0, 1)
+    figures = measure(scores, labels, 0.5)
+    drawn = [measure(scores[of], labels[of], 0.5)["f1"] for of in draw.integers(0, 400, (300, 400))]
+    assert figures["f1_low"] == pytest.approx(np.percentile(drawn, 2.5), abs=1.0)
+    assert figures["f1_high"] == pytest.approx(np.percentile(drawn, 97.5), abs=1.0)
+
+
 def test_measure() -> None:
     figures = measure(np.array([0.9, 0.6, 0.4, 0.5, 0.1]), truth(1, 0, 1, 1, 0), 0.5)
+    low, high = figures.pop("f1_low"), figures.pop("f1_high")
     assert figures == {
         "rows": 5,
         "positives": 3,
@@ -44,6 +55,7 @@ def test_measure() -> None:
         "false_alarm_rate": 50.0,
         "auc": 66.67,
     }
+    assert (low, high) == (0.0, 100.0)
 
 
 def test_undetermined_counts_as_wrong_either_way() -> None:

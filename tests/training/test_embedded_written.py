@@ -142,7 +142,8 @@ def test_written_examples_are_of_all_kinds() -> None:
 
 
 def test_disguises_change_what_is_judged_and_nothing_else() -> None:
-    examples = [*prompts(3, True), *answers(3, False)]
+    long = "Step one of many is the simplest and the longest of them all."
+    examples = [*prompts(3, True), Example("ask", long, (None, False, False), 1.0, "made")]
     for name in DISGUISES:
         made = disguised(examples, name, seed=1)
         assert [one.labels for one in made] == [one.labels for one in examples]

@@ -19,8 +19,8 @@ __all__ = ["STATE_NAME", "Progress", "Stateful", "fingerprint", "save"]
 STATE_NAME: Final = "state.pt"
 """Name of the file, beside the log; gone when the training has ended."""
 
-# Settings that change nothing of the weights.
-_FREE: Final = ("checkpoint_steps",)
+# Settings that change nothing of the weights, but the last bits of their sums.
+_FREE: Final = ("checkpoint_steps", "threads")
 
 
 class Stateful(Protocol):
