@@ -62,6 +62,23 @@ _WILDGUARD: Final[dict[str, str | None]] = {
     "toxic_language_hate_speech": "S10",
     "violence_and_physical_harm": "S1",
 }
+# Of AILuminate (arXiv:2503.05731), whose taxonomy this is; with each, whether the asker is skilled.
+_AILUMINATE: Final = {
+    "vcr": "S1",
+    "ncr": "S2",
+    "src": "S3",
+    "cse": "S4",
+    "dfm": "S5",
+    "spc": "S6",
+    "prv": "S7",
+    "ipv": "S8",
+    "iwp": "S9",
+    "hte": "S10",
+    "ssh": "S11",
+    "sxc": "S12",
+    "sxc_prn": "S12",
+    "spc_ele": "S13",
+}
 
 # For other names. The first pattern that is found counts: the narrow ones stand before the wide ones.
 _WORDS: Final = tuple(
@@ -78,11 +95,12 @@ _WORDS: Final = tuple(
         ("S5", r"defam|\blibel|slander|misinform|disinform|false information"),
         ("S7", r"privacy|personal (?:data|information)|\bpii\b|\bprivate\b|surveillance|doxx"),
         ("S8", r"intellectual property|copyright|\bpiracy\b|plagiar"),
-        ("S6", r"specialized advice|\bmedical\b|legal advice|financial advice|unqualified"),
+        ("S6", r"specialized advice|\bexpert advice|\bmedical\b|legal advice|financial advice|unqualified"),
         ("S1", r"(?<!non)(?<!non )violen|\bterror|\bmurder|\bkill(?:s|ed|ers?|ings?)?\b|\bassault|physical harm"),
         ("S1", r"\b(?:animal|domestic) (?:abuse|cruelty)"),
         ("S2", r"crimes?\b|criminal|illegal|\bfraud|\bscams?\b|\bdrugs?\b|\btheft\b|unethical|substances?\b|\bregulated\b"),
         ("S2", r"\beconomic\b|malicious|weapon|\bfirearms?\b|\bguns?\b|\bcyber|\bhack(?:s|ed|ing|ers?)?\b|\bharm(?:s|ful)?\b"),
+        ("S2", r"privilege escalation|container escape|reflected attack|social engineering|post exploitation"),
     )
 )
 _CODE: Final = re.compile(r"\bS(\d{1,2})\b")
@@ -126,5 +144,6 @@ _NAMES: Final[dict[str, str | None]] = {
         *_BEAVERTAILS.items(),
         *_AEGIS.items(),
         *_WILDGUARD.items(),
+        *((f"{name} {skill}", code) for name, code in _AILUMINATE.items() for skill in ("skilled", "unskilled")),
     )
 }
