@@ -91,7 +91,12 @@ def main() -> None:
     given = parser.parse_args()
     labelled = load_folder(given.data)
     guessed = load_unlabelled(given.unlabelled) if given.unlabelled else []
-    found = json.loads(given.output.read_text("utf-8")) if given.output and given.output.exists() else {}
+    found: dict[str, object] = {}
+    if given.output and given.output.exists():
+        kept = json.loads(given.output.read_text("utf-8"))
+        if kept["examples"] != given.examples:
+            parser.error(f"--output: {given.output} is of trainings of {kept['examples']} examples; name another file")
+        found = kept["variants"]
     config = TrainConfig()
     torch.set_num_threads(config.threads)
     rows = labelled + guessed
@@ -110,7 +115,8 @@ def main() -> None:
         found[name] = measure(rows, replace(split, train=kept), change(config), given.examples)
         print(name, json.dumps(found[name]), flush=True)
         if given.output:
-            given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            whole = {"examples": given.examples, "variants": found}
+            given.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

