@@ -51,12 +51,11 @@ class _Model:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A window, the row it belongs to, and where in its text it lies, as shares of the text's length."""
+    """A window, and the row it belongs to."""
 
     row: int
     shown: _Shown
     window: Window
-    place: tuple[float, float]
 
 
 @dataclass(slots=True)
@@ -77,7 +76,7 @@ class _Scored:
 
     def add(self, task: Task, score: float, placed: _Placed, hazards: list[float]) -> None:
         if score > self.scores.get(task, -1.0):
-            self.scores[task], self.hottest[task], self.hazards[task] = score, placed.place, hazards
+            self.scores[task], self.hottest[task], self.hazards[task] = score, placed.window.place, hazards
 
 
 class EmbeddedJudge:
@@ -93,7 +92,7 @@ class EmbeddedJudge:
     Args:
         folder: where ``model.onnx``, ``tokenizer.json`` and ``config.json`` lie; default: the package's own.
         reasoning: ``auto`` and ``brief`` look for passages where a finding is harmful or a refusal, ``full`` for every
-            finding, ``off`` for none (the score alone).
+            finding, ``off`` for none (score and category alone).
         threads: windows of text judged at a time, each on one core; default: the cores this process may use.
 
     Raises:
@@ -152,6 +151,8 @@ class EmbeddedJudge:
                 nearest = max(range(len(model.hazards)), key=scored.hazards[task].__getitem__)
                 name, chance = hazard(model.hazards[nearest]), scored.hazards[task][nearest]
                 categories[name] = None
+                if self._reasoning == "off":
+                    continue
                 text = f"The nearest hazard category is {name}, P is {chance:.2f} among {len(model.hazards)}."
                 steps.append(ReasoningStep(task=task, kind="evidence", text=text))
         probes = [probe(*asked) for asked in self._asked(exchange, scored, findings)]
@@ -249,13 +250,9 @@ def _texts(exchange: Exchange) -> tuple[list[str], str | None, str | None]:
 
 
 def _placed(row: int, first: _Shown, windows: Sequence[Window]) -> list[_Placed]:
-    """Windows of one text, in its order; the last one ends where the text does."""
+    """Windows of one text, in its order."""
     later: _Shown = "prompt" if first == "prompt" else "later"
-    count = len(windows)
-    return [
-        _Placed(row, later if place else first, window, (place / count, (place + 1) / count))
-        for place, window in enumerate(windows)
-    ]
+    return [_Placed(row, later if place else first, window) for place, window in enumerate(windows)]
 
 
 def _passage(exchange: Exchange, source: str, hottest: tuple[float, float], tasks: Sequence[Task]) -> Passage:

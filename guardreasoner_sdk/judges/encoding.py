@@ -68,10 +68,17 @@ def _replacement(character: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One model input: token ids with their segment (0 for the prompt, 1 for the response), specials included."""
+    """One model input: token ids with their segment (0 for the prompt, 1 for the response), specials included.
+
+    Attributes:
+        ids: of the tokens.
+        type_ids: their segments.
+        place: where in the text the window begins and ends, as shares of its tokens (0 to 1).
+    """
 
     ids: tuple[int, ...]
     type_ids: tuple[int, ...]
+    place: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +198,9 @@ class Encoder:
             One window or more; together they cover every token. Text that cleans to nothing gives one window.
         """
         windows = []
-        for part in _parts(self.tokens(text), self._config.prompt_room, self._config.overlap_tokens):
+        for part, place in _parts(self.tokens(text), self._config.prompt_room, self._config.overlap_tokens):
             ids = (self._cls, *part, self._sep)
-            windows.append(Window(ids, (0,) * len(ids)))
+            windows.append(Window(ids, (0,) * len(ids), place))
         return windows
 
     def pair(self, prompt: str, response: str) -> list[Window]:
@@ -212,9 +219,9 @@ class Encoder:
         first = (self._cls, *context, self._sep)
         room = self._config.pair_tokens - _TWO_SEGMENT_SPECIALS - len(context)
         windows = []
-        for part in _parts(self.tokens(response), room, self._config.overlap_tokens):
+        for part, place in _parts(self.tokens(response), room, self._config.overlap_tokens):
             second = (*part, self._sep)
-            windows.append(Window(first + second, (0,) * len(first) + (1,) * len(second)))
+            windows.append(Window(first + second, (0,) * len(first) + (1,) * len(second), place))
         return windows
 
 
@@ -256,12 +263,13 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
-def _parts(tokens: list[int], room: int, overlap: int) -> Iterable[list[int]]:
-    """Overlapping parts of at most `room` tokens that cover all; the last is full too, so it has its context."""
-    if len(tokens) <= room:
-        return [tokens]
-    starts = [*range(0, len(tokens) - room, room - overlap), len(tokens) - room]
-    return [tokens[start : start + room] for start in starts]
+def _parts(tokens: list[int], room: int, overlap: int) -> Iterable[tuple[list[int], tuple[float, float]]]:
+    """Overlapping parts of at most `room` tokens that cover all, and their places. The last is full too: it has its context."""
+    whole = len(tokens)
+    if whole <= room:
+        return [(tokens, (0.0, 1.0))]
+    starts = [*range(0, whole - room, room - overlap), whole - room]
+    return [(tokens[start : start + room], (start / whole, (start + room) / whole)) for start in starts]
 
 
 def _head_and_tail(tokens: list[int], budget: int) -> list[int]:

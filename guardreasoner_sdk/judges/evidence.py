@@ -1,4 +1,4 @@
-"""Which passages carry a finding: leave each out, judge again, and say how far the score falls.
+"""Which passages carry a finding: leave each out and see how far the score falls; where it does not fall, judge each alone.
 
 This is occlusion (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2; Li et al. 2016, arXiv:1612.08220), with phrases as
 the parts left out. What is said is a measurement of the model, not its chain of thought.
@@ -21,7 +21,8 @@ Row = tuple[Sequence[str], str | None, str | None]
 Scores = Mapping[Task, float]
 
 MOST_PARTS = 8
-_STRETCH = 800
+_SHORT = 1000
+_LONGEST_WORD = 60
 _LEAST_FALL = 0.05
 _MOST_STEPS = 3
 _QUOTED = 120
@@ -70,6 +71,7 @@ class Probe:
         text = self.passage.text
         variants = [text[self.start : self.end]] * self._in_part
         variants += [_without(text, self.start, self.end, a, b) for a, b in self.cut]
+        variants += [text[a:b] for a, b in self._alone]
         return [*map(self.passage.row, variants), *self.passage.beside.values()]
 
     def steps(self, found: Sequence[Scores]) -> list[ReasoningStep]:
@@ -83,15 +85,24 @@ class Probe:
         """
         before = found[0] if self._in_part else self.scores
         after = found[self._in_part : self._in_part + len(self.cut)]
+        # Of two passages, either is what is left without the other one.
+        alone = found[self._in_part + len(self.cut) :][: len(self._alone)] or after[::-1]
         where = f" within characters {self.start} to {self.end} of the {self.passage.source}" if self._in_part else ""
         steps: list[ReasoningStep] = []
         for task, score in self.scores.items():
             if self.cut:
-                steps += _steps(task, self.passage, self.cut, before[task], [row[task] for row in after], where)
+                scored = [
+                    (left[task], by_itself[task], span) for left, by_itself, span in zip(after, alone, self.cut, strict=True)
+                ]
+                steps += _steps(task, self.passage, before[task], scored, where)
             for what, row in zip(self.passage.beside, found[len(found) - len(self.passage.beside) :], strict=True):
                 text = f"Judged {what}, {_name(task)} is {row[task]:.2f} instead of {score:.2f}."
                 steps.append(ReasoningStep(task=task, kind="evidence", text=text, score_without=row[task]))
         return steps
+
+    @property
+    def _alone(self) -> Sequence[tuple[int, int]]:
+        return self.cut if len(self.cut) > 2 else ()
 
     @property
     def _in_part(self) -> bool:
@@ -101,8 +112,8 @@ class Probe:
 def probe(passage: Passage, scores: Scores) -> Probe:
     """Plan how the findings of a text are to be explained.
 
-    Of a text over about 1,200 characters, the stretch around the window that decided is looked into; that stretch is judged on
-    its own, too, and the falls are measured against it.
+    Of a text over 1,000 characters, the window that decided is looked into; that stretch is judged on its own, too, and the
+    falls are measured against it.
 
     Args:
         passage: the text judged.
@@ -116,40 +127,43 @@ def probe(passage: Passage, scores: Scores) -> Probe:
 
 
 def stretch(text: str, hottest: tuple[float, float]) -> tuple[int, int]:
-    """The part of a long text that is looked into: about 800 characters in the middle of its most harmful window.
+    """The part of a long text that is looked into: where its most harmful window lies.
 
     Args:
         text: all of it.
-        hottest: where the window lies, as shares of the text's length.
+        hottest: where the window begins and ends, as shares of the text's length.
 
     Returns:
         the first character and the one after the last; the whole text where it is short.
     """
-    if len(text) <= _STRETCH * 3 // 2:
+    if len(text) <= _SHORT:
         return 0, len(text)
-    middle = round(len(text) * (hottest[0] + hottest[1]) / 2)
-    start = max(0, min(middle - _STRETCH // 2, len(text) - _STRETCH))
-    end = start + _STRETCH
-    # At blanks, so that no word is cut; a text without any is cut all the same.
-    if start and (blank := text.find(" ", start, start + _STRETCH // 8)) >= 0:
+    start = min(round(len(text) * hottest[0]), len(text) - 1)
+    end = max(start + 1, round(len(text) * hottest[1]))
+    # Out to blanks, so that no word is cut; a text without any is cut all the same.
+    if start and (blank := text.rfind(" ", max(0, start - _LONGEST_WORD), start)) >= 0:
         start = blank + 1
-    if end < len(text) and (blank := text.rfind(" ", end - _STRETCH // 8, end)) >= 0:
+    if end < len(text) and (blank := text.find(" ", end, end + _LONGEST_WORD)) >= 0:
         end = blank
     return start, end
 
 
 def _steps(
-    task: Task, passage: Passage, cut: Sequence[tuple[int, int]], before: float, after: list[float], where: str
+    task: Task, passage: Passage, before: float, scored: Sequence[tuple[float, float, tuple[int, int]]], where: str
 ) -> list[ReasoningStep]:
+    """Steps from what each passage leaves behind, and what it is judged by itself."""
     name = _name(task)
-    ranked = sorted(zip(after, cut, strict=True))
-    carrying = [(left, span) for left, span in ranked if before - left >= _LEAST_FALL][:_MOST_STEPS]
+    ranked = sorted(scored)
+    carrying = [(left, span) for left, _, span in ranked if before - left >= _LEAST_FALL][:_MOST_STEPS]
     if not carrying:
+        left, by_itself, (a, b) = max(scored, key=lambda one: one[1])
         text = (
-            f"No single passage carries it: leaving out any one of {len(cut)} in turn and judging again{where} leaves "
-            f"{name} at {ranked[0][0]:.2f} or more."
+            f"No single passage carries it: leaving out any one of {len(scored)} in turn and judging again{where} leaves "
+            f"{name} at {ranked[0][0]:.2f} or more. Judged alone, {_quote(passage.text[a:b])} has {by_itself:.2f}, the most "
+            "of them."
         )
-        return [ReasoningStep(task=task, kind="evidence", text=text)]
+        span = Span(source=passage.source, start=a, end=b)
+        return [ReasoningStep(task=task, kind="evidence", text=text, span=span, score_without=left)]
     return [
         ReasoningStep(
             task=task,

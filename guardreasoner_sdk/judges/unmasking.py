@@ -169,5 +169,8 @@ def _decoded(found: re.Match[str]) -> str:
         text = base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode("utf-8")
     except (binascii.Error, ValueError):
         return word
-    said = sum(character.isalpha() or character == " " for character in text)
-    return text if text.isprintable() and said >= 0.8 * len(text) and " " in text else word
+    # Bytes that no text was encoded in are hardly ever printable, and text has blanks and letters.
+    said = sum(character.isalpha() or character.isspace() for character in text)
+    shown = all(character.isprintable() or character.isspace() for character in text)
+    parted = len(text.split()) > 1 or not text.isascii()  # not every script parts words
+    return text if shown and said >= 0.6 * len(text) and parted else word

@@ -99,9 +99,11 @@ def test_the_prompt_is_judged_in_the_light_of_earlier_turns(guard: Guard) -> Non
 def test_the_reasons_are_measurements(guard: Guard) -> None:
     prompt = f"I wrote to my sister yesterday. {HARMFUL} The weather was fine in the afternoon."
     verdict = guard.check(prompt)
-    first, evidence, *_ = verdict.reasoning
+    first, hazard, evidence, *_ = verdict.reasoning
     threshold = json.loads((DEFAULT_FOLDER / "config.json").read_text("utf-8"))["thresholds"]["prompt_harmful"]
     assert first.text == f"P(harmful) is {score(verdict):.2f}; the label changes at {threshold:.2f}."
+    assert verdict.categories == ("S1 Violent Crimes",)
+    assert hazard.text.startswith("The nearest hazard category is S1 Violent Crimes, P is 0.")
     assert evidence.kind == "evidence"
     assert evidence.span is not None
     left_out = prompt[evidence.span.start : evidence.span.end]

@@ -22,9 +22,14 @@ def test_the_passage_that_carries_it_is_named() -> None:
 
 
 def test_no_single_passage_carries_it() -> None:
-    texts = evidence("bad one. bad two. bad three.")
+    texts = evidence("fine. bad two. bad three.")
     assert texts == [
-        "No single passage carries it: leaving out any one of 3 in turn and judging again leaves P(harmful) at 0.90 or more."
+        "No single passage carries it: leaving out any one of 3 in turn and judging again leaves P(harmful) at 0.90 or more. "
+        'Judged alone, "bad two." has 0.90, the most of them.'
+    ]
+    assert evidence("bad. bad too.") == [
+        "No single passage carries it: leaving out any one of 2 in turn and judging again leaves P(harmful) at 0.90 or more. "
+        'Judged alone, "bad." has 0.90, the most of them.'
     ]
 
 
@@ -64,9 +69,12 @@ def test_a_single_word_is_judged_beside_all_the_same() -> None:
 @given(st.text(), st.floats(0, 1), st.floats(0, 1))
 def test_a_stretch_lies_in_the_text(text: str, one: float, other: float) -> None:
     long = text + " word" * 400
-    start, end = stretch(long, (min(one, other), max(one, other)))
-    assert 0 <= start < end <= len(long)
-    assert 500 <= end - start <= 800
+    first, last = min(one, other), max(one, other)
+    start, end = stretch(long, (first, last))
+    assert 0 <= start <= first * len(long) + 1
+    assert last * len(long) - 1 <= end <= len(long)
+    assert start < end
+    assert end - start <= (last - first) * len(long) + 125
     assert stretch("short", (one, other)) == (0, 5)
 
 

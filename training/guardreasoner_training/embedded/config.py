@@ -9,7 +9,7 @@ from guardreasoner_sdk.judges.encoding import EncodingConfig
 from guardreasoner_training.embedded.sources import UNSEEN_SOURCES
 
 _TRAIN_ENCODING: Final = EncodingConfig(prompt_tokens=160, pair_tokens=160, pair_prompt_tokens=64, overlap_tokens=32)
-_ENCODINGS: Final = tuple(EncodingConfig(tokens, tokens, 64, 32) for tokens in (192, 256))
+_ENCODINGS: Final = tuple(EncodingConfig(prompt, pair, 64, 32) for prompt, pair in ((160, 256), (192, 192), (256, 256)))
 
 
 @dataclass(frozen=True, slots=True)
