@@ -1,6 +1,7 @@
 """How many wrong labels ``guardreasoner audit`` finds: labels of a development set are turned over on purpose.
 
-    python benchmarks/audit.py --data FOLDER [--rows N] [--flips 200] [--draws 10] [--work FOLDER] [--output FILE]
+    python benchmarks/audit.py --data FOLDER [--unlabelled FOLDER] [--rows N] [--flips 200] [--draws 10] [--work FOLDER]
+        [--output FILE]
 
 The rows are the development split of the embedded model: cut from FOLDER (the labelled rows that it was trained on) as its
 training did, so that it has learnt from none of them nor from a near-duplicate; the model card says how. One draw of flips
@@ -51,26 +52,28 @@ BENDS: dict[str, Callable[[float], float]] = {
 }
 
 
-def development_rows(data: Path) -> list[dict[str, Any]]:
+def development_rows(data: Path, unlabelled: Path | None = None) -> list[dict[str, Any]]:
     """The measured rows of the embedded model's development split.
 
     Args:
         data: the folder of labelled rows.
+        unlabelled: the folder of text without labels, which joins groups of near-duplicates, too.
     """
     from guardreasoner_training.embedded.data import load_folder
     from guardreasoner_training.embedded.examples import evaluation_examples
     from guardreasoner_training.embedded.split import cut
+    from guardreasoner_training.embedded.unlabelled import load_unlabelled
 
     metrics = json.loads((DEFAULT_FOLDER / "metrics.json").read_text("utf-8"))
     config, counts = metrics["config"], metrics["data"]
-    rows = load_folder(data)
+    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
     split = cut(
         rows,
         **{name: config[name] for name in ("dev_share", "response_dev_share", "unseen_sources", "seed")},
     )
     examples = evaluation_examples((rows[number] for number in split.dev), cap=config["dev_cap"], seed=config["seed"])
     if (len(split.dev), len(examples)) != (counts["dev_rows"], counts["dev_examples"]):
-        raise SystemExit(f"{data} is not the data that the embedded model was trained on: its split is another")
+        raise SystemExit(f"{data}, {unlabelled}: not the data that the embedded model was trained on: its split is another")
     return [
         # A prompt without an answer may stand in a row whose answer is empty: there is nothing to judge in that.
         {"prompt": example.prompt, "response": example.response or None, **dict(zip(COLUMNS, example.labels, strict=True))}
@@ -205,13 +208,14 @@ def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled rows that the model was trained on")
+    parser.add_argument("--unlabelled", type=Path, help="folder of the text without labels that it was trained on")
     parser.add_argument("--rows", type=int, help="only so many rows, drawn at random")
     parser.add_argument("--flips", type=int, default=200)
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--work", type=Path, help="keep the audit in this folder, and go on in it")
     parser.add_argument("--output", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
-    rows = development_rows(options.data)
+    rows = development_rows(options.data, options.unlabelled)
     if options.rows is not None:
         rows = random.Random(0).sample(rows, options.rows)
     with tempfile.TemporaryDirectory() as folder:

@@ -187,7 +187,7 @@ def test_any_text_gives_a_verdict_or_an_input_error(guard: Guard, prompt: str, r
 
 def test_the_catalogue_tells_the_context_of_the_shipped_model() -> None:
     config = json.loads((DEFAULT_FOLDER / "config.json").read_text("utf-8"))
-    assert MODELS["embedded"].context == config["encoding"]["prompt_tokens"]
+    assert MODELS["embedded"].context == max(config["encoding"]["prompt_tokens"], config["encoding"]["pair_tokens"])
 
 
 def test_the_shipped_weights_are_those_of_the_card_and_small() -> None:
