@@ -65,7 +65,7 @@ def decisions(folder, *accepted):
 def test_wrong_labels_are_proposed_with_measured_reasons(audit, file, tmp_path):
     result = audit(file, "--output", tmp_path / "new" / "audit")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[1].split() == ["prompt", "harmfulness", "30", "15", "0", "93.8", "%", "2", "2"]
+    assert result.stdout.splitlines()[1].split() == ["prompt", "harmfulness", "30", "15", "0", "93.3", "%", "2", "2"]
     assert "labels to look at: 2" in result.stderr
     items = [json.loads(line) for line in (tmp_path / "new/audit/proposals.jsonl").read_text("utf-8").splitlines()]
     assert {item["key"] for item in items} == {"5:prompt_harmfulness", "8:prompt_harmfulness"}
