@@ -42,11 +42,16 @@ _LEET: Final = {
 }  # fmt: skip
 _MIXED: Final = re.compile(r"[01345789@$|+!\u20ac\u00a3]")
 _CORE: Final = re.compile(r"(?P<before>[\"'(\[{<]*)(?P<word>[\w@$!|+\u20ac\u00a3]{3,24}?)(?P<after>(?:'s|[!.,;:?\"')\]}>])*)")
+_JOINED: Final = re.compile(r"([-/])")
+_SHORTENED: Final = re.compile(r"(.*[A-Za-z].*)'(7|\$|[rv]3|1[1l]|l1)([!.,;:?\"')\]}>]*)")
+_ENDINGS: Final = str.maketrans("7$31", "tsel")
 _MEASURE: Final = re.compile(
     r"\d+(?:st|nd|rd|th|[kmgtpn]?b|[kmcn]?m|[km]?g|[mk]?l|lbs?|oz|ft|in|hz|[kmn]?w|[km]?v|m?s|secs?|mins?|hrs?|h|d|[ap]m|[kxpcf])",
     re.IGNORECASE,
 )
-_INSIDE: Final = re.compile(r"[01345789@$|+!\u20ac\u00a3](?=.*[A-Za-z])")
+_INSIDE: Final = re.compile(r"[01345789@$|+!\u20ac\u00a3](?=.*[A-Za-z])|[A-Za-z](?:.{2,}|\d)[@$]|[a-z\d]\$+\d")
+_NO_COMPOUND: Final = re.compile(r"[@$]|.*!")
+_AT_END: Final = re.compile(r"(?P<stem>[A-Za-z]+)(?P<digits>[013457]+)")
 _SPELT: Final = re.compile(r"(?<![^\W_])[^\W\d_](?P<gap>[.\-_*]|\u00b7)[^\W\d_](?:(?P=gap)[^\W\d_])+(?![^\W_])")
 _SPACED: Final = re.compile(r"(?<![^\W_])[^\W\d_](?: {1,8}[^\W\d_](?![^\W_])){3,}")
 _MOST_LETTERS: Final = 400
@@ -55,19 +60,28 @@ _PARTS: Final = re.compile(r"(\s+)")
 _BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{16,}={0,2}(?![A-Za-z0-9+/=_-])")
 _MOST_BASE64: Final = 20_000
 _MOST_GUESSES: Final = 16
+_LONGEST_SHORTENED: Final = 32
+_SHORTEST_MADE: Final = 6
+_SHORTEST_PIECE: Final = 3
+_MOST_PIECES: Final = 3
+_LAST_PIECES: Final = frozenset({"s", "d", "ed", "er", "ly"})
 
 
 class Unmasker:
     """Undoes disguises.
 
     Args:
-        vocabulary: words in lower case that a disguise may hide, frequent ones first.
+        vocabulary: words in lower case that a disguise may hide, frequent ones first; those that begin with ``##`` are pieces
+            that go on a word.
     """
 
     def __init__(self, vocabulary: Iterable[str]) -> None:
         # By Zipf's law the logarithm of a word's rank is about what it takes to tell it among all.
+        vocabulary = tuple(vocabulary)
         words = (word for word in vocabulary if word.isalpha() and (len(word) > 1 or word in "ai"))
         self._known = {word: log(rank) for rank, word in enumerate(words, 2)}
+        pieces = (piece.removeprefix("##") for piece in vocabulary if piece.startswith("##"))
+        self._pieces = _LAST_PIECES.union(piece for piece in pieces if piece.isalpha() and len(piece) >= _SHORTEST_PIECE)
         self._longest = max(map(len, self._known), default=0)
 
     def __call__(self, text: str) -> str:
@@ -125,20 +139,49 @@ class Unmasker:
         return words[::-1]
 
     def _spelt(self, word: str) -> str:
-        """A word with digits or signs for letters, as the vocabulary has it; else as it is."""
+        """A word with digits or signs for letters, as the vocabulary has it; else as it is. Parts of a compound each."""
+        if _MIXED.search(word) is None:
+            return word
+        if len(word) <= _LONGEST_SHORTENED and (short := _SHORTENED.fullmatch(word)) is not None:  # d0n'7, y0u'r3
+            ending = short[2].translate(_ENDINGS)
+            return f"{self._spelt(short[1])}'{ending}{short[3]}"
+        return "".join(self._one(part) for part in _JOINED.split(word))
+
+    def _one(self, word: str) -> str:
         found = _CORE.fullmatch(word) if _MIXED.search(word) is not None else None
-        # Digits at the end are those of a model or a year: ps4, covid19.
-        if found is None or _MEASURE.fullmatch(found["word"]) or _INSIDE.search(found["word"]) is None:
+        if found is None or _MEASURE.fullmatch(found["word"]):
             return word
         guesses = [""]
         for character in found["word"].lower():
             choices = _LEET.get(character, character)
             guesses = [guess + choice for guess in guesses for choice in choices][:_MOST_GUESSES]
-        made = next((guess for guess in guesses if guess in self._known or (len(guess) > 4 and self._inflected(guess))), None)
+        made = next((guess for guess in guesses if guess in self._known), None)
+        if _INSIDE.search(found["word"]) is not None:
+            if made is None and _NO_COMPOUND.match(found["word"]) is None:
+                made = next((guess for guess in guesses if self._made_of(guess)), None)
+        elif made is not None and not self._ends_in_letters(found["word"], made):
+            made = None
         return word if made is None else f"{found['before']}{made}{found['after']}"
 
-    def _inflected(self, word: str) -> bool:
-        return any(word.endswith(end) and word[: -len(end)] in self._known for end in ("s", "ed", "ing", "er", "ers", "d"))
+    def _ends_in_letters(self, word: str, made: str) -> bool:
+        """Digits at the end are mostly those of a model, a year or a count: ps4, covid19, part5. Not those of cr3473 and sur3."""
+        found = _AT_END.fullmatch(word)
+        if found is None:
+            return False
+        stem = self._known.get(found["stem"].lower(), inf)
+        many = len(found["digits"]) > 1 and len(word) > 3
+        return many or (len(found["stem"]) > 1 and self._known[made] < stem)
+
+    def _made_of(self, word: str) -> bool:
+        """Whether a word that the vocabulary has not is some long pieces of it: ``explosive`` and ``s``, ``mal`` and ``ware``."""
+        if len(word) < _SHORTEST_MADE:
+            return False
+        ends = {len(word): 1}  # how many pieces it takes if the first ends here
+        for start in range(len(word) - 1, _SHORTEST_PIECE - 1, -1):
+            rest = [ends[end] for end in ends if word[start:end] in self._pieces and (end == len(word) or end - start > 2)]
+            if rest and min(rest) < _MOST_PIECES:
+                ends[start] = min(rest) + 1
+        return any(word[:end] in self._known for end in ends)
 
 
 def _plain_letters(text: str) -> str:
