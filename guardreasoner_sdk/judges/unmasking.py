@@ -164,7 +164,7 @@ class Unmasker:
         return word if made is None else f"{found['before']}{made}{found['after']}"
 
     def _ends_in_letters(self, word: str, made: str) -> bool:
-        """Digits at the end are mostly those of a model, a year or a count: ps4, covid19, part5. Not those of cr3473 and sur3."""
+        """Digits at the end are mostly those of a model, a year or a count (ps4, part5), but not those of cr3473 and sur3."""
         found = _AT_END.fullmatch(word)
         if found is None:
             return False
@@ -173,7 +173,7 @@ class Unmasker:
         return many or (len(found["stem"]) > 1 and self._known[made] < stem)
 
     def _made_of(self, word: str) -> bool:
-        """Whether a word that the vocabulary has not is some long pieces of it: ``explosive`` and ``s``, ``mal`` and ``ware``."""
+        """Whether a word that is not in the vocabulary is some long pieces of it: ``mal`` and ``ware``."""
         if len(word) < _SHORTEST_MADE:
             return False
         ends = {len(word): 1}  # how many pieces it takes if the first ends here

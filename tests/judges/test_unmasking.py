@@ -73,8 +73,10 @@ def test_any_text_passes(unmask: Unmasker, text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a " * 30_000, "a.b-" * 20_000, "A1" * 30_000, "A" * 60_000 + "===", "е" * 60_000, "a  " * 20_000, "'" * 60_000 + "1"]
-    + ["a'" * 30_000 + "7", "a-1" * 20_000, "4$" * 30_000],
+    [
+        *("a " * 30_000, "a.b-" * 20_000, "A1" * 30_000, "A" * 60_000 + "===", "е" * 60_000, "a  " * 20_000),
+        *("'" * 60_000 + "1", "a'" * 30_000 + "7", "a-1" * 20_000, "4$" * 30_000),
+    ],
 )
 def test_hostile_text_takes_no_longer_than_its_length(unmask: Unmasker, text: str) -> None:
     # A way that is quadratic in the length takes minutes for these.

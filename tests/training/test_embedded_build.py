@@ -232,6 +232,28 @@ def test_weights_of_an_earlier_run_give_the_same_model(built: Path, base: Path, 
     assert "Not measured in this run." in (tmp_path / "MODEL_CARD.md").read_text()
 
 
+def test_a_model_is_measured_again(
+    built: Path, base: Path, data: Path, benchmark_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["--data", data, "--output", tmp_path / "again", "--again", built, "--benchmarks", benchmark_folder, "--no-written"]
+    trained = ["--epochs", 8, "--learning-rate", 3e-3, "--threads", 1]
+    command = [str(part) for part in (*again, *trained)]
+    assert main([*command, "--seed", "6"]) == 1
+    assert "was trained with other settings (seed); give those of its metrics.json" in capsys.readouterr().err
+    (tmp_path / "less").mkdir()
+    lines = (data / "own.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "less" / "own.jsonl").write_text("".join(lines[:100]))
+    assert main([*command, "--seed", "5", "--data", str(tmp_path / "less")]) == 1
+    assert "was trained with other rows (rows, " in capsys.readouterr().err
+    assert main([*command, "--seed", "5"]) == 0
+    assert {path.name for path in (tmp_path / "again").iterdir()} == {"metrics.json", "MODEL_CARD.md"}
+    before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (built, tmp_path / "again"))
+    assert after == before | {"measured_again": True}  # the same reading gives the same figures
+    assert "were measured again after that" in (tmp_path / "again" / "MODEL_CARD.md").read_text()
+    assert main([*command, "--again", str(base)]) == 1
+    assert f"{base}: is no folder of a model that was made here" in capsys.readouterr().err
+
+
 def test_a_run_goes_on_from_its_first_stage(built: Path, base: Path, data: Path, tmp_path: Path) -> None:
     command = ["--data", data, "--output", tmp_path, "--base", base, "--no-written"]
     command += ["--first-stage", built / "work" / "checkpoint.pt"]

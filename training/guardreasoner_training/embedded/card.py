@@ -78,7 +78,7 @@ brackets the 95 % interval of draws of as many rows with replacement.
 Thresholds were chosen on the development split by one rule for all three models: of those whose F1, where positives and
 negatives count the same in sum and each row counts as its source is trusted, is within half a point of the best, the
 one nearest 0.5; and for prompts at most {100 * metrics["config"]["most_false_alarms"]:.0f} % of harmless instruction
-data flagged. The baseline was trained on the same examples.
+data flagged. The baseline was trained on the same examples.{_again(metrics)}
 
 ### Benchmarks
 
@@ -97,6 +97,14 @@ Prompts kept out of training together with all their near-duplicates.
 {_names(metrics["config"]["unseen_sources"])}: held out whole, so nothing of their kind was learnt.
 
 {_heads_table(metrics["unseen"])}"""
+
+
+def _again(metrics: Metrics) -> str:
+    if not metrics.get("measured_again"):
+        return ""
+    return """ How text is
+read has changed since the training: the shipped model and the baseline were measured again after that. Columns of float32, and
+what 8 bits cost, are of the training run."""
 
 
 def _alarms(metrics: Metrics) -> str:

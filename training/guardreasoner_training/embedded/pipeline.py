@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,20 +16,18 @@ from tokenizers import Tokenizer
 from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
 from guardreasoner_training.embedded import card, export, measures, model, scoring
 from guardreasoner_training.embedded.baseline import train_baseline
-from guardreasoner_training.embedded.benchmarks import Benchmark, load_benchmarks
+from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import HEADS, DataError, Row, load_folder
-from guardreasoner_training.embedded.disguises import DISGUISES, disguised
 from guardreasoner_training.embedded.everyday import everyday_prompts
 from guardreasoner_training.embedded.examples import Example, evaluation_examples, level_languages, thin, training_examples
-from guardreasoner_training.embedded.scoring import Scores
+from guardreasoner_training.embedded.figures import SHIPPED, Scorer, figures, judge
 from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.split import Split, cut
 from guardreasoner_training.embedded.train import LOG_NAME, train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
 from guardreasoner_training.embedded.written import WRITTEN, written_examples
 
-Scorer = Callable[[Sequence[Example]], Scores]
 Say = Callable[[str], None]
 
 LEVEL_NAME: Final = "level"
@@ -45,6 +43,16 @@ class Examples:
     train: list[Example]
     dev: list[Example]
     unseen: list[Example]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The rows of a run, how they were parted, the examples made of them, and the same in figures."""
+
+    rows: list[Row]
+    split: Split
+    examples: Examples
+    described: dict[str, object]
 
 
 def build(
@@ -86,16 +94,9 @@ def build(
     torch.set_num_threads(config.threads)
     folder, base_digest = model.base_folder(base)
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
-    helped = _helped(ablation) if ablation is not None else None
-    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
-    split = cut(
-        rows,
-        dev_share=config.dev_share,
-        response_dev_share=config.response_dev_share,
-        unseen_sources=config.unseen_sources,
-        seed=config.seed,
-    )
-    examples = chosen_examples(rows, split, config)
+    what_helped = helped(ablation) if ablation is not None else None
+    prepared = prepare(data, unlabelled, config)
+    rows, split, examples = prepared.rows, prepared.split, prepared.examples
     say(f"{len(rows)} rows, {split.groups} groups of prompts; {len(examples.train)} examples to train on")
     output.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ def build(
         most = min(config.level_examples, len(examples.train))
         level = level_languages(examples.train, (rows[i] for i in split.train), most=most, seed=config.seed)
     net = model.GuardNet(model.load_encoder(folder), head_width=config.head_width, dropout=config.head_dropout)
-    encode = Encoder(_tokenizer(folder), config.train_encoding)
+    encode = Encoder(tokenizer_of(folder), config.train_encoding)
     trained = weights or first_stage
     if trained is not None:
         net.load_state_dict(torch.load(trained, weights_only=True))
@@ -128,20 +129,15 @@ def build(
     export.write_tokenizer(folder, output / "tokenizer.json")
     dev = examples.dev
     encoding, trials = _choose_encoding(small, folder, dev, config)
-    encoder = Encoder(_tokenizer(folder), encoding)
-    int8, float32 = (_scorer(path, encoder) for path in (small, whole))
+    encoder = Encoder(tokenizer_of(folder), encoding)
+    int8, float32 = (scorer(path, encoder) for path in (small, whole))
     say("measuring the model, the same in 32 bits, and the baseline")
+    baseline = train_baseline(examples.train, seed=config.seed)
     judges = {
-        name: (judge, of_dev, measures.choose_thresholds(dev, of_dev, most_false_alarms=config.most_false_alarms))
-        for name, judge in (
-            ("int8", int8),
-            ("float32", float32),
-            ("baseline", train_baseline(examples.train, seed=config.seed)),
-        )
-        for of_dev in (judge(dev),)
+        name: judge(score, dev, examples.unseen, most_false_alarms=config.most_false_alarms)
+        for name, score in ((SHIPPED, int8), ("float32", float32), ("baseline", baseline))
     }
-    unseen_scores = {name: judge(examples.unseen) for name, (judge, _, _) in judges.items()}
-    thresholds = judges["int8"][2]
+    thresholds = judges[SHIPPED].thresholds
     digest = export.write_config(output / "config.json", model=small, thresholds=thresholds, encoding=encoding)
     metrics: dict[str, object] = {
         "model": {
@@ -158,39 +154,47 @@ def build(
         },
         "config": config.to_json(),
         "minutes": minutes,
-        "data": _describe(rows, split, examples) | {"level_examples": len(level), "everyday": len(everyday_prompts())},
+        "data": prepared.described | {"level_examples": len(level), "everyday": len(everyday_prompts())},
         "encoding": encoding.to_json(),
         "encoding_trials": trials,
-        "thresholds": {name: dict(zip(HEADS, limits, strict=True)) for name, (_, _, limits) in judges.items()},
-        "dev": {name: measures.measure_heads(dev, of_dev, limits) for name, (_, of_dev, limits) in judges.items()},
-        "unseen": {
-            name: measures.measure_heads(examples.unseen, unseen_scores[name], limits)
-            for name, (_, _, limits) in judges.items()
-        },
-        "balanced_f1": {name: measures.balanced_heads(dev, of_dev, limits) for name, (_, of_dev, limits) in judges.items()},
-        "float32_at_shipped_thresholds": measures.balanced_heads(dev, judges["float32"][1], thresholds),
-        "by_source": {
-            "dev": measures.by_source(dev, judges["int8"][1], thresholds),
-            "unseen": measures.by_source(examples.unseen, unseen_scores["int8"], thresholds),
-        },
-        "false_alarms": {
-            "dev": measures.false_alarms(dev, judges["int8"][1], thresholds),
-            "unseen": measures.false_alarms(examples.unseen, unseen_scores["int8"], thresholds),
-        },
-        "ablation": helped,
-        "disguises": _disguises(int8, dev, thresholds, config),
-        "benchmarks": {of.name: _measure_benchmark(of, judges) for of in measured_on},
+        "balanced_f1": {name: measures.balanced_heads(dev, of.dev, of.thresholds) for name, of in judges.items()},
+        "float32_at_shipped_thresholds": measures.balanced_heads(dev, judges["float32"].dev, thresholds),
+        "ablation": what_helped,
+        **figures(judges, dev, examples.unseen, measured_on, config),
         "latency_ms": {
             name: scoring.latency(path, encoder.prompt(dev[0].prompt)[0], _LATENCY_TOKENS)
             for name, path in (("int8", small), ("float32", whole))
         },
     }
-    scores = {f"{name}_dev": of_dev for name, (_, of_dev, _) in judges.items()}
-    scores |= {f"{name}_unseen": of_unseen for name, of_unseen in unseen_scores.items()}
+    scores = {f"{name}_dev": of.dev for name, of in judges.items()}
+    scores |= {f"{name}_unseen": of.unseen for name, of in judges.items()}
     np.savez_compressed(work / "scores.npz", allow_pickle=False, **scores)
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     (output / "MODEL_CARD.md").write_text(card.render(metrics), encoding="utf-8")
     return metrics
+
+
+def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> Prepared:
+    """Load the rows, hold some out, and make the examples.
+
+    Args:
+        data: folder of labelled rows.
+        unlabelled: folder of text without labels, for weak ones; None: without.
+        config: the settings.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
+    split = cut(
+        rows,
+        dev_share=config.dev_share,
+        response_dev_share=config.response_dev_share,
+        unseen_sources=config.unseen_sources,
+        seed=config.seed,
+    )
+    examples = chosen_examples(rows, split, config)
+    return Prepared(rows, split, examples, _describe(rows, split, examples))
 
 
 def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
@@ -226,7 +230,7 @@ def _choose_encoding(
     trials: list[dict[str, object]] = []
     found: list[tuple[float, EncodingConfig]] = []
     for encoding in config.encodings:
-        scores = _scorer(path, Encoder(_tokenizer(folder), encoding))(dev)
+        scores = scorer(path, Encoder(tokenizer_of(folder), encoding))(dev)
         limits = measures.choose_thresholds(dev, scores, most_false_alarms=config.most_false_alarms)
         heads = measures.balanced_heads(dev, scores, limits)
         known = [value for value in heads.values() if value is not None]
@@ -236,21 +240,15 @@ def _choose_encoding(
     return max(found, key=lambda trial: trial[0])[1], trials
 
 
-def _scorer(path: Path, encoder: Encoder) -> Scorer:
+def scorer(path: Path, encoder: Encoder) -> Scorer:
+    """What scores examples with an exported model, one thread a run.
+
+    Args:
+        path: the ONNX file.
+        encoder: cuts the windows.
+    """
     run = scoring.session(path, threads=1)
     return lambda examples: scoring.score(run, encoder, examples)
-
-
-def _disguises(
-    judge: Scorer, dev: Sequence[Example], thresholds: Sequence[float], config: TrainConfig
-) -> dict[str, dict[str, float | None]]:
-    """Balanced F1 of a draw of the development split as it is, and of the same examples in each disguise."""
-    plain = thin([example for example in dev if example.english], config.disguised_examples, seed=config.seed)
-    found = {"none": measures.balanced_heads(plain, judge(plain), thresholds)}
-    for name in DISGUISES:
-        hidden = disguised(plain, name, seed=config.seed)
-        found[name] = measures.balanced_heads(hidden, judge(hidden), thresholds)
-    return found
 
 
 def second_stage(config: TrainConfig) -> TrainConfig:
@@ -263,7 +261,15 @@ def second_stage(config: TrainConfig) -> TrainConfig:
     return replace(config, epochs=1, learning_rate=rate, head_learning_rate=rate)
 
 
-def _helped(path: Path) -> object:
+def helped(path: Path) -> object:
+    """Read what each part of the training adds.
+
+    Args:
+        path: a file of `benchmarks/embedded_ablation.py`.
+
+    Raises:
+        DataError: it is something else.
+    """
     try:
         found = json.loads(path.read_bytes())
         named = found["examples"], found["variants"]
@@ -278,16 +284,9 @@ def _minutes(logs: Sequence[Path]) -> float | None:
     return round(sum(json.loads(line)["seconds"] for end in ends for line in end) / 60, 1) if ends else None
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder, of the base model or of an exported one."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def _measure_benchmark(of: Benchmark, judges: Mapping[str, tuple[Scorer, Scores, Sequence[float]]]) -> dict[str, object]:
-    labels = np.array([bool(example.labels[of.head]) for example in of.examples], dtype=np.bool_)
-    found: dict[str, object] = {"head": HEADS[of.head]}
-    for name, (judge, _, limits) in judges.items():
-        found[name] = measures.measure(judge(of.examples)[:, of.head], labels, limits[of.head])
-    return found
 
 
 def _describe(rows: Sequence[Row], split: Split, examples: Examples) -> dict[str, object]:

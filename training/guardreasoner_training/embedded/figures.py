@@ -1,0 +1,115 @@
+"""All that is measured of judges on examples that none of them was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from guardreasoner_training.embedded import measures
+from guardreasoner_training.embedded.benchmarks import Benchmark
+from guardreasoner_training.embedded.config import TrainConfig
+from guardreasoner_training.embedded.data import HEADS
+from guardreasoner_training.embedded.disguises import DISGUISES, disguised
+from guardreasoner_training.embedded.examples import Example, thin
+from guardreasoner_training.embedded.scoring import Scores
+
+Scorer = Callable[[Sequence[Example]], Scores]
+
+SHIPPED = "int8"
+"""The judge that is in the package; what is measured of one judge alone is measured of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What scores examples, and from which score on each head's answer is positive.
+
+    Attributes:
+        score: scores examples.
+        dev: scores of the development examples.
+        unseen: scores of those of unseen sources.
+        thresholds: one per head.
+    """
+
+    score: Scorer
+    dev: Scores
+    unseen: Scores
+    thresholds: Sequence[float]
+
+
+def judge(
+    score: Scorer,
+    dev: Sequence[Example],
+    unseen: Sequence[Example],
+    *,
+    most_false_alarms: float,
+    thresholds: Sequence[float] | None = None,
+) -> Judge:
+    """Score both parts, and choose the thresholds on the first.
+
+    Args:
+        score: scores examples.
+        dev: development examples.
+        unseen: examples of unseen sources.
+        most_false_alarms: see `measures.choose_thresholds`.
+        thresholds: those to keep instead of choosing.
+    """
+    of_dev = score(dev)
+    chosen = thresholds or measures.choose_thresholds(dev, of_dev, most_false_alarms=most_false_alarms)
+    return Judge(score, of_dev, score(unseen), chosen)
+
+
+def figures(
+    judges: Mapping[str, Judge],
+    dev: Sequence[Example],
+    unseen: Sequence[Example],
+    benchmarks: Sequence[Benchmark],
+    config: TrainConfig,
+) -> dict[str, object]:
+    """Measure judges.
+
+    Args:
+        judges: by name, `SHIPPED` among them.
+        dev: development examples.
+        unseen: examples of unseen sources.
+        benchmarks: what nothing was chosen on.
+        config: how many examples are disguised, and the seed.
+
+    Returns:
+        The parts of metrics.json that tell how good the judges are.
+    """
+    shipped = judges[SHIPPED]
+    return {
+        "thresholds": {name: dict(zip(HEADS, of.thresholds, strict=True)) for name, of in judges.items()},
+        "dev": {name: measures.measure_heads(dev, of.dev, of.thresholds) for name, of in judges.items()},
+        "unseen": {name: measures.measure_heads(unseen, of.unseen, of.thresholds) for name, of in judges.items()},
+        "by_source": {
+            "dev": measures.by_source(dev, shipped.dev, shipped.thresholds),
+            "unseen": measures.by_source(unseen, shipped.unseen, shipped.thresholds),
+        },
+        "false_alarms": {
+            "dev": measures.false_alarms(dev, shipped.dev, shipped.thresholds),
+            "unseen": measures.false_alarms(unseen, shipped.unseen, shipped.thresholds),
+        },
+        "disguises": _disguises(shipped, dev, config),
+        "benchmarks": {of.name: _measure_benchmark(of, judges) for of in benchmarks},
+    }
+
+
+def _disguises(shipped: Judge, dev: Sequence[Example], config: TrainConfig) -> dict[str, dict[str, float | None]]:
+    """Balanced F1 of a draw of the development split as it is, and of the same examples in each disguise."""
+    plain = thin([example for example in dev if example.english], config.disguised_examples, seed=config.seed)
+    found = {"none": measures.balanced_heads(plain, shipped.score(plain), shipped.thresholds)}
+    for name in DISGUISES:
+        hidden = disguised(plain, name, seed=config.seed)
+        found[name] = measures.balanced_heads(hidden, shipped.score(hidden), shipped.thresholds)
+    return found
+
+
+def _measure_benchmark(of: Benchmark, judges: Mapping[str, Judge]) -> dict[str, object]:
+    labels = np.array([bool(example.labels[of.head]) for example in of.examples], dtype=np.bool_)
+    found: dict[str, object] = {"head": HEADS[of.head]}
+    for name, one in judges.items():
+        found[name] = measures.measure(one.score(of.examples)[:, of.head], labels, one.thresholds[of.head])
+    return found
