@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from guardreasoner_sdk.judges.encoding import Encoder
+from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
+from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
 from guardreasoner_training.embedded import export, measures, model, pipeline, scoring
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import Row, load_folder
@@ -64,7 +65,8 @@ def measure(rows: Sequence[Row], split: Split, config: TrainConfig, most: int) -
             train(net, level, encode, pipeline.second_stage(config), Path(work))
         export.export_onnx(net, Path(work) / "model.onnx")
         run = scoring.session(Path(work) / "model.onnx", threads=1)
-    judge = Encoder(tokenizer, config.encodings[0])
+    shipped = json.loads((DEFAULT_FOLDER / "config.json").read_bytes())
+    judge = Encoder(tokenizer, EncodingConfig.from_json(shipped["encoding"]))
 
     def scores(of: Sequence[Example]) -> scoring.Scores:
         return scoring.score(run, judge, of)

@@ -91,7 +91,7 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
     {
         info.name: info
         for info in (
-            ModelInfo("embedded", None, 256, "Apache-2.0", "assets/embedded/MODEL_CARD.md", {"embedded": "package"}),
+            ModelInfo("embedded", None, 192, "Apache-2.0", "assets/embedded/MODEL_CARD.md", {"embedded": "package"}),
             _model("guardreasoner-1b", "guardreasoner", _LONG, "Llama 3.2", _PAPER, "yueliu1999/GuardReasoner-1B"),
             _model("guardreasoner-3b", "guardreasoner", _LONG, "Llama 3.2", _PAPER, "yueliu1999/GuardReasoner-3B"),
             _model("guardreasoner-8b", "guardreasoner", _LONG, "Llama 3.1", _PAPER, "yueliu1999/GuardReasoner-8B"),

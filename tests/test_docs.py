@@ -93,3 +93,18 @@ def test_the_readmes_figures_are_the_measured_ones() -> None:
     alarms = metrics["false_alarms"]
     for figures in (alarms["dev"]["benign"], alarms["dev"]["over_refusal"], alarms["unseen"]["benign"]):
         assert f"{figures['false_alarm_rate']:.1f} %" in readme
+
+
+def test_the_embedded_guards_speed_is_the_measured_one() -> None:
+    found = json.loads((ROOT / "benchmarks/results/embedded-cpu.json").read_text("utf-8"))
+    page = (ROOT / "docs/embedded.md").read_text("utf-8")
+    for words in (30, 120, 480):
+        of = found["speed"][f"{words} words, ms"]
+        assert f"| {words} words, one core | median {of['median']:.1f} ms, 99th percentile {of['p99']:.1f} ms |" in page
+    rate, memory = found["speed"]["rows a second, 60 words, two cores"], found["speed"]["memory, MiB"]
+    assert f"| `check_many`, 60 words, two cores | {rate:.0f} rows a second |" in page
+    assert f"| memory of the process | {memory} MiB |" in page
+    for name, of in found["f1"].items():
+        file, task = name.split(", ")
+        cells = [f"{of['f1'][guard]:.1f}" for guard in ("embedded guard", "alt-profanity-check", "better-profanity")]
+        assert f"| {Path(file).stem}, {task.replace('_', ' ')} ({of['rows']}) | {' | '.join(cells)} |" in page

@@ -155,16 +155,34 @@ def test_collate_pads_to_the_longest() -> None:
         collate([])
 
 
+@pytest.mark.parametrize("length", [2, 5, 6, 40])
+def test_the_opening_is_the_beginning_of_the_first_window(length: int) -> None:
+    encoder = Encoder(tokenizer(), EncodingConfig(10, 16, 4, 3, 11))
+    first = encoder.pair("harm word word harm word", "a b c d e f g h i j k l m n o p q r s t".replace(" ", "")[:length])[0]
+    opening = encoder.opening(first)
+    if len(first.ids) <= 11:
+        assert opening is first
+        return
+    assert opening.ids == (*first.ids[:10], SEP)
+    assert opening.type_ids == first.type_ids[:11]
+    assert opening.place[1] == pytest.approx(first.place[1] * 4 / (len(first.ids) - 7))
+    assert Encoder(tokenizer(), CONFIG).opening(first) is first  # without the setting
+
+
 def test_config_is_read_and_written() -> None:
     assert EncodingConfig.from_json(CONFIG.to_json()) == CONFIG
+    with_opening = EncodingConfig(10, 16, 4, 3, 11)
+    assert EncodingConfig.from_json(with_opening.to_json()) == with_opening
+    older = {name: size for name, size in CONFIG.to_json().items() if name != "opening_tokens"}
+    assert EncodingConfig.from_json(older) == CONFIG
     with pytest.raises(ValueError, match=r"encoding\.pair_tokens must be a whole number of tokens, not None"):
         EncodingConfig.from_json({"prompt_tokens": 10})
     with pytest.raises(ValueError, match=r"encoding\.prompt_tokens .* not True"):
         EncodingConfig.from_json({"prompt_tokens": True})
 
 
-@pytest.mark.parametrize("sizes", [(5, 16, 4, 3), (10, 10, 4, 3), (10, 16, 4, -1), (10, 16, -1, 3)])
-def test_config_refuses_sizes_that_do_not_advance(sizes: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("sizes", [(5, 16, 4, 3), (10, 10, 4, 3), (10, 16, 4, -1), (10, 16, -1, 3), (10, 16, 4, 3, 7)])
+def test_config_refuses_sizes_that_do_not_advance(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="tokens"):
         EncodingConfig(*sizes)
 

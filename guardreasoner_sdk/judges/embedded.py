@@ -23,8 +23,8 @@ from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Reasoni
 if TYPE_CHECKING:
     from guardreasoner_sdk.judges.encoding import Encoder, Window
 
-_Shown = Literal["prompt", "opening", "later"]
-"""What a window shows: a prompt, the opening of a response, or a later part of one."""
+_Shown = Literal["prompt", "part", "opening", "both"]
+"""What a window shows: a prompt, a part of a response, its opening, or a first part that is no longer than an opening."""
 
 __all__ = ["DEFAULT_FOLDER", "EmbeddedJudge", "ReasoningMode"]
 
@@ -84,8 +84,8 @@ class EmbeddedJudge:
 
     The prompt is judged on its own, so that no response can change what is found about it; a response is judged together
     with its prompt. Where there are earlier turns, the prompt is judged alone and again behind their last 1,500 characters,
-    and the more harmful score counts. Long text is cut into overlapping windows: the most harmful one decides on harm, the
-    first one on refusal, which an answer states at its beginning.
+    and the more harmful score counts. Long text is cut into overlapping windows: the most harmful one decides on harm, a
+    short one on refusal, which an answer states at its beginning.
 
     The reasons it gives are measurements, not a chain of thought: the score, and the passages whose absence lowers it most.
 
@@ -190,9 +190,12 @@ class EmbeddedJudge:
         for row, (prompts, context, response) in enumerate(rows):
             check_deadline(deadline)
             for prompt in prompts:
-                placed += _placed(row, "prompt", model.encoder.prompt(prompt))
+                placed += [_Placed(row, "prompt", window) for window in model.encoder.prompt(prompt)]
             if response is not None:
-                placed += _placed(row, "opening", model.encoder.pair(context or "", response))
+                first, *later = model.encoder.pair(context or "", response)
+                opening = model.encoder.opening(first)
+                placed.append(_Placed(row, "both" if opening is first else "opening", opening))
+                placed += [_Placed(row, "part", window) for window in (later if opening is first else (first, *later))]
         found = [_Scored() for _ in rows]
         for one, (logits, hazards) in zip(placed, self._infer(placed, deadline), strict=True):
             prompt_harm, refusal, harm = logits
@@ -201,9 +204,10 @@ class EmbeddedJudge:
             if one.shown == "prompt":
                 own.add("prompt_harmfulness", prompt_harm, one, hazards)
                 continue
-            if one.shown == "opening":
+            if one.shown != "part":
                 own.add("response_refusal", refusal, one, hazards)
-            own.add("response_harmfulness", harm, one, hazards)
+            if one.shown != "opening":
+                own.add("response_harmfulness", harm, one, hazards)
         return found
 
     def _infer(self, windows: Sequence[_Placed], deadline: float | None) -> list[tuple[list[float], list[float]]]:
@@ -247,12 +251,6 @@ def _texts(exchange: Exchange) -> tuple[list[str], str | None, str | None]:
         earlier = "\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in exchange.history)
         prompts.append(f"{earlier[-_HISTORY_CHARACTERS:]}\nUser: {exchange.prompt}")
     return prompts, exchange.prompt, exchange.response
-
-
-def _placed(row: int, first: _Shown, windows: Sequence[Window]) -> list[_Placed]:
-    """Windows of one text, in its order."""
-    later: _Shown = "prompt" if first == "prompt" else "later"
-    return [_Placed(row, later if place else first, window) for place, window in enumerate(windows)]
 
 
 def _passage(exchange: Exchange, source: str, hottest: tuple[float, float], tasks: Sequence[Task]) -> Passage:

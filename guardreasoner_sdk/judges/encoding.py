@@ -90,6 +90,8 @@ class EncodingConfig:
         pair_tokens: size of a prompt-and-response window, special tokens included.
         pair_prompt_tokens: most tokens that the prompt takes inside a pair window.
         overlap_tokens: tokens that neighbouring windows share, so that nothing is only seen cut in two.
+        opening_tokens: size of the window in which a refusal is read: as much of the response's beginning as fits behind the
+            prompt. What a long answer offers instead would drown the refusal in a larger one. None: the first pair window.
 
     Raises:
         ValueError: if a window would not advance through its text.
@@ -99,6 +101,7 @@ class EncodingConfig:
     pair_tokens: int
     pair_prompt_tokens: int
     overlap_tokens: int
+    opening_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.overlap_tokens < 0 or self.pair_prompt_tokens < 0:
@@ -107,6 +110,8 @@ class EncodingConfig:
             raise ValueError(f"prompt_tokens must exceed overlap_tokens by 3 or more, not {self}")
         if self.pair_tokens - _TWO_SEGMENT_SPECIALS - self.pair_prompt_tokens <= self.overlap_tokens:
             raise ValueError(f"pair_tokens must exceed pair_prompt_tokens + overlap_tokens by 4 or more, not {self}")
+        if self.opening_tokens is not None and self.opening_tokens <= self.pair_prompt_tokens + _TWO_SEGMENT_SPECIALS:
+            raise ValueError(f"opening_tokens must exceed pair_prompt_tokens by 4 or more, not {self}")
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> EncodingConfig:
@@ -122,14 +127,16 @@ class EncodingConfig:
             ValueError: if a key is missing or is not a whole number, or the sizes do not fit together.
         """
         sizes: dict[str, int] = {}
-        for key in ("prompt_tokens", "pair_tokens", "pair_prompt_tokens", "overlap_tokens"):
+        for key in ("prompt_tokens", "pair_tokens", "pair_prompt_tokens", "overlap_tokens", "opening_tokens"):
             size = value.get(key)
+            if key == "opening_tokens" and size is None:
+                continue
             if not isinstance(size, int) or isinstance(size, bool):
                 raise ValueError(f"encoding.{key} must be a whole number of tokens, not {size!r}")
             sizes[key] = size
         return cls(**sizes)
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, int | None]:
         """Return the object that `from_json` reads."""
         return asdict(self)
 
@@ -223,6 +230,22 @@ class Encoder:
             second = (*part, self._sep)
             windows.append(Window(first + second, (0,) * len(first) + (1,) * len(second), place))
         return windows
+
+    def opening(self, first: Window) -> Window:
+        """The window in which a refusal is read: the beginning of an answer, behind its prompt.
+
+        Args:
+            first: the first window of the pair.
+
+        Returns:
+            That window cut to ``opening_tokens``; itself where it is no longer.
+        """
+        most = self._config.opening_tokens
+        if most is None or len(first.ids) <= most:
+            return first
+        said = sum(first.type_ids) - 1
+        share = (said - (len(first.ids) - most)) / said
+        return Window((*first.ids[: most - 1], self._sep), first.type_ids[:most], (0.0, first.place[1] * share))
 
 
 def collate(windows: Sequence[Window]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Measures an exported model again, after a change to how text is read: what was trained stays as it is."""
+"""Fits an exported model to a change in how text is read: windows, thresholds and figures anew, the same weights."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
-from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
-from guardreasoner_training.embedded import card, pipeline
+from guardreasoner_sdk.judges.encoding import Encoder
+from guardreasoner_training.embedded import card, export, pipeline
 from guardreasoner_training.embedded.baseline import train_baseline
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.data import HEADS, DataError
+from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.figures import SHIPPED, figures, judge
 
-_BY_JUDGE = ("thresholds", "dev", "unseen", "benchmarks")
+_CHOSEN_LATER = frozenset({"encodings", "threads"})
+"""Settings that training does not depend on."""
 
 
 def measure_again(
@@ -31,14 +32,14 @@ def measure_again(
     config: TrainConfig,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure the model and the baseline at their thresholds, and write metrics.json and MODEL_CARD.md.
+    """Choose windows and thresholds again, measure, and write config.json, metrics.json and MODEL_CARD.md.
 
-    Figures of the weights in 32 bits, of the quantisation and of the training itself stay those of the training run.
+    Figures of the training itself and of what 8 bits cost stay those of the training run.
 
     Args:
         data: folder of labelled rows that the model was trained on.
         model: folder of the model's five files.
-        output: gets the two files.
+        output: gets the three files.
         unlabelled: folder of text without labels, if it was trained on that.
         benchmarks: folder of benchmark files to measure on, or None.
         ablation: figures of what each part of the training adds, for the card, or None.
@@ -54,7 +55,6 @@ def measure_again(
     torch.set_num_threads(config.threads)
     try:
         before = json.loads((model / "metrics.json").read_bytes())
-        shipped = json.loads((model / "config.json").read_bytes())
         trained_with, trained_on = before["config"], before["data"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{model}: is no folder of a model that was made here ({type(error).__name__})") from None
@@ -62,33 +62,30 @@ def measure_again(
     prepared = pipeline.prepare(data, unlabelled, config)
     for name, now, then in (
         ("settings", json.loads(json.dumps(config.to_json())), trained_with),
-        ("rows", json.loads(json.dumps(prepared.described)), {name: trained_on.get(name) for name in prepared.described}),
+        ("rows", json.loads(json.dumps(prepared.described)), trained_on),
     ):
-        if other := [key for key in now if now[key] != then.get(key)]:
+        if other := [key for key in now if now[key] != then.get(key) and key not in _CHOSEN_LATER]:
             raise DataError(f"{model}: was trained with other {name} ({', '.join(other)}); give those of its metrics.json")
-    tokenizer = pipeline.tokenizer_of(model)
-    encoder = Encoder(tokenizer, EncodingConfig.from_json(shipped["encoding"]))
-    say("measuring the model and the baseline")
-    dev, unseen = prepared.examples.dev, prepared.examples.unseen
-    most = config.most_false_alarms
-    judges = {
-        SHIPPED: judge(
-            pipeline.scorer(model / "model.onnx", encoder),
-            dev,
-            unseen,
-            most_false_alarms=most,
-            thresholds=[shipped["thresholds"][head] for head in HEADS],
-        ),
-        "baseline": judge(train_baseline(prepared.examples.train, seed=config.seed), dev, unseen, most_false_alarms=most),
+    say("choosing windows, measuring the model and the baseline")
+    graph, examples, most = model / "model.onnx", prepared.examples, config.most_false_alarms
+    encoding, trials = pipeline.choose_encoding(graph, model, examples, config)
+    scorers = {
+        SHIPPED: pipeline.scorer(graph, Encoder(pipeline.tokenizer_of(model), encoding)),
+        "baseline": train_baseline(examples.train, seed=config.seed),
     }
-    found = figures(judges, dev, unseen, measured_on, config)
-    metrics: dict[str, Any] = before | found | {"measured_again": True}
-    metrics["ablation"] = pipeline.helped(ablation) if ablation is not None else before.get("ablation")
-    for part in _BY_JUDGE:
-        metrics[part] = before[part] | found[part]
-    for name in metrics["benchmarks"]:
-        metrics["benchmarks"][name] = before["benchmarks"].get(name, {}) | metrics["benchmarks"][name]
+    judges = {name: judge(score, examples.dev, examples.unseen, most_false_alarms=most) for name, score in scorers.items()}
     output.mkdir(parents=True, exist_ok=True)
+    thresholds = judges[SHIPPED].thresholds
+    digest = export.write_config(output / "config.json", model=graph, thresholds=thresholds, encoding=encoding)
+    metrics: dict[str, Any] = before | figures(judges, examples.dev, examples.unseen, measured_on, config)
+    metrics |= {
+        "model": before["model"] | {"version": export.VERSION, "sha256": digest},
+        "config": json.loads(json.dumps(config.to_json())) | {"threads": trained_with["threads"]},
+        "encoding": encoding.to_json(),
+        "encoding_trials": trials,
+        "ablation": pipeline.helped(ablation) if ablation is not None else before.get("ablation"),
+        "measured_again": True,
+    }
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     (output / "MODEL_CARD.md").write_text(card.render(metrics), encoding="utf-8")
     return metrics

@@ -56,26 +56,27 @@ language model is at hand: no download, no GPU. It does not reason, and does not
 {heads}
 
 The prompt is judged from the prompt alone, whatever the response says; its score is that of its most harmful window. A
-refusal is read from the first window of the response, harm from the most harmful one. The score is a probability under
+refusal is read from the beginning of the response, harm from its most harmful window. The score is a probability under
 the training data's proportions, not under yours."""
 
 
 def _figures(metrics: Metrics) -> str:
     rows = []
+    judges = _judges(metrics["dev"])
     for name, benchmark in metrics["benchmarks"].items():
         head = benchmark["head"]
-        values = [_number(benchmark[judge]["f1"]) for judge, _ in _JUDGES]
+        values = [_number(benchmark[judge]["f1"]) for judge, _ in judges]
         of = benchmark["int8"]
         values[0] = _with_interval(of)
         rows.append((name, _TITLES[head], of["rows"], of["positives"], *values, of["undetermined"], _number(of["auc"])))
     benchmarks = _table(
-        ("benchmark", "task", "rows", "positive", *(f"F1 {title}" for _, title in _JUDGES), "undetermined", "AUC"), rows
+        ("benchmark", "task", "rows", "positive", *(f"F1 {title}" for _, title in judges), "undetermined", "AUC"), rows
     )
     return f"""## Figures
 
 F1 is that of the positive class, in percent, at each model's own threshold; an undetermined answer counts as wrong. In
 brackets the 95 % interval of draws of as many rows with replacement.
-Thresholds were chosen on the development split by one rule for all three models: of those whose F1, where positives and
+Thresholds were chosen on the development split by one rule for all models: of those whose F1, where positives and
 negatives count the same in sum and each row counts as its source is trusted, is within half a point of the best, the
 one nearest 0.5; and for prompts at most {100 * metrics["config"]["most_false_alarms"]:.0f} % of harmless instruction
 data flagged. The baseline was trained on the same examples.{_again(metrics)}
@@ -94,7 +95,8 @@ Prompts kept out of training together with all their near-duplicates.
 
 ### Unseen sources
 
-{_names(metrics["config"]["unseen_sources"])}: held out whole, so nothing of their kind was learnt.
+{_names(metrics["config"]["unseen_sources"])}: held out whole, so nothing of their kind was learnt. Only
+the sizes of the windows were chosen with them in view.
 
 {_heads_table(metrics["unseen"])}"""
 
@@ -103,8 +105,8 @@ def _again(metrics: Metrics) -> str:
     if not metrics.get("measured_again"):
         return ""
     return """ How text is
-read has changed since the training: the shipped model and the baseline were measured again after that. Columns of float32, and
-what 8 bits cost, are of the training run."""
+read has changed since the training: windows and thresholds were chosen again after that, and all was measured again but what 8
+bits cost."""
 
 
 def _alarms(metrics: Metrics) -> str:
@@ -142,13 +144,13 @@ they are read.
 
 
 def _quantised(metrics: Metrics) -> str:
-    balanced, latency, model = metrics["balanced_f1"], metrics["latency_ms"], metrics["model"]
-    same, dev = metrics["float32_at_shipped_thresholds"], metrics["dev"]
+    cost, latency, model = metrics["quantisation"], metrics["latency_ms"], metrics["model"]
+    balanced, same = cost["f1"], cost["float32_at_shipped_thresholds"]
     loss = []
     for head in HEADS:
         own, shared, small = balanced["float32"][head], same[head], balanced["int8"][head]
         change = None if small is None or shared is None else round(small - shared, 2)
-        ranks = (_number(dev[judge].get(head, {}).get("auc")) for judge in ("float32", "int8"))
+        ranks = (_number(cost["auc"][judge].get(head)) for judge in ("float32", "int8"))
         loss.append((_TITLES[head], _number(own), _number(shared), _number(small), _number(change), *ranks))
     times = [(length, _number(latency["float32"][length]), _number(latency["int8"][length])) for length in latency["int8"]]
     kept = metrics["config"]["keep_float"]
@@ -182,7 +184,7 @@ def _training(metrics: Metrics) -> str:
     written = data["written"]
     weak = _names(source for source, of in data["sources"].items() if source_of(source).weak and of["prompts"] + of["pairs"])
     trials = [
-        (_windows(trial), *(_number(trial["balanced_f1"][head]) for head in HEADS), _number(trial["mean"]))
+        (_windows(trial), *(_number(trial[part][head]) for part in ("dev", "unseen") for head in HEADS), _number(trial["mean"]))
         for trial in metrics["encoding_trials"]
     ]
     weights = _names(f"{weight:g}" for weight in config["head_weights"])
@@ -222,9 +224,9 @@ English examples.
   {100 * config["later_window_share"]:.0f} % of the time, a pair without its prompt
   {100 * config["prompt_dropout"]:.0f} %
 
-Windows of the shipped model, chosen by the mean F1 on the development split, classes balanced:
+Windows of the shipped model, chosen by the mean F1 on the development split and the unseen sources, classes balanced:
 
-{_table(("windows", *(_TITLES[head] for head in HEADS), "mean"), trials)}"""
+{_table(("windows", *(_TITLES[head] for head in HEADS), *(f"unseen, {_TITLES[head]}" for head in HEADS), "mean"), trials)}"""
 
 
 def _helped(ablation: Metrics) -> str:
@@ -309,12 +311,16 @@ def _heads_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     for head in HEADS:
         of = figures["int8"].get(head)
         if of is not None:
-            values = [_number(figures[judge][head]["f1"]) for judge, _ in _JUDGES]
+            values = [_number(figures[judge][head]["f1"]) for judge, _ in _judges(figures)]
             values[0] = _with_interval(of)
             extra = [_number(of[key]) for key in ("precision", "recall", "auc")]
             rows.append((_TITLES[head], of["rows"], of["positives"], *values, *extra))
-    titles = (*(f"F1 {title}" for _, title in _JUDGES), "precision", "recall", "AUC")
+    titles = (*(f"F1 {title}" for _, title in _judges(figures)), "precision", "recall", "AUC")
     return _table(("task", "rows", "positive", *titles), rows) if rows else "No rows."
+
+
+def _judges(figures: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(judge, title) for judge, title in _JUDGES if judge in figures]
 
 
 def _table(titles: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
@@ -326,6 +332,7 @@ def _windows(encoding: Mapping[str, Any]) -> str:
     return (
         f"{encoding['prompt_tokens']} tokens for a prompt, {encoding['pair_tokens']} for a pair of which at most "
         f"{encoding['pair_prompt_tokens']} are the prompt's, {encoding['overlap_tokens']} shared by neighbours"
+        + (f", {opening} for the opening of a response" if (opening := encoding.get("opening_tokens")) else "")
     )
 
 

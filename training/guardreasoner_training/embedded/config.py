@@ -9,7 +9,10 @@ from guardreasoner_sdk.judges.encoding import EncodingConfig
 from guardreasoner_training.embedded.sources import UNSEEN_SOURCES
 
 _TRAIN_ENCODING: Final = EncodingConfig(prompt_tokens=160, pair_tokens=160, pair_prompt_tokens=64, overlap_tokens=32)
-_ENCODINGS: Final = tuple(EncodingConfig(prompt, pair, 64, 32) for prompt, pair in ((160, 256), (192, 192), (256, 256)))
+_ENCODINGS: Final = tuple(
+    EncodingConfig(prompt, pair, 64, 32, opening)
+    for prompt, pair, opening in ((160, 256, None), (160, 256, 128), (160, 256, 96), (160, 192, 128), (256, 256, 128))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class TrainConfig:
         later_window_share: how often a long text is learnt from one of its later windows.
         prompt_dropout: how often a pair is learnt without its prompt, so that the answer itself must tell.
         train_encoding: windows in training, short because that is cheap.
-        encodings: windows that the shipped model may use; the development split chooses.
+        encodings: windows that the shipped model may use; the development split and the unseen sources choose.
         level_examples: examples of the short second stage, in which other languages than English are as often harmless as
             harmful (`examples.level_languages`); 0 leaves it out.
         level_learning_rate: its peak rate, encoder and heads alike.

@@ -53,8 +53,8 @@ def logits(run: onnxruntime.InferenceSession, windows: Sequence[Window]) -> NDAr
 def score(run: onnxruntime.InferenceSession, encoder: Encoder, examples: Sequence[Example]) -> Scores:
     """Score examples.
 
-    A prompt gets the highest score of its windows. A pair gets the refusal score of its first window, since a refusal
-    opens an answer, and the highest score of harm of all its windows.
+    A prompt gets the highest score of its windows. A pair gets the refusal score of its opening, since a refusal opens an
+    answer, and the highest score of harm of all its windows.
 
     Args:
         run: the model.
@@ -67,7 +67,11 @@ def score(run: onnxruntime.InferenceSession, encoder: Encoder, examples: Sequenc
     windows: list[Window] = []
     ends = []
     for example in examples:
-        windows += encoder.prompt(example.prompt) if example.response is None else _pair(encoder, example)
+        if example.response is None:
+            windows += encoder.prompt(example.prompt)
+        else:
+            parts = encoder.pair(example.prompt, example.response)
+            windows += [encoder.opening(parts[0]), *parts]
         ends.append(len(windows))
     chances = 1 / (1 + np.exp(-logits(run, windows).astype(np.float64)))
     scores = np.full((len(examples), len(HEADS)), np.nan)
@@ -77,7 +81,7 @@ def score(run: onnxruntime.InferenceSession, encoder: Encoder, examples: Sequenc
             scores[i, 0] = chances[start:end, 0].max()
         else:
             scores[i, 1] = chances[start, 1]
-            scores[i, 2] = chances[start:end, 2].max()
+            scores[i, 2] = chances[start + 1 : end, 2].max()
         start = end
     return scores
 
@@ -106,7 +110,3 @@ def latency(model: Path, sample: Window, lengths: Sequence[int], *, runs: int = 
             times.append(1000 * (time.perf_counter() - started))
         found[str(length)] = round(statistics.median(times), 2)
     return found
-
-
-def _pair(encoder: Encoder, example: Example) -> list[Window]:
-    return encoder.pair(example.prompt, example.response or "")
