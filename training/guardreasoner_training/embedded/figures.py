@@ -38,14 +38,7 @@ class Judge:
     thresholds: Sequence[float]
 
 
-def judge(
-    score: Scorer,
-    dev: Sequence[Example],
-    unseen: Sequence[Example],
-    *,
-    most_false_alarms: float,
-    thresholds: Sequence[float] | None = None,
-) -> Judge:
+def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, most_false_alarms: float) -> Judge:
     """Score both parts, and choose the thresholds on the first.
 
     Args:
@@ -53,11 +46,9 @@ def judge(
         dev: development examples.
         unseen: examples of unseen sources.
         most_false_alarms: see `measures.choose_thresholds`.
-        thresholds: those to keep instead of choosing.
     """
     of_dev = score(dev)
-    chosen = thresholds or measures.choose_thresholds(dev, of_dev, most_false_alarms=most_false_alarms)
-    return Judge(score, of_dev, score(unseen), chosen)
+    return Judge(score, of_dev, score(unseen), measures.choose_thresholds(dev, of_dev, most_false_alarms=most_false_alarms))
 
 
 def figures(
