@@ -24,7 +24,7 @@ from guardreasoner_training.embedded import export, measures, model, pipeline, s
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import Row, load_folder
 from guardreasoner_training.embedded.examples import Example, level_languages
-from guardreasoner_training.embedded.split import Split, cut
+from guardreasoner_training.embedded.split import Split
 from guardreasoner_training.embedded.train import train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
 
@@ -102,13 +102,7 @@ def main() -> None:
     config = TrainConfig()
     torch.set_num_threads(config.threads)
     rows = labelled + guessed
-    split = cut(
-        rows,
-        dev_share=config.dev_share,
-        response_dev_share=config.response_dev_share,
-        unseen_sources=config.unseen_sources,
-        seed=config.seed,
-    )
+    split = pipeline.parted(rows, config)
     for name in given.variants:
         if name in found:
             continue

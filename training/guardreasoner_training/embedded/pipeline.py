@@ -186,15 +186,25 @@ def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> Prepare
         DataError: the data cannot be used.
     """
     rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
-    split = cut(
+    split = parted(rows, config)
+    examples = chosen_examples(rows, split, config)
+    return Prepared(rows, split, examples, _describe(rows, split, examples))
+
+
+def parted(rows: Sequence[Row], config: TrainConfig) -> Split:
+    """Hold out what is measured on.
+
+    Args:
+        rows: all rows.
+        config: the shares, the unseen sources and the seed.
+    """
+    return cut(
         rows,
         dev_share=config.dev_share,
         response_dev_share=config.response_dev_share,
         unseen_sources=config.unseen_sources,
         seed=config.seed,
     )
-    examples = chosen_examples(rows, split, config)
-    return Prepared(rows, split, examples, _describe(rows, split, examples))
 
 
 def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
