@@ -63,7 +63,7 @@ def measure(rows: Sequence[Row], split: Split, config: TrainConfig, most: int) -
         if config.level_examples:
             level = level_languages(examples.train, (rows[i] for i in split.train), most=most // 6, seed=config.seed)
             train(net, level, encode, pipeline.second_stage(config), Path(work))
-        export.export_onnx(net, Path(work) / "model.onnx")
+        export.export_int8(net, Path(work) / "model.onnx", keep_float=config.keep_float)
         run = scoring.session(Path(work) / "model.onnx", threads=1)
     shipped = json.loads((DEFAULT_FOLDER / "config.json").read_bytes())
     judge = Encoder(tokenizer, EncodingConfig.from_json(shipped["encoding"]))
