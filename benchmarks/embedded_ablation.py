@@ -3,7 +3,7 @@
     python benchmarks/embedded_ablation.py --data rows/ [--unlabelled text/] [--examples 12000] [--output figures.json]
 
 Every training sees as many examples. Figures are of the development split and of the sources held out whole, in percent; no
-benchmark is read. Differences of a point are within the noise of such small trainings.
+benchmark is read. Differences of a point are within the noise of such small trainings, and many points on the held-out sources.
 """
 
 from __future__ import annotations

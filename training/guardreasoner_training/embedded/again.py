@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from guardreasoner_sdk.judges.encoding import Encoder
-from guardreasoner_training.embedded import card, export, pipeline
+from guardreasoner_training.embedded import export, pipeline
 from guardreasoner_training.embedded.baseline import train_baseline
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
@@ -59,33 +58,33 @@ def measure_again(
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{model}: is no folder of a model that was made here ({type(error).__name__})") from None
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
+    what_helped = pipeline.helped(ablation) if ablation is not None else before.get("ablation")
+    settings = json.loads(json.dumps(config.to_json()))
     prepared = pipeline.prepare(data, unlabelled, config)
     for name, now, then in (
-        ("settings", json.loads(json.dumps(config.to_json())), trained_with),
+        ("settings", settings, trained_with),
         ("rows", json.loads(json.dumps(prepared.described)), trained_on),
     ):
         if other := [key for key in now if now[key] != then.get(key) and key not in _CHOSEN_LATER]:
             raise DataError(f"{model}: was trained with other {name} ({', '.join(other)}); give those of its metrics.json")
     say("choosing windows, measuring the model and the baseline")
-    graph, examples, most = model / "model.onnx", prepared.examples, config.most_false_alarms
-    encoding, trials = pipeline.choose_encoding(graph, model, examples, config)
-    scorers = {
-        SHIPPED: pipeline.scorer(graph, Encoder(pipeline.tokenizer_of(model), encoding)),
-        "baseline": train_baseline(examples.train, seed=config.seed),
+    graph, examples = model / "model.onnx", prepared.examples
+    encoding, shipped, trials = pipeline.choose_encoding(graph, model, examples, config)
+    baseline = train_baseline(examples.train, seed=config.seed)
+    judges = {
+        SHIPPED: shipped,
+        "baseline": judge(baseline, examples.dev, examples.unseen, most_false_alarms=config.most_false_alarms),
     }
-    judges = {name: judge(score, examples.dev, examples.unseen, most_false_alarms=most) for name, score in scorers.items()}
     output.mkdir(parents=True, exist_ok=True)
-    thresholds = judges[SHIPPED].thresholds
-    digest = export.write_config(output / "config.json", model=graph, thresholds=thresholds, encoding=encoding)
+    digest = export.write_config(output / "config.json", model=graph, thresholds=shipped.thresholds, encoding=encoding)
     metrics: dict[str, Any] = before | figures(judges, examples.dev, examples.unseen, measured_on, config)
     metrics |= {
         "model": before["model"] | {"version": export.VERSION, "sha256": digest},
-        "config": json.loads(json.dumps(config.to_json())) | {"threads": trained_with["threads"]},
+        "config": settings | {"threads": trained_with["threads"]},
         "encoding": encoding.to_json(),
         "encoding_trials": trials,
-        "ablation": pipeline.helped(ablation) if ablation is not None else before.get("ablation"),
+        "ablation": what_helped,
         "measured_again": True,
     }
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    (output / "MODEL_CARD.md").write_text(card.render(metrics), encoding="utf-8")
+    pipeline.write_figures(output, metrics)
     return metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -129,14 +129,12 @@ def build(
     export.export_int8(net, small, keep_float=config.keep_float)
     export.write_tokenizer(folder, output / "tokenizer.json")
     dev = examples.dev
-    encoding, trials = choose_encoding(small, folder, examples, config)
+    encoding, shipped, trials = choose_encoding(small, folder, examples, config)
     encoder = Encoder(tokenizer_of(folder), encoding)
-    int8, float32 = (scorer(path, encoder) for path in (small, whole))
     say("measuring the model, the same in 32 bits, and the baseline")
-    baseline = train_baseline(examples.train, seed=config.seed)
-    judges = {
-        name: judge(score, dev, examples.unseen, most_false_alarms=config.most_false_alarms)
-        for name, score in ((SHIPPED, int8), ("float32", float32), ("baseline", baseline))
+    others = {"float32": scorer(whole, encoder), "baseline": train_baseline(examples.train, seed=config.seed)}
+    judges = {SHIPPED: shipped} | {
+        name: judge(score, dev, examples.unseen, most_false_alarms=config.most_false_alarms) for name, score in others.items()
     }
     thresholds = judges[SHIPPED].thresholds
     digest = export.write_config(output / "config.json", model=small, thresholds=thresholds, encoding=encoding)
@@ -169,9 +167,19 @@ def build(
     scores = {f"{name}_dev": of.dev for name, of in judges.items()}
     scores |= {f"{name}_unseen": of.unseen for name, of in judges.items()}
     np.savez_compressed(work / "scores.npz", allow_pickle=False, **scores)
+    write_figures(output, metrics)
+    return metrics
+
+
+def write_figures(output: Path, metrics: Mapping[str, object]) -> None:
+    """Write metrics.json, and the card made of it.
+
+    Args:
+        output: the model's folder.
+        metrics: what metrics.json holds.
+    """
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     (output / "MODEL_CARD.md").write_text(card.render(metrics), encoding="utf-8")
-    return metrics
 
 
 def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> Prepared:
@@ -235,7 +243,7 @@ def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> E
 
 def choose_encoding(
     path: Path, folder: Path, examples: Examples, config: TrainConfig
-) -> tuple[EncodingConfig, list[dict[str, object]]]:
+) -> tuple[EncodingConfig, Judge, list[dict[str, object]]]:
     """Score the held-out examples with each window size; keep the one with the best mean balanced F1.
 
     Both parts count the same: the development split is of the kinds of text that were learnt, and hardly tells sizes apart; how
@@ -248,10 +256,10 @@ def choose_encoding(
         config: the sizes.
 
     Returns:
-        The windows, and what was found of each.
+        The windows, the model with them, and what was found of each.
     """
     trials: list[dict[str, object]] = []
-    found: list[tuple[float, EncodingConfig]] = []
+    found: list[tuple[float, EncodingConfig, Judge]] = []
     for encoding in config.encodings:
         score = scorer(path, Encoder(tokenizer_of(folder), encoding))
         of = judge(score, examples.dev, examples.unseen, most_false_alarms=config.most_false_alarms)
@@ -259,8 +267,9 @@ def choose_encoding(
         unseen = measures.balanced_heads(examples.unseen, of.unseen, of.thresholds)
         means = [mean(known) for heads in (dev, unseen) if (known := [one for one in heads.values() if one is not None])]
         trials.append({**encoding.to_json(), "dev": dev, "unseen": unseen, "mean": round(mean(means), 3) if means else 0.0})
-        found.append((mean(means) if means else 0.0, encoding))
-    return max(found, key=lambda trial: trial[0])[1], trials
+        found.append((mean(means) if means else 0.0, encoding, of))
+    _, chosen, shipped = max(found, key=lambda trial: trial[0])
+    return chosen, shipped, trials
 
 
 def _quantisation(dev: Sequence[Example], whole: Judge, small: Judge) -> dict[str, object]:
