@@ -1,8 +1,9 @@
 """What each part of the embedded guard's training adds: the same small training with one part left out at a time.
 
-    python benchmarks/embedded_ablation.py --data rows/ [--unlabelled text/] [--examples 12000] [--output figures.json]
+    python benchmarks/embedded_ablation.py --data rows/ [--unlabelled text/] [--seeds 7 8] [--output figures.json]
 
-Every training sees as many examples. Figures are of the development split and of the sources held out whole, in percent; no
+Every training sees as many examples, and each is done once per seed, on one thread, as many side by side as there are `--jobs`.
+Figures are means over the seeds, of the development split and of the sources held out whole, in percent; no
 benchmark is read. Differences of a point are within the noise of such small trainings, and many points on the held-out sources.
 """
 
@@ -12,8 +13,13 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -29,6 +35,7 @@ from guardreasoner_training.embedded.train import train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
 
 Change = Callable[[TrainConfig], TrainConfig]
+Figures = dict[str, Any]
 
 VARIANTS: dict[str, tuple[bool, Change]] = {
     # whether text without labels is used, and what else changes
@@ -43,15 +50,30 @@ VARIANTS: dict[str, tuple[bool, Change]] = {
 }
 
 
-def measure(rows: Sequence[Row], split: Split, config: TrainConfig, most: int) -> dict[str, object]:
+@cache
+def _rows(data: Path, unlabelled: Path | None) -> tuple[list[Row], int, Split]:
+    """All rows, how many of them are labelled, and how they are parted."""
+    rows = load_folder(data)
+    labelled = len(rows)
+    rows += load_unlabelled(unlabelled) if unlabelled else []
+    return rows, labelled, pipeline.parted(rows, TrainConfig())
+
+
+def measure(data: Path, unlabelled: Path | None, name: str, seed: int, most: int) -> Figures:
     """Train on a draw of the examples, and measure.
 
     Args:
-        rows: all rows.
-        split: of them.
-        config: the settings.
+        data: folder of labelled rows.
+        unlabelled: folder of text without labels.
+        name: the variant.
+        seed: of the draw and of the training; the split is the same for all.
         most: examples to learn.
     """
+    rows, labelled, split = _rows(data, unlabelled)
+    both, change = VARIANTS[name]
+    split = replace(split, train=[number for number in split.train if both or number < labelled])
+    config = change(TrainConfig(seed=seed, threads=1))
+    torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     examples = pipeline.chosen_examples(rows, split, replace(config, max_rows=most))
     folder, _ = model.base_folder(None)
@@ -82,37 +104,50 @@ def measure(rows: Sequence[Row], split: Split, config: TrainConfig, most: int) -
     }
 
 
+def averaged(found: Sequence[Figures]) -> Figures:
+    """The means of several results of one shape."""
+    return {
+        key: averaged([one[key] for one in found])
+        if isinstance(value, dict)
+        else round(mean(known), 3)
+        if (known := [one[key] for one in found if one[key] is not None])
+        else None
+        for key, value in found[0].items()
+    }
+
+
 def main() -> None:
     """Measure all variants and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of labelled rows")
     parser.add_argument("--unlabelled", type=Path, help="folder of text without labels")
     parser.add_argument("--examples", type=int, default=12_000, help="that each training sees")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8], help="of the trainings")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--output", type=Path, help="a JSON file for the figures; what it has already is not measured again")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, one thread each")
+    parser.add_argument("--output", type=Path, help="a JSON file for the figures; trainings that it has are not done again")
     given = parser.parse_args()
-    labelled = load_folder(given.data)
-    guessed = load_unlabelled(given.unlabelled) if given.unlabelled else []
-    found: dict[str, object] = {}
+    found: dict[str, dict[str, Figures]] = {name: {} for name in given.variants}
     if given.output and given.output.exists():
         kept = json.loads(given.output.read_text("utf-8"))
-        if kept["examples"] != given.examples:
-            parser.error(f"--output: {given.output} is of trainings of {kept['examples']} examples; name another file")
-        found = kept["variants"]
-    config = TrainConfig()
-    torch.set_num_threads(config.threads)
-    rows = labelled + guessed
-    split = pipeline.parted(rows, config)
-    for name in given.variants:
-        if name in found:
-            continue
-        both, change = VARIANTS[name]
-        kept = [number for number in split.train if both or number < len(labelled)]
-        found[name] = measure(rows, replace(split, train=kept), change(config), given.examples)
-        print(name, json.dumps(found[name]), flush=True)
-        if given.output:
-            whole = {"examples": given.examples, "variants": found}
-            given.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        if (kept["examples"], kept["seeds"]) != (given.examples, given.seeds):
+            parser.error(f"--output: {given.output} is of other --examples or --seeds; name another file")
+        found |= kept["runs"]
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        jobs = {
+            pool.submit(measure, given.data, given.unlabelled, name, seed, given.examples): (name, seed)
+            for name in given.variants
+            for seed in given.seeds
+            if str(seed) not in found[name]
+        }
+        for job in as_completed(jobs):
+            name, seed = jobs[job]
+            found[name][str(seed)] = job.result()
+            print(name, seed, json.dumps(job.result()), flush=True)
+            means = {name: averaged(list(of.values())) for name, of in found.items() if len(of) == len(given.seeds)}
+            if given.output:
+                whole = {"examples": given.examples, "seeds": given.seeds, "variants": means, "runs": found}
+                given.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def built(base: Path, data: Path, benchmark_folder: Path, tmp_path_factory: pyte
     command += ["--epochs", 8, "--learning-rate", 3e-3, "--threads", 1, "--seed", 5, "--no-written"]
     heads = dict.fromkeys(HEADS, 80.0)
     of = {"dev": heads, "unseen AUC": heads | {"prompt_harmful": 61.5}, "unseen F1": heads, "false alarms, unseen": 12.5}
-    (output / "ablation.json").write_text(json.dumps({"examples": 900, "variants": {"no cake": of}}))
+    (output / "ablation.json").write_text(json.dumps({"examples": 900, "seeds": [1, 2], "variants": {"no cake": of}}))
     command += ["--ablation", output / "ablation.json"]
     assert main([str(part) for part in command]) == 0
     return output

@@ -78,6 +78,15 @@ def test_further_answers_have_the_labels_of_what_they_do() -> None:
             assert f"Step one of {example.labels[2]}" in example.response
 
 
+def test_advice_follows_refusals_and_stands_in_answers_that_help_and_in_no_harm() -> None:
+    made = paired(prompts(80, True) + answers(80, True) + answers(80, False), 320, seed=2)
+    advised = Counter(
+        example.labels for example in made if re.search(r"\n(-|1\.) [^\n]+: [^\n]+\n(-|2\.) ", example.response or "")
+    )
+    assert set(advised) == {(None, True, False), (None, False, False)}
+    assert min(advised.values()) >= 16
+
+
 def test_our_refusals_read_as_refusals() -> None:
     draw = Random(5)
     texts = [refusal(draw) for _ in range(300)]

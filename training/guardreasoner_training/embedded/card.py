@@ -239,9 +239,9 @@ def _helped(ablation: Metrics) -> str:
     return f"""## What helped
 
 Small trainings of {ablation["examples"]} examples each, with one part left out at a time: mean F1 of the development split with
-classes balanced, AUC on the unseen sources, and false alarms on their everyday chat, in percent. One seed each: a point more or
-less is noise on the development split, and much more on the unseen sources, where parts that hold no prompts move the figures
-of prompts by as much as any other part. Read these columns as hints.
+classes balanced, AUC on the unseen sources, and false alarms on their everyday chat, in percent; means over
+{len(ablation["seeds"])} seeds. A point more or less is noise on the development split, and several on the unseen sources: read
+those columns as hints.
 
 {_table(("training", "development", *areas, "false alarms, unseen"), rows)}"""
 

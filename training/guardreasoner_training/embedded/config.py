@@ -73,7 +73,7 @@ class TrainConfig:
     average_share: float = 0.05
     written: bool = True
     wrapped_examples: int = 6000
-    paired_examples: int = 5000
+    paired_examples: int = 6000
     chats_per_pattern: int = 50
     head_width: int = 64
     head_dropout: float = 0.1

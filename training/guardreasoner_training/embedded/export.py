@@ -22,7 +22,7 @@ from guardreasoner_training.embedded.examples import HAZARD_CODES
 from guardreasoner_training.embedded.model import INPUTS, GuardNet
 
 NAME: Final = "guardreasoner-embedded"
-VERSION: Final = "0.2.1"
+VERSION: Final = "0.3.0"
 
 # Has LayerNormalization in one piece, and every onnxruntime since 1.14 reads it.
 _OPSET: Final = 17

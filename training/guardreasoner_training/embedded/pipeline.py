@@ -317,10 +317,10 @@ def helped(path: Path) -> object:
     """
     try:
         found = json.loads(path.read_bytes())
-        named = found["examples"], found["variants"]
+        named = {name: found[name] for name in ("examples", "seeds", "variants")}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path}: is no file of benchmarks/embedded_ablation.py ({type(error).__name__})") from None
-    return dict(zip(("examples", "variants"), named, strict=True))
+    return named
 
 
 def _minutes(logs: Sequence[Path]) -> float | None:
