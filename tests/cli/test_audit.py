@@ -65,7 +65,10 @@ def decisions(folder, *accepted):
 def test_wrong_labels_are_proposed_with_measured_reasons(audit, file, tmp_path):
     result = audit(file, "--output", tmp_path / "new" / "audit")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[1].split() == ["prompt", "harmfulness", "30", "15", "0", "93.3", "%", "2", "2"]
+    *counts, separation, sign, contradicted, proposed = result.stdout.splitlines()[1].split()
+    assert (*counts, sign, contradicted, proposed) == ("prompt", "harmfulness", "30", "15", "0", "%", "2", "2")
+    # Of 15 x 15 pairs the 14 x 14 of right labels are in order, that of the wrong two is not, and the rest may be either way.
+    assert 196 / 225 < float(separation) / 100 < 224 / 225
     assert "labels to look at: 2" in result.stderr
     items = [json.loads(line) for line in (tmp_path / "new/audit/proposals.jsonl").read_text("utf-8").splitlines()]
     assert {item["key"] for item in items} == {"5:prompt_harmfulness", "8:prompt_harmfulness"}

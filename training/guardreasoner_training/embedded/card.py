@@ -241,8 +241,8 @@ def _helped(ablation: Metrics) -> str:
 
 Small trainings of {ablation["examples"]} examples each, with one part left out at a time: mean F1 of the development split with
 classes balanced, AUC on the unseen sources, and false alarms on their everyday chat, in percent; means over
-{len(ablation["seeds"])} seeds. What is made for the project takes the place of rows here, which costs figures on the development split. A point
-more or less is noise there, and several are on the unseen sources: read those columns as hints.
+{len(ablation["seeds"])} seeds. What is made for the project takes the place of rows here, which costs figures on the
+development split. A point more or less is noise there, and several are on the unseen sources: read those columns as hints.
 
 {_table(("training", "development", *areas, "false alarms, unseen"), rows)}"""
 
