@@ -71,11 +71,28 @@ def test_a_refusal_before_long_advice_is_one(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     assert config["encoding"].pop("opening_tokens") < config["encoding"]["pair_tokens"]
     (folder / "config.json").write_text(json.dumps(config))
-    with Guard(str(folder)) as whole:  # the advice drowns the refusal where a whole window is read
-        assert score(whole.check(prompt, response), "response_refusal") < score(verdict, "response_refusal") - 0.2
+    with Guard(str(folder)) as whole:  # nor does the advice drown the refusal where a whole window is read
+        assert whole.check(prompt, response).response_refusal.label == "refusal"
     spans = [step.span for step in verdict.reasoning if step.task == "response_refusal" and step.span]
     assert spans
     assert all(response[span.start : span.end].startswith("I can") for span in spans)
+
+
+def test_a_refusal_is_read_from_the_opening_alone(folder: Path) -> None:
+    begins = "The dough wants an hour in a warm place, and the oven should be hot before the bread goes in. "
+    ends = ("Butter the tin and dust it with flour.", "I'm sorry, but I cannot help with that request. I won't do it.")
+
+    def scores() -> list[float]:
+        with Guard(str(folder)) as guard:
+            return [score(guard.check(HARMLESS, begins + end), "response_refusal") for end in ends]
+
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    whole = scores()
+    assert whole[1] > whole[0] + 0.01
+    config["encoding"] |= {"pair_prompt_tokens": 12, "opening_tokens": 32}
+    (folder / "config.json").write_text(json.dumps(config))
+    opening = scores()
+    assert opening[0] == pytest.approx(opening[1], abs=0.001)
 
 
 def test_no_response_changes_what_is_found_about_the_prompt(guard: Guard) -> None:
