@@ -31,6 +31,7 @@ from guardreasoner_training.embedded.data import HEADS, DataError  # noqa: E402
 from guardreasoner_training.embedded.examples import Example  # noqa: E402
 from guardreasoner_training.embedded.model import GuardNet, base_folder, load_encoder  # noqa: E402
 from guardreasoner_training.embedded.pipeline import LEVEL_NAME  # noqa: E402
+from guardreasoner_training.embedded.progress import read_weights  # noqa: E402
 from guardreasoner_training.embedded.train import batches, encode, masked_loss, targets  # noqa: E402
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -133,7 +134,7 @@ def built(base: Path, data: Path, benchmark_folder: Path, tmp_path_factory: pyte
 def net_of(base: Path, weights: Path) -> GuardNet:
     config = TrainConfig()
     net = GuardNet(load_encoder(base), head_width=config.head_width, dropout=config.head_dropout)
-    net.load_state_dict(torch.load(weights, weights_only=True))
+    read_weights(net, weights)
     return net.eval()
 
 
@@ -262,13 +263,28 @@ def test_a_model_is_measured_again(
     assert f"{base}: is no folder of a model that was made here" in capsys.readouterr().err
 
 
-def test_a_run_goes_on_from_its_first_stage(built: Path, base: Path, data: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_from_its_first_stage_to_the_same_model(built: Path, base: Path, data: Path, tmp_path: Path) -> None:
     command = ["--data", data, "--output", tmp_path, "--base", base, "--no-written"]
+    command += ["--epochs", 8, "--learning-rate", 3e-3, "--threads", 1, "--seed", 5]
     command += ["--first-stage", built / "work" / "checkpoint.pt"]
     assert main([str(part) for part in command]) == 0
     assert not (tmp_path / "work" / "checkpoint.pt").exists()
-    assert (tmp_path / "work" / LEVEL_NAME / "checkpoint.pt").exists()
-    assert (tmp_path / "model.onnx").exists()
+    assert (tmp_path / "model.onnx").read_bytes() == (built / "model.onnx").read_bytes()
+
+
+def test_weights_that_cannot_be_used_end_the_command(
+    built: Path, base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"net": {}, "random": torch.get_rng_state()}, tmp_path / "other.pt")
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "bare.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    (tmp_path / "empty.pt").touch()
+    for name in ("other.pt", "bare.pt", "text.pt", "empty.pt"):
+        command = ["--data", data, "--output", tmp_path / "out", "--base", base, "--no-written", "--weights", tmp_path / name]
+        assert main([str(part) for part in command]) == 1
+        assert f"error: {tmp_path / name}: is no checkpoint.pt of this training; give " in capsys.readouterr().err
+    assert main([*map(str, command), "--weights", str(tmp_path / "absent.pt")]) == 1
+    assert f"error: {tmp_path / 'absent.pt'}: cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_a_run_cut_off_ends_with_the_same_weights(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from guardreasoner_training.embedded.data import HEADS, DataError, Row, load_fol
 from guardreasoner_training.embedded.everyday import everyday_prompts
 from guardreasoner_training.embedded.examples import Example, evaluation_examples, level_languages, thin, training_examples
 from guardreasoner_training.embedded.figures import SHIPPED, Judge, Scorer, figures, judge
+from guardreasoner_training.embedded.progress import read_weights
 from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.split import Split, cut
 from guardreasoner_training.embedded.train import LOG_NAME, train
@@ -89,7 +90,7 @@ def build(
         What metrics.json holds.
 
     Raises:
-        DataError: if the data, the base model or the benchmarks cannot be used.
+        DataError: if the data, the base model, the benchmarks or an earlier run's weights cannot be used.
     """
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
@@ -110,7 +111,7 @@ def build(
     encode = Encoder(tokenizer_of(folder), config.train_encoding)
     trained = weights or first_stage
     if trained is not None:
-        net.load_state_dict(torch.load(trained, weights_only=True))
+        read_weights(net, trained)
     else:
         train(net, examples.train, encode, config, work)
     logs = [(trained.parent if trained is not None else work) / LOG_NAME]

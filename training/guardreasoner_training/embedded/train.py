@@ -20,13 +20,10 @@ from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import Example, Labels, positive_weights
 from guardreasoner_training.embedded.model import GuardNet
-from guardreasoner_training.embedded.progress import STATE_NAME, Progress, Stateful, fingerprint, save
+from guardreasoner_training.embedded.progress import STATE_NAME, Progress, Stateful, fingerprint, write_weights
 
 LOG_NAME: Final = "train_log.jsonl"
 """Name of the log, one JSON object every 20 steps."""
-
-WEIGHTS_NAME: Final = "checkpoint.pt"
-"""Name of the file with the trained weights."""
 
 _LOG_STEPS: Final = 20
 # Examples are sorted by length within stretches of this many batches: little padding, and still a mixed order.
@@ -182,7 +179,7 @@ def train(net: GuardNet, examples: Sequence[Example], encoder: Encoder, config: 
             if done.step % config.checkpoint_steps == 0:
                 done.write(state, identity, parts)
     net.load_state_dict(average.module.state_dict())
-    save(net.state_dict(), output / WEIGHTS_NAME)
+    write_weights(net, output)
     state.unlink(missing_ok=True)
     net.eval()
 
