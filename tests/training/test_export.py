@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -112,6 +113,7 @@ def test_the_card_tells_of_data_recipe_figures_and_checks(exported: tuple[Path, 
         assert part in card
     assert "| a | table |" in card
     assert "| q8_0 | 6 | " in card
+    assert re.search(r"\| my-guard\.q8_0\.gguf \| [\d.]+ MB \| 8\.\d\d bits a weight: Q8_0 \d+ %, F32 < 1 % \|", card)
 
 
 def test_the_same_export_again_does_nothing_but_write_the_card(

@@ -30,6 +30,7 @@ TEXTS = [
     "👩‍👩‍👧‍👦🏳️‍🌈 \u200b\u202e\ufeff\x00\x07 e\u0301 \U0001f600",
     "\u00a0\u2003\u3000\u2028\u2029\x85\x0b\x0c",
     "a" * 200 + " " * 50 + "!?" * 40,
+    "  12 + 1 = 13\n\n7th of 2024½ x² Ⅷ ٣٤ １２ 三",
 ]
 EXTRA = {
     "default": {"rope_theta": 10000.0, "rope_type": "default"},
@@ -165,21 +166,21 @@ def test_rows_that_q8_0_cannot_cut_into_blocks_stay_in_f16(make: Make, tmp_path:
     assert np.isfinite(logits_of(load(tmp_path / "m.gguf"), [5, 6, 7])).all()
 
 
-@pytest.mark.parametrize("split", ["llama-bpe", "gpt-2"])
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+DIGITS = {"type": "Digits", "individual_digits": True}
+CUTS = {"gpt-2": BYTES, "smollm": {"type": "Sequence", "pretokenizers": [DIGITS, BYTES]}}
+
+
+@pytest.mark.parametrize("split", ["llama-bpe", *CUTS])
 def test_texts_are_cut_into_the_same_tokens(make: Make, tmp_path: Path, tokenizer: Any, split: str) -> None:
     folder = make()
-    if split == "gpt-2":
+    if split in CUTS:
 
-        def as_gpt2(described: dict[str, Any]) -> None:
+        def cut(described: dict[str, Any]) -> None:
             described["model"]["ignore_merges"] = False
-            described["pre_tokenizer"] = {
-                "type": "ByteLevel",
-                "add_prefix_space": False,
-                "trim_offsets": True,
-                "use_regex": True,
-            }
+            described["pre_tokenizer"] = CUTS[split]
 
-        edit(folder / "tokenizer.json", as_gpt2)
+        edit(folder / "tokenizer.json", cut)
     export_gguf(folder, tmp_path / "m.gguf")
     assert field(tmp_path / "m.gguf", "tokenizer.ggml.pre") == split
     engine = load(tmp_path / "m.gguf")
@@ -232,6 +233,14 @@ def with_level(**changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda described: described["pre_tokenizer"]["pretokenizers"][1].update(changes)
 
 
+def with_pre(*steps: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
+    def change(described: dict[str, Any]) -> None:
+        described["model"]["ignore_merges"] = False
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": list(steps)}
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("file", "change", "says"),
     [
@@ -248,6 +257,9 @@ def with_level(**changes: Any) -> Callable[[dict[str, Any]], object]:
         ("tokenizer.json", lambda t: t["model"].update(ignore_merges=False), "pre_tokenizer is neither"),
         ("tokenizer.json", with_level(add_prefix_space=True), "pre_tokenizer is neither"),
         ("tokenizer.json", with_level(use_regex=True), "pre_tokenizer is neither"),
+        ("tokenizer.json", with_pre(BYTES, DIGITS), "pre_tokenizer is neither"),
+        ("tokenizer.json", with_pre(DIGITS | {"individual_digits": False}, BYTES), "pre_tokenizer is neither"),
+        ("tokenizer.json", with_pre(DIGITS, BYTES | {"use_regex": False}), "pre_tokenizer is neither"),
         (
             "tokenizer.json",
             lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": "\\s+"}),

@@ -15,7 +15,7 @@ gguf = pytest.importorskip("gguf", reason="needs guardreasoner-sdk[train]")
 
 from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
 from guardreasoner_training._export import quantize as module  # noqa: E402
-from guardreasoner_training._export.quantize import quantize_gguf  # noqa: E402
+from guardreasoner_training._export.quantize import kept_weights, quantize_gguf  # noqa: E402
 from guardreasoner_training._export.safetensors import stored_tensors  # noqa: E402
 from guardreasoner_training.gguf import export_gguf  # noqa: E402
 
@@ -66,6 +66,24 @@ def test_llama_cpp_quantises_to_further_types(tiny_guard: Any, tmp_path: Path) -
     assert found.get_field("guardreasoner.dialect").contents() == "guardreasoner"
     assert found.get_field("tokenizer.chat_template").contents()
     assert (tmp_path / "x.gguf").stat().st_size < 0.25 * tiny_guard.gguf.stat().st_size
+
+
+def test_rows_that_a_type_does_not_fit_are_told_by_what_they_became(tiny_guard: Any, tmp_path: Path) -> None:
+    """Most of the tiny guard's rows are no multiples of 256, the block of the K types: llama.cpp takes larger ones for them."""
+    pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
+    quantize_gguf(tiny_guard.gguf, tmp_path / "x.q4_k_m.gguf", "q4_k_m")
+    found = kept_weights(tmp_path / "x.q4_k_m.gguf")
+    assert found["bits"] == pytest.approx(
+        8 * sum(t.n_bytes for t in tensors(tmp_path / "x.q4_k_m.gguf").values()) / weights_of(tiny_guard), abs=0.01
+    )
+    assert found["bits"] > 5.5  # where Q4_K itself has 4.5
+    assert next(iter(found["types"])) == "Q5_0"
+    assert sum(found["types"].values()) == pytest.approx(1)
+    assert kept_weights(tiny_guard.gguf) == {"bits": 32.0, "types": {"F32": 1.0}}
+
+
+def weights_of(guard: Any) -> int:
+    return sum(int(tensor.n_elements) for tensor in tensors(guard.gguf).values())
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.files.journal import writing
-from guardreasoner_training._export.card import model_card
+from guardreasoner_training._export.card import described, model_card
+from guardreasoner_training._export.quantize import check_kind, kept_weights, quantize_gguf
 from guardreasoner_training._export.safetensors import model_json, stored_tensors
 from guardreasoner_training._stage import RECORD, content_hash, opened, read_json, write_atomic
 from guardreasoner_training.gguf import Precision, check_llama, export_gguf
@@ -92,8 +93,9 @@ def export(
         report: is told how far it is.
 
     Returns:
-        the figures: ``files`` with their sizes in bytes, and ``checks`` by type: rows, equal, ties and labels, or None
-        where the engine for a check is not installed.
+        the figures: ``files`` with their sizes in bytes; ``weights`` by GGUF file: the bits a weight, and the shares of the
+        types that llama.cpp took for them; and ``checks`` by type: rows, equal, ties and labels, or None where the engine for
+        a check is not installed.
 
     Raises:
         ConfigurationError: the folder cannot be exported so, or an exported file answers differently; nothing is exported.
@@ -177,8 +179,6 @@ def check_kinds(gguf: Sequence[str]) -> list[str]:
         ConfigurationError: one is named twice, or unknown, or needs llama.cpp's quantiser, which is not installed.
         MissingExtraError: the package ``gguf`` is not installed.
     """
-    from guardreasoner_training._export.quantize import check_kind
-
     kinds = [kind.lower() for kind in gguf]
     if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
         raise ConfigurationError(f"gguf: {twice[0]!r} is named twice; name it once")
@@ -215,13 +215,14 @@ def _exported(
             made.mkdir(parents=True)
         checks = _make(folder, made, kinds, dialect, rows, threads, report)
         files = sorted(made.iterdir())
+        weights = {path.name: kept_weights(path) for path in files if path.suffix == ".gguf"}
         sizes = {path.name: path.stat().st_size for path in files}
         with writing(output):
             for path in files:
                 path.replace(output / path.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return {"files": sizes, "checks": checks}
+    return {"files": sizes, "weights": weights, "checks": checks}
 
 
 def _make(
@@ -258,6 +259,7 @@ def _make(
         report(f"writing {gguf_name(made, kind)}")
         with writing(made):
             file = _write_gguf(made, kind, stored)
+        report(f"{kind}: {described(kept_weights(file))}")
         if reference is None:
             continue
         if find_spec("llama_cpp") is None:
@@ -343,8 +345,6 @@ def _write_note(folder: Path, made: Path) -> None:
 
 
 def _write_gguf(made: Path, kind: str, stored: set[str]) -> Path:
-    from guardreasoner_training._export.quantize import quantize_gguf
-
     file = made / gguf_name(made, kind)
     if kind in _OWN:
         export_gguf(made, file, dtype=kind)  # type: ignore[arg-type]  # one of its words

@@ -60,7 +60,7 @@ def export_gguf(folder: Path, output: Path, *, dtype: Precision = "f32") -> None
 
     Args:
         folder: a ``LlamaForCausalLM`` as transformers saves it: config.json, weights in safetensors (one file or several, in
-            fp32, fp16 or bf16), tokenizer.json with a byte-level BPE split as Llama 3 or GPT-2 do.
+            fp32, fp16 or bf16), tokenizer.json with a byte-level BPE split as Llama 3, GPT-2 or SmolLM2 do.
         output: the file; it appears only when it is complete.
         dtype: how the matrices are kept; vectors stay in f32. ``q8_0`` falls back to f16 where rows are no multiple of 32.
 
@@ -270,6 +270,14 @@ def _pre_tokenizer(described: Mapping[str, Any]) -> str:
     steps = pre["pretokenizers"] if pre.get("type") == "Sequence" else [pre]
     levels = [step for step in steps if step.get("type") == "ByteLevel" and not step.get("add_prefix_space", True)]
     splits = [step for step in steps if step.get("type") == "Split"]
+    digits = [step for step in steps if step.get("type") == "Digits" and step.get("individual_digits")]
+    if (
+        [*digits, *levels] == steps
+        and len(digits) == len(levels) == 1
+        and levels[0].get("use_regex", True)
+        and not ignore_merges
+    ):
+        return "smollm"
     if len(levels) == 1 and len(levels) + len(splits) == len(steps):
         use_regex = levels[0].get("use_regex", True)
         if not splits and use_regex and not ignore_merges:
@@ -281,7 +289,8 @@ def _pre_tokenizer(described: Mapping[str, Any]) -> str:
             return "llama-bpe"
     raise ConfigurationError(
         "tokenizer.json: pre_tokenizer is neither that of Llama 3 (its split, then ByteLevel, with ignore_merges) nor that of "
-        "GPT-2 (ByteLevel with use_regex, without add_prefix_space and ignore_merges); others cannot be exported"
+        "GPT-2 (ByteLevel with use_regex, without add_prefix_space and ignore_merges), alone or behind the single Digits of "
+        "SmolLM2; others cannot be exported"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["model_card"]
+__all__ = ["described", "model_card"]
 
 # What decides a training, in the order in which it is asked for.
 _DECISIVE: Final = (
@@ -21,7 +21,7 @@ def model_card(name: str, exported: Mapping[str, Any], dialect: str, told: Mappi
 
     Args:
         name: of the guard's folder.
-        exported: the export's own figures: ``files`` and ``checks``.
+        exported: the export's own figures: ``files``, ``weights`` and ``checks``.
         dialect: how it is asked.
         told: what is known of the training; any of it may be missing. ``base``: what it was trained from. ``stages``: how, in
             the order in which it was done. ``recipe``: all settings. ``data``: rows, labels and sources. ``figures``: tables
@@ -98,8 +98,11 @@ def _figures(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _checks(exported: Mapping[str, Any]) -> Iterator[str]:
-    yield from ("## Files", "", "| file | size |", "|---|---|")
-    yield from (f"| {name} | {_size(size)} |" for name, size in exported["files"].items() if name.endswith(_WEIGHTS))
+    weights = exported.get("weights", {})  # exports of before do not say
+    yield from ("## Files", "", "| file | size | weights |", "|---|---|---|")
+    for name, size in exported["files"].items():
+        if name.endswith(_WEIGHTS):
+            yield f"| {name} | {_size(size)} | {described(weights[name]) if name in weights else ''} |"
     yield ""
     checks = exported["checks"]
     if not checks:
@@ -134,6 +137,16 @@ def _cell(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def described(weights: Mapping[str, Any]) -> str:
+    """What the weights of a GGUF file are kept in: ``6.21 bits a weight: Q5_0 71 %, Q8_0 29 %``.
+
+    Args:
+        weights: ``bits``, and the share of each of ``types``.
+    """
+    shares = (f"{name} {'< 1' if share < 0.01 else f'{100 * share:.0f}'} %" for name, share in weights["types"].items())
+    return f"{weights['bits']:.2f} bits a weight: {', '.join(shares)}"
 
 
 def _size(size: int) -> str:

@@ -1,16 +1,17 @@
-"""Types of GGUF files that only llama.cpp can write: its own quantiser, called where it is installed."""
+"""Types of GGUF files that only llama.cpp can write, by its own quantiser where it is installed; and what came out."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from guardreasoner_sdk.errors import ConfigurationError
 
-__all__ = ["check_kind", "quantize_gguf"]
+__all__ = ["check_kind", "kept_weights", "quantize_gguf"]
 
 _PROGRAM: Final = "llama-quantize"
 _TYPE: Final = "LLAMA_FTYPE_MOSTLY_"
@@ -59,6 +60,29 @@ def check_kind(kind: str) -> None:
             f"gguf: {kind!r} is written by llama.cpp's own quantiser, which is not installed; "
             "pip install llama-cpp-python, put llama-quantize on the path, or use f32, f16, bf16 or q8_0"
         )
+
+
+def kept_weights(file: Path) -> dict[str, Any]:
+    """What a GGUF file really holds.
+
+    llama.cpp's names stand for mixtures, and where the blocks of a type do not fit into the rows of a matrix (256 numbers into
+    576) it takes a larger type without a word.
+
+    Args:
+        file: the file.
+
+    Returns:
+        ``bits`` a weight, and the share of all weights by ``types``, the most frequent first.
+    """
+    from gguf import GGUFReader
+
+    counts: Counter[str] = Counter()
+    size = 0
+    for tensor in GGUFReader(file).tensors:
+        counts[tensor.tensor_type.name] += int(tensor.n_elements)
+        size += int(tensor.n_bytes)
+    whole = counts.total()
+    return {"bits": round(8 * size / whole, 2), "types": {name: count / whole for name, count in counts.most_common()}}
 
 
 def _by_library(source: Path, output: Path, kind: str) -> None:
