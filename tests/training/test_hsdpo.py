@@ -166,6 +166,15 @@ def test_a_broken_pair_is_named(folder: Path, tmp_path: Path, line: str, told: s
         trained(folder, tmp_path / "out", pairs)
 
 
+def test_pairs_whose_two_sides_are_equal_are_refused_with_their_lines(folder: Path, tmp_path: Path) -> None:
+    same = {"rejected": answer("harmful"), "chosen": answer("harmful")}
+    pairs = write(tmp_path / "pairs.jsonl", [pair(0), pair(1, **same), pair(2), pair(3, **same)])
+    told = r"pairs\.jsonl: chosen and rejected are the same answer in lines 2, 4 \(2 of 4 pairs\); take those lines out"
+    with pytest.raises(InputError, match=told):
+        trained(folder, tmp_path / "out", pairs)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_an_empty_answer_can_be_the_rejected_one(folder: Path, tmp_path: Path) -> None:
     pairs = write(tmp_path / "pairs.jsonl", [pair(number, rejected="" if number % 2 else " \n") for number in range(4)])
     figures = trained(folder, tmp_path / "out", pairs, epochs=1)

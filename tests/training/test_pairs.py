@@ -99,6 +99,15 @@ def test_a_blank_generation_is_never_the_rejected_one(pair):
     assert made.task == RESPONSE
 
 
+@pytest.mark.parametrize("pair", ["random", "longest"])
+def test_an_answer_cut_off_where_the_right_one_ends_is_no_pair_with_it(pair):
+    cut, babble = said(finish="length"), Generation("No label here.", "stop")
+    assert found(row(), [said(), said(), cut], unreadable="wrong", pair=pair) is None
+    for number in range(20):
+        made = found(row(f"r{number}"), [said(), cut, babble, cut], unreadable="wrong", pair=pair)
+        assert (made.rejected, made.correct, made.wrong) == (babble.text, 1, 3)
+
+
 def test_the_longest_pair_is_the_longest_of_each():
     generations = [
         said(steps="a"),

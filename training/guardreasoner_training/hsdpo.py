@@ -118,16 +118,23 @@ def _encode(pairs: Path, folder: Path, recipe: Recipe, tokenizer: Any) -> None:
 
 
 def _encoded_pairs(pairs: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    for exchange, chosen, rejected, alpha in _read(pairs):
+    alike = []
+    for line, (exchange, chosen, rejected, alpha) in enumerate(_read(pairs), 1):
         query = messages_or_text(exchange, recipe.format, recipe.rendering)
         prompt, right = encode(query, chosen, tokenizer)
         _, wrong = encode(query, rejected, tokenizer)
+        if right == wrong:  # by tokens: texts that only blanks tell apart are the same to the model
+            alike.append(line)
         if len(prompt) + max(len(right), len(wrong)) > recipe.max_tokens:
             counts["too_long"] += 1
             continue
         counts["rows"] += 1
         counts["tokens"] += 2 * len(prompt) + len(right) + len(wrong)
         yield {"prompt_ids": prompt, "chosen_ids": right, "rejected_ids": wrong, "alpha": alpha}
+    if alike:
+        lines = f"{', '.join(map(str, alike[:20]))}{', ...' if len(alike) > 20 else ''}"
+        what = f"line{'s' if len(alike) > 1 else ''} {lines} ({len(alike):,} of {line:,} pairs)"
+        raise InputError(str(pairs), f"chosen and rejected are the same answer in {what}", "take those lines out")
 
 
 def _read(pairs: Path) -> Iterator[tuple[Exchange, str, str, float]]:

@@ -151,14 +151,16 @@ def pair_of(
     fit = [number for number in correct if not choice.strict_chosen or all(m[number] == "right" for m in marks.values())]
     if not fit:
         return None
-    told = [number for number in wrong if number in said]
-    if choice.pair == "longest":
-        chosen = max(fit, key=lambda number: len(generations[number].text))
-        rejected = max(told, key=lambda number: len(generations[number].text))
-    else:
-        random = Random(f"{choice.seed}/{model}/{row.id}")  # noqa: S311
-        chosen, rejected = random.choice(fit), random.choice(told)
-    return Pair(row, task, generations[chosen].text, generations[rejected].text, len(correct), len(wrong), model)
+    random = Random(f"{choice.seed}/{model}/{row.id}")  # noqa: S311
+    longest = choice.pair == "longest"
+    chosen = max(fit, key=lambda number: len(generations[number].text)) if longest else random.choice(fit)
+    # One that was cut off where the chosen one ends is wrong, and yet the same text: nothing to tell apart.
+    right = generations[chosen].text
+    told = [number for number in wrong if number in said and generations[number].text != right]
+    if not told:
+        return None
+    rejected = max(told, key=lambda number: len(generations[number].text)) if longest else random.choice(told)
+    return Pair(row, task, right, generations[rejected].text, len(correct), len(wrong), model)
 
 
 def _wrong(choice: Choice) -> set[str]:
