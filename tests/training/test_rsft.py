@@ -280,13 +280,15 @@ def test_outputs_are_cut_only_where_the_recipe_says_so(folder: Path, tmp_path: P
     assert max(len(row["input_ids"]) for row in cut.train_dataset) == longest - 3
 
 
-def test_adapters_are_merged_into_the_base(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Model ", "ignore:Setting `save_emb")  # of peft's, about tied embeddings
+@pytest.mark.parametrize("targets", ["all-linear", ["embed_tokens", "q_proj"]], ids=str)
+def test_adapters_are_merged_into_the_base(folder: Path, tmp_path: Path, targets: str | list[str]) -> None:
     from peft import PeftModel
 
     output = tmp_path / "out"
-    trained(folder, output, tuning="lora", rsft__lora__rank=4, rsft__lora__alpha=8.0)
+    trained(folder, output, tuning="lora", rsft__lora__rank=4, rsft__lora__alpha=8.0, rsft__lora__targets=targets)
     base = transformers.AutoModelForCausalLM.from_pretrained(folder / "base")
-    ids = torch.tensor([[5, 6, 7, 8]])
+    ids = torch.arange(5, 105)[None]
     with torch.inference_mode():
         before = base(ids).logits
         adapted = PeftModel.from_pretrained(base, str(output / "adapter"))(ids).logits

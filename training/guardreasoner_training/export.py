@@ -305,13 +305,13 @@ def _copy(folder: Path, made: Path) -> None:
 
 def _merge(folder: Path, made: Path) -> None:
     """Base and adapter as one, in the base's own precision."""
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from guardreasoner_training._trainers.merging import merge_adapter
 
     base = model_json(folder / _ADAPTER).get("base_model_name_or_path")
     loader: Any = AutoModelForCausalLM
     tokenizers: Any = AutoTokenizer
-    peft: Any = PeftModel
     with _quiet("transformers"):
         try:
             tokenizer = tokenizers.from_pretrained(str(folder), local_files_only=True)
@@ -321,8 +321,7 @@ def _merge(folder: Path, made: Path) -> None:
             raise ConfigurationError(f"model: the adapter's base {base!r} cannot be loaded: {reason}") from error
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer))
-        merged = peft.from_pretrained(model, str(folder)).merge_and_unload(safe_merge=True)
-        merged.save_pretrained(made)
+        merge_adapter(model, folder).save_pretrained(made)
         tokenizer.save_pretrained(made, save_jinja_files=False)
 
 

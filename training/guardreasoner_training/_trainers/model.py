@@ -12,6 +12,7 @@ from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training._stage import write_json
 from guardreasoner_training._trainers.advice import saving
 from guardreasoner_training._trainers.checkpoints import newest_complete
+from guardreasoner_training._trainers.merging import merge_adapter
 from guardreasoner_training.formats import dialect_of, template_of
 from guardreasoner_training.recipe import Recipe, TrainerSettings
 
@@ -181,7 +182,6 @@ def _dtype(settings: TrainerSettings) -> Any:
 
 
 def _merged(base: str | Path, adapter: Path, dtype: Any) -> Any:
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM
     from transformers.integrations import deepspeed
 
@@ -189,7 +189,7 @@ def _merged(base: str | Path, adapter: Path, dtype: Any) -> Any:
     settings: Any = deepspeed
     settings.unset_hf_deepspeed_config()
     model = _loaded(AutoModelForCausalLM.from_pretrained, base, dtype=dtype)
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return merge_adapter(model, adapter)
 
 
 def _loaded(load: Any, base: str | Path, **options: Any) -> Any:
