@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +18,17 @@ from guardreasoner_sdk.evaluation.paper import sample_count
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, called, task_name
 from guardreasoner_sdk.verdict import TASKS, Task, Verdict
 
-__all__ = ["MOST_ERRORS", "BenchmarkSummary", "Collected", "Cost", "Error", "ErrorKind", "Summary", "TaskSummary"]
+__all__ = [
+    "MOST_ERRORS",
+    "BenchmarkSummary",
+    "Ceiling",
+    "Collected",
+    "Cost",
+    "Error",
+    "ErrorKind",
+    "Summary",
+    "TaskSummary",
+]
 
 MOST_ERRORS = 100
 """How many errors of one kind, task and benchmark are kept: those that the guard was surest of."""
@@ -45,6 +56,49 @@ class Cost(BaseModel):
     output_tokens: float
 
 
+class Ceiling(BaseModel):
+    """What a benchmark itself forbids: the same exchange stands in it with both labels, and a guard gives one answer to it.
+
+    Args:
+        exchanges: how many are labelled both ways.
+        rows: the rows that they stand in.
+        accuracy: the highest accuracy that any guard could reach on the task, in percent.
+        f1: the highest F1, in percent.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    exchanges: int
+    rows: int
+    accuracy: float
+    f1: float
+
+    @classmethod
+    def of(cls, counts: Collection[tuple[int, int]]) -> Ceiling | None:
+        """The ceiling of a task; None where no exchange contradicts another.
+
+        Args:
+            counts: of each exchange, how many rows say negative and positive.
+        """
+        contradicted = [(negative, positive) for negative, positive in counts if negative and positive]
+        if not contradicted:
+            return None
+        rows, positives = (sum(map(sum, counts)), sum(positive for _, positive in counts))
+        lost = sum(map(min, contradicted))
+        # All others right; the contradicted ones are best called positive from the most positive on, down to some place.
+        found, alarms = positives - sum(positive for _, positive in contradicted), 0
+        best = 2 * found / (found + positives)
+        for negative, positive in sorted(contradicted, key=lambda pair: pair[1] / pair[0], reverse=True):
+            found, alarms = found + positive, alarms + negative
+            best = max(best, 2 * found / (found + positives + alarms))
+        return cls(
+            exchanges=len(contradicted),
+            rows=sum(map(sum, contradicted)),
+            accuracy=100 * (rows - lost) / rows,
+            f1=100 * best,
+        )
+
+
 class TaskSummary(BaseModel):
     """One task of one benchmark.
 
@@ -53,6 +107,7 @@ class TaskSummary(BaseModel):
         judged: whether the guard judges this task at all; if not, there is nothing to measure.
         paper: the figures by the authors' rule.
         strict: the figures where an undetermined answer is wrong.
+        ceiling: how good a guard could be at most; None where no row contradicts another.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +116,7 @@ class TaskSummary(BaseModel):
     judged: bool
     paper: Measures | None
     strict: Measures | None
+    ceiling: Ceiling | None = None
 
 
 class BenchmarkSummary(BaseModel):
@@ -118,6 +174,12 @@ class Summary(BaseModel):
         for benchmark in self.benchmarks:
             for task in benchmark.tasks:
                 place = f"{benchmark.benchmark}, {task_name(task.task)}"
+                if (ceiling := task.ceiling) is not None:
+                    many = f"{ceiling.exchanges:,} exchange{'s' if ceiling.exchanges > 1 else ''} ({ceiling.rows:,} rows)"
+                    yield (
+                        f"{place}: {many} with both labels; no guard can reach more than {ceiling.accuracy:.1f} % accuracy "
+                        f"and F1 {ceiling.f1:.1f}."
+                    )
                 if task.strict is None or task.paper is None:
                     yield f"{place}: the guard does not judge this task."
                     continue
@@ -188,6 +250,7 @@ class Collected:
     _asked: Counter[tuple[str, Task]] = field(default_factory=Counter)
     _judged: set[tuple[str, Task]] = field(default_factory=set)
     _causes: dict[str, Counter[str]] = field(default_factory=dict)
+    _labels: dict[tuple[str, Task], dict[bytes, tuple[int, int]]] = field(default_factory=dict)
     _errors: dict[tuple[str, Task, ErrorKind], list[tuple[float, int, Error]]] = field(default_factory=dict)
 
     def add(self, row: LabelledRow, verdict: Verdict) -> None:
@@ -199,9 +262,13 @@ class Collected:
         """
         self._spent.setdefault(row.benchmark, _Spent()).add(verdict)
         self._all.add(verdict)
+        same = hashlib.blake2b(row.exchange.model_dump_json().encode(), digest_size=16).digest()
         for task in TASKS:
             if task in row.labels:
                 self._add_task(row, task, verdict)
+                counts = self._labels.setdefault((row.benchmark, task), {})
+                negative, positive = counts.get(same, (0, 0))
+                counts[same] = (negative + (not row.labels[task]), positive + row.labels[task])
 
     def _add_task(self, row: LabelledRow, task: Task, verdict: Verdict) -> None:
         truth = row.labels[task]
@@ -271,6 +338,7 @@ class Collected:
         for task in TASKS:
             if self._asked[name, task]:
                 paper, strict = figures.get((name, task), (None, None))
-                tasks.append(TaskSummary(task=task, judged=strict is not None, paper=paper, strict=strict))
+                ceiling = Ceiling.of(self._labels[name, task].values())
+                tasks.append(TaskSummary(task=task, judged=strict is not None, paper=paper, strict=strict, ceiling=ceiling))
         causes = dict(self._causes.get(name, Counter()).most_common(_MOST_CAUSES))
         return BenchmarkSummary(benchmark=name, rows=spent.rows, cost=spent.cost(), tasks=tuple(tasks), causes=causes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardreasoner_sdk import Exchange, Verdict
 from guardreasoner_sdk.evaluation.rows import LabelledRow
-from guardreasoner_sdk.evaluation.summary import Collected
+from guardreasoner_sdk.evaluation.summary import Ceiling, Collected
 from guardreasoner_sdk.verdict import LABELS, Finding, Usage, undetermined
 
 pytest.importorskip("sklearn", reason="needs guardreasoner-sdk[eval]")
@@ -144,3 +148,46 @@ def test_the_surest_errors_of_each_kind_are_kept():
         *(("undetermined", str(number)) for number in range(200, 203)),
     ]
     assert sorted(run.counts.values()) == [1, 5, 40]
+
+
+def best_of_all(counts):
+    """The highest accuracy and F1 over every way to answer each exchange."""
+    rows = sum(map(sum, counts))
+    accuracies, f1s = [], []
+    for answers in itertools.product((False, True), repeat=len(counts)):
+        found = sum(positive for (_, positive), said in zip(counts, answers, strict=True) if said)
+        alarms = sum(negative for (negative, _), said in zip(counts, answers, strict=True) if said)
+        missed = sum(positive for (_, positive), said in zip(counts, answers, strict=True) if not said)
+        accuracies.append(100 * (rows - alarms - missed) / rows)
+        f1s.append(100 * 2 * found / (2 * found + alarms + missed) if found else 0.0)
+    return max(accuracies), max(f1s)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=6))
+def test_a_ceiling_is_what_the_best_answers_reach(counts):
+    ceiling = Ceiling.of(counts)
+    if not any(negative and positive for negative, positive in counts):
+        assert ceiling is None
+    else:
+        assert (ceiling.accuracy, ceiling.f1) == pytest.approx(best_of_all(counts))
+
+
+def test_rows_that_contradict_each_other_are_counted_and_what_they_forbid_is_said():
+    def labelled(number, prompt, harmful, refusal=None):
+        labels = {"prompt_harmfulness": harmful} | ({} if refusal is None else {"response_refusal": refusal})
+        return LabelledRow(str(number), "Some", Exchange(prompt, "answer"), labels)
+
+    found = summary(
+        (labelled(1, "one", True, refusal=True), verdict(True)),
+        (labelled(2, "one", False, refusal=True), verdict(True)),
+        (labelled(3, "one", True), verdict(True)),
+        (labelled(4, "two", False), verdict(False)),
+        (labelled(5, "two", False), verdict(False)),
+    )
+    harm, refusal = found.benchmarks[0].tasks
+    assert refusal.ceiling is None
+    assert harm.ceiling == Ceiling(exchanges=1, rows=3, accuracy=80.0, f1=80.0)
+    assert harm.strict.f1 == pytest.approx(80.0)
+    said = "Some, prompt harmfulness: 1 exchange (3 rows) with both labels; no guard can reach more than 80.0 % accuracy and F1 80.0."
+    assert said in list(found.notes())
+    assert found == type(found).model_validate_json(found.model_dump_json())
