@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from guardreasoner_sdk._content import BLOCKS, Piece, Text, Unread, block, spoken
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["MAX_CHARACTERS", "Exchange", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
@@ -151,25 +151,38 @@ _ROLES: dict[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+# LangChain names the role of a message in its type, and that of a piece by its class.
+_TYPES: dict[str, Role] = {
+    "human": "user",
+    "ai": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "function": "tool",
+    "HumanMessageChunk": "user",
+    "AIMessageChunk": "assistant",
+    "SystemMessageChunk": "system",
+    "ToolMessageChunk": "tool",
+    "FunctionMessageChunk": "tool",
+}
 
 
-def exchange_from_messages(messages: Sequence[Mapping[str, Any]]) -> Exchange:
-    """Make an exchange of an OpenAI-style message list (Chat Completions and Responses text parts).
+def exchange_from_messages(messages: Sequence[Mapping[str, Any] | BaseModel]) -> Exchange:
+    """Make an exchange of a message list: OpenAI's (Chat Completions, and items of Responses), Anthropic's or LangChain's.
 
     The last user message is the prompt, what stands before it is the history, and the text of what stands after it
-    (assistant and tool messages, in order) is the response.
+    (assistant and tool messages, in order) is the response. All text counts, wherever it stands in a message: refusals,
+    reasoning, transcripts of sound, and calls of tools as ``name(arguments)``.
 
     Args:
-        messages: mappings with ``role`` and ``content``; content is a str, a list of text parts, or None. Calls of tools
-            (``tool_calls``, ``function_call``) count as text: the function's name and its arguments.
+        messages: mappings with ``role`` and ``content`` (a str, a list of parts, or None), or the message objects of an SDK
+            (OpenAI's, LangChain's, litellm's).
 
     Raises:
         InputError: no user message, an unknown role, or a part that is not text (an image cannot be judged here).
     """
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise InputError("messages", f"must be a list of messages, not {type(messages).__name__}", "pass [{'role': ...}]")
-    turns = [(role, text) for index, message in enumerate(messages) for role, text in [_message(index, message)]]
+    turns = [turn for index, message in enumerate(messages) for turn in _message(f"messages[{index}]", message)]
     last = max((index for index, (role, _) in enumerate(turns) if role == "user"), default=None)
     if last is None:
         raise InputError("messages", "has no user message", "add the message to judge with role 'user'")
@@ -181,45 +194,35 @@ def exchange_from_messages(messages: Sequence[Mapping[str, Any]]) -> Exchange:
     )
 
 
-def _message(index: int, message: object) -> tuple[Role, str]:
-    where = f"messages[{index}]"
+def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
+    if isinstance(message, BaseModel):
+        message = message.model_dump(warnings=False)
     if not isinstance(message, Mapping):
         raise InputError(where, f"must be a mapping, not {type(message).__name__}", "pass a mapping with 'role' and 'content'")
-    given = str(message.get("role", ""))
-    role = _ROLES.get(given.lower())
-    if role is None:
+    if "role" not in message and message.get("type") in BLOCKS - {"message"}:
+        # An item of Responses: what a tool gave, or what the model wrote.
+        role: Role = "tool" if str(message["type"]).endswith("_output") else "assistant"
+        yield role, _text(block(message, where))
+        return
+    given = message.get("role", message.get("type"))
+    found = _ROLES.get(str(given).lower()) if "role" in message else _TYPES.get(str(given))
+    if found is None:
         # A slip of the pen is shown; anything else may be text to judge, which belongs into no error.
-        problem = f"is {given!r}" if given.isidentifier() and len(given) <= 20 else "is missing or no role"
+        shown = isinstance(given, str) and given.isidentifier() and len(given) <= 20
+        problem = f"is {given!r}" if shown and "role" in message else "is missing or no role"
         raise InputError(f"{where}.role", problem, f"use one of {', '.join(_ROLES)}")
     content = message.get("content")
-    if content is None:
-        texts = [str(message.get("refusal") or "")]
-    elif isinstance(content, str):
-        texts = [content]
-    elif not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
+    if not isinstance(content, str | Sequence | None) or isinstance(content, bytes | bytearray):
         raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "pass a str or text parts")
-    else:
-        texts = [_part(f"{where}.content[{place}]", part) for place, part in enumerate(content)]
-    return role, "\n".join(text for text in (*texts, *_calls(message)) if text)
+    for who, pieces in spoken(found, message, where):
+        yield who, _text(pieces)
 
 
-def _calls(message: Mapping[str, Any]) -> Iterator[str]:
-    """What an assistant hands to tools is as much its answer as what it says."""
-    calls = message.get("tool_calls") or ()
-    for call in (*(calls if isinstance(calls, Sequence) else ()), {"function": message.get("function_call")}):
-        function = call.get("function") or call.get("custom") if isinstance(call, Mapping) else None
-        if isinstance(function, Mapping):
-            given = function.get("arguments", function.get("input", ""))
-            yield f"{function.get('name')}({given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)})"
-
-
-def _part(where: str, part: object) -> str:
-    if isinstance(part, str):
-        return part
-    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    if not isinstance(part, Mapping) or kind not in _TEXT_PARTS:
-        raise InputError(where, f"is not text but {kind!r}", "judge other media elsewhere and leave the part out here")
-    text = part.get("refusal") if kind == "refusal" else part.get("text")
-    if not isinstance(text, str):
-        raise InputError(f"{where}.text", f"must be a str, not {type(text).__name__}", "pass the text as str")
-    return text
+def _text(pieces: Iterable[Piece]) -> str:
+    texts = []
+    for piece in pieces:
+        if isinstance(piece, Unread):
+            problem = f"is not text but {piece.kind!r}"
+            raise InputError(piece.where, problem, "judge other media elsewhere and leave the part out here")
+        texts.append(piece.text if isinstance(piece, Text) else piece.written)
+    return "\n".join(text for text in texts if text)

@@ -171,7 +171,7 @@ def test_a_refusal_part_is_text() -> None:
         ([{"content": "a"}], "messages[0].role: is missing or no role; use one of user"),
         ([{"role": "user", "content": 4}], "messages[0].content: must be text, not int"),
         ([{"role": "user", "content": ""}], "prompt: is empty"),
-        ([{"role": "user", "content": [{"type": "text", "text": 4}]}], "messages[0].content[0].text: must be a str"),
+        ([{"role": "user", "content": [{"type": "text", "text": 4}]}], "messages[0].content[0].text: is not text but 'int'"),
         (
             [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]}],
             "messages[0].content[1]: is not text but 'image_url'; judge other media elsewhere",

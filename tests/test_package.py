@@ -73,6 +73,8 @@ def test_imports_run_one_way() -> None:
     }
     ranks |= {
         "_batches": 2,
+        "_content": 0,
+        "_unescaping": 0,
         "_checks": 4,
         "_cache": 2,
         "_cpus": 0,

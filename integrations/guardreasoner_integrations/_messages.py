@@ -3,12 +3,12 @@ before it, and what tools gave after it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from pydantic import BaseModel
 
-from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
+from guardreasoner_integrations._texts import Unjudged, cannot_be_judged
+from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
 
@@ -16,10 +16,6 @@ __all__ = ["conversation", "said"]
 
 Said = dict[str, str]
 """A message with nothing but text: ``role`` and ``content``."""
-
-_TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
-# What the model wrote itself.
-_OWN_PARTS = frozenset({"tool_use", "server_tool_use", "thinking", "redacted_thinking"})
 
 
 def conversation(field: str, messages: list[Said]) -> Exchange | None:
@@ -60,46 +56,26 @@ def said(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
         if not isinstance(message, Mapping):
             raise InputError(where, f"must be a message, not {type(message).__name__}", "send an object with role and content")
         if "role" in message or message.get("type", "message") == "message":
-            yield from _message(where, message, unjudged)
+            content = message.get("content")
+            if not isinstance(content, str | list | tuple | None):
+                fix = "send a string or text parts"
+                raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", fix)
+            for role, pieces in spoken(str(message.get("role", "user")), message, where):
+                yield {"role": role, "content": _text(pieces, unjudged)}
         else:
             # An item: what a tool gave, or what the model wrote.
             role = "tool" if str(message["type"]).endswith("_output") else "assistant"
-            yield {"role": role, "content": "\n".join(leaves(message, where, unjudged))}
+            yield {"role": role, "content": _text(block(message, where), unjudged)}
 
 
-def _message(where: str, message: Mapping[str, Any], unjudged: Unjudged) -> Iterator[Said]:
-    content = message.get("content")
-    if not isinstance(content, str | list | tuple | None):
-        raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "send a string or text parts")
-    texts = [content] if isinstance(content, str) else []
-    for place, part in enumerate(content if isinstance(content, list | tuple) else ()):
-        at = f"{where}.content[{place}]"
-        if isinstance(part, Mapping) and part.get("type") == "tool_result":
-            # Anthropic's tools answer in the user's name.
-            yield {"role": "tool", "content": _result(f"{at}.content", part.get("content"), unjudged)}
+def _text(pieces: Iterable[Piece], unjudged: Unjudged) -> str:
+    texts = []
+    for piece in pieces:
+        if not isinstance(piece, Unread):
+            texts.append(piece.text if isinstance(piece, Text) else piece.written)
+        elif unjudged == "raise":
+            raise cannot_be_judged(piece.where, piece.kind)
         else:
-            texts.append(_part(at, part, unjudged))
-    for key in ("refusal", "tool_calls", "function_call"):
-        texts.extend(leaves(message.get(key), f"{where}.{key}", unjudged))
-    yield {"role": str(message.get("role", "user")), "content": "\n".join(texts)}
-
-
-def _result(where: str, content: object, unjudged: Unjudged) -> str:
-    parts = content if isinstance(content, list | tuple) else [content or ""]
-    return "\n".join(_part(f"{where}[{place}]", part, unjudged) for place, part in enumerate(parts))
-
-
-def _part(where: str, part: object, unjudged: Unjudged) -> str:
-    if isinstance(part, str):
-        return part
-    kind = str(part.get("type", "text")) if isinstance(part, Mapping) else type(part).__name__
-    if isinstance(part, Mapping):
-        text = part.get(_TEXT_PARTS.get(kind))
-        if isinstance(text, str):
-            return text
-        if kind in _OWN_PARTS:
-            return "\n".join(leaves(part, where, unjudged))
-    if unjudged == "raise":
-        raise cannot_be_judged(where, kind)
-    # The guard is told that something stood there.
-    return f"[{kind}]"
+            # The guard is told that something stood there.
+            texts.append(f"[{piece.kind}]")
+    return "\n".join(texts)
