@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from guardreasoner_integrations.langchain._observer import ObservedRun, Observer, Sight
-from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge
+from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge, wanted
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
 
 __all__ = ["AsyncGuardCallbackHandler", "GuardCallbackHandler"]
@@ -65,7 +65,8 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
         check_input: judge what models are asked. None: yes, but a blocking handler only where the policy can block a prompt.
         check_output: judge what models answer, tool calls included, together with what they were asked. None: yes, but a
             blocking handler only where the policy can block a response.
-        check_tool_args: judge what tools are given when they are called, as a prompt.
+        check_tool_args: judge what tools are given when they are called, names included, as a response: a model wrote it. It is
+            judged together with what the model was asked where this handler saw the model's call.
         check_tool_results: judge what tools return, as a prompt.
         record: most verdicts to keep in ``handler.record``.
         pending: most events that wait for a check while watching; what comes on top of them is counted in
@@ -97,7 +98,7 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
         checks: dict[Stage, bool] = {
             "input": not block or can_block(guard.policy, response=False) if check_input is None else check_input,
             "output": not block or can_block(guard.policy, response=True) if check_output is None else check_output,
-            "tool_args": check_tool_args,
+            "tool_args": wanted(guard.policy, "check_tool_args", check_tool_args, response=True) if block else check_tool_args,
             "tool_result": check_tool_results,
         }
         super().__init__(guard, checks, record=record, pending=pending)
@@ -137,7 +138,7 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
 
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, **about: Any) -> None:
         """See what a tool is given."""
-        self._see(self._observer.tool_starts, input_str, about)
+        self._see(self._observer.tool_starts, input_str, {**about, "tool": (serialized or {}).get("name")})
 
     def on_tool_end(self, output: Any, **about: Any) -> None:
         """See what a tool returns."""
@@ -267,7 +268,7 @@ class AsyncGuardCallbackHandler(_Handler, AsyncCallbackHandler):
 
     async def on_tool_start(self, serialized: dict[str, Any], input_str: str, **about: Any) -> None:
         """See what a tool is given."""
-        self._see(self._observer.tool_starts, input_str, about)
+        self._see(self._observer.tool_starts, input_str, {**about, "tool": (serialized or {}).get("name")})
 
     async def on_tool_end(self, output: Any, **about: Any) -> None:
         """See what a tool returns."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from guardreasoner_integrations.langchain._lcel import answer_in, calls_in, prompt_in, text_in, unread_in
+from guardreasoner_integrations.langchain._lcel import ChunkReader, answer_in, prompt_in, text_in, unread_in
 from guardreasoner_integrations.langchain._questions import (
     Answer,
     Prompt,
@@ -272,6 +272,7 @@ class _Held:
         self.prompt = prompt
         self._replies = replies
         self._seen = False
+        self._reader = ChunkReader(replies.key)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -286,12 +287,11 @@ class _Held:
         """The chunk that ends the stream; raises where blocks raise."""
         return self._replies.chunk(verdict, apart=self._seen)
 
-    def _texts(self, chunk: Any) -> Mapping[str, str]:
-        key = self._replies.key
-        part = Question(self.prompt, Answer("", unread_in(chunk, key)))
+    def _texts(self, chunk: Any) -> Mapping[Hashable, str]:
+        part = Question(self.prompt, Answer("", unread_in(chunk, self._replies.key)))
         if blocks(verdict := whole(self._replies.guard, part, None)):
             raise _UnreadPartError(verdict)
-        return {"text": text_in(chunk, key), "calls": calls_in(chunk, key)}
+        return self._reader.texts(chunk)
 
 
 def only(results: list[Any]) -> Any:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
-from guardreasoner_integrations.langchain._messages import arguments_of, text_of, unread_parts
+from guardreasoner_integrations.langchain._messages import call_lines, pieces_of, shown, text_of, unread_parts
 from guardreasoner_integrations.langchain._questions import Answer, Prompt, answer_of, prompt_of
 from guardreasoner_sdk import InputError
+from guardreasoner_sdk._content import Call, Text
+from guardreasoner_sdk._unescaping import Unescaper
 
-__all__ = ["answer_in", "calls_in", "prompt_in", "text_in", "unread_in"]
+__all__ = ["ChunkReader", "answer_in", "prompt_in", "text_in", "unread_in"]
 
 
 def prompt_in(given: Any, key: str | None) -> Prompt:
@@ -69,13 +71,48 @@ def text_in(chunk: Any, key: str | None) -> str:
     return text_of(value) if isinstance(value, BaseMessage) else _str(value)
 
 
-def calls_in(chunk: Any, key: str | None) -> str:
-    """What a chunk of a stream says to tools: pieces of JSON."""
-    value = _value(chunk, key)
-    if isinstance(value, AIMessageChunk):
-        return "".join(piece["args"] or "" for piece in value.tool_call_chunks)
-    # A model that cannot stream gives its whole message as the only chunk.
-    return arguments_of(value) if isinstance(value, BaseMessage) else ""
+class ChunkReader:
+    """What the chunks of one stream say, by what is read as one text: what is said, and each tool call.
+
+    Args:
+        key: where in a chunk that is a mapping.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+        self._readers: dict[Hashable, Unescaper] = {}
+
+    def texts(self, chunk: Any) -> dict[Hashable, str]:
+        """The new text in a chunk, by channel. The escapes of JSON are decoded, as far as they have come.
+
+        Args:
+            chunk: a str, a message chunk, or a mapping.
+        """
+        value = _value(chunk, self._key)
+        if not isinstance(value, BaseMessage):
+            return {"text": self._decoded("text", _str(value))}
+        pieces = pieces_of(value)
+        found: dict[Hashable, str] = {}
+        said = "\n".join(shown(piece) for piece in pieces if isinstance(piece, Text))
+        if said:
+            found["text"] = self._decoded("text", said)
+        for place, call in enumerate(piece for piece in pieces if isinstance(piece, Call)):
+            channel = ("call", place if call.index is None else call.index)
+            found[channel] = found.get(channel, "") + "".join(self._call(channel, call))
+        return found
+
+    def _call(self, channel: Hashable, call: Call) -> Iterator[str]:
+        if isinstance(call.arguments, str):
+            if call.name:
+                self._readers.pop(channel, None)  # a call begins
+                yield f"{call.name}\n"
+            yield self._decoded(channel, call.arguments)
+        else:
+            # A model that cannot stream gives its whole message as the only chunk.
+            yield f"{call_lines(call)}\n"
+
+    def _decoded(self, channel: Hashable, text: str) -> str:
+        return self._readers.setdefault(channel, Unescaper()).feed(text)
 
 
 def unread_in(chunk: Any, key: str | None) -> tuple[str, ...]:

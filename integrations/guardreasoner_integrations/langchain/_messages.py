@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
+from guardreasoner_sdk._content import Call, Piece, Text, Unread
+from guardreasoner_sdk._content import message as pieces_in
+from guardreasoner_sdk._unescaping import unescaped
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, visible
 
-__all__ = ["REMOVED", "arguments_of", "from_human", "is_removed", "text_of", "turn_at", "turns", "unread_parts"]
+__all__ = [
+    "REMOVED",
+    "arguments_of",
+    "call_lines",
+    "calls_of",
+    "from_human",
+    "is_removed",
+    "pieces_of",
+    "shown",
+    "text_of",
+    "turn_at",
+    "turns",
+    "unread_parts",
+]
 
 REMOVED = "[This message was removed by the guard.]"
 """What stands in place of a blocked message that goes into the model."""
 
-# Where the text of a part lies, by the part's type: LangChain's own types, and those of the providers that it passes through.
-_TEXT_KEYS = {
-    "text": "text",
-    "input_text": "text",
-    "output_text": "text",
-    "text-plain": "text",
-    "refusal": "refusal",
-    "reasoning": "reasoning",
-    "thinking": "thinking",
-}
-# Tools that the provider runs itself: what they were asked and what they found is text in a structure of their own.
-_SERVER_TOOLS = frozenset(
+# Keys that say nothing about the text under them; that under others is judged with its key.
+_PLAIN = frozenset(
     {
-        "server_tool_call",
-        "server_tool_use",
-        "server_tool_result",
-        "web_search_call",
-        "web_search_tool_result",
-        "file_search_call",
-        "code_interpreter_call",
-        "code_execution_tool_result",
-        "mcp_call",
-        "mcp_tool_use",
-        "mcp_tool_result",
+        *("", "cited_text", "content", "kwargs", "parts", "reasoning", "reasoning_content", "refusal", "summary", "text"),
+        *("thinking", "transcript"),
     }
 )
-# They repeat what stands in ``tool_calls``, or say nothing that anybody could read.
-_SILENT = frozenset({"tool_call", "tool_call_chunk", "tool_use", "function_call", "invalid_tool_call", "redacted_thinking"})
-_OPAQUE_KEYS = frozenset({"type", "id", "index", "status", "tool_use_id", "tool_call_id", "encrypted_content", "signature"})
+
+
+def pieces_of(message: BaseMessage) -> list[Piece]:
+    """Everything that a message says, wherever in it that stands.
+
+    Args:
+        message: any message.
+    """
+    fields = {name: getattr(message, name) for name in type(message).model_fields}
+    return pieces_in({**(message.model_extra or {}), **fields}, "")
 
 
 def text_of(message: BaseMessage) -> str:
@@ -51,10 +63,13 @@ def text_of(message: BaseMessage) -> str:
     Args:
         message: any message; images and the like in it are left out (:func:`unread_parts` tells of them).
     """
-    texts = [text for part in _parts(message) for text in _texts(part)]
-    reasoning = message.additional_kwargs.get("reasoning_content")
-    if isinstance(reasoning, str):
-        texts.append(reasoning)
+    own = isinstance(message, AIMessage) and not isinstance(message, AIMessageChunk)
+    texts = []
+    for piece in pieces_of(message):
+        if isinstance(piece, Text):
+            texts.append(shown(piece, decoded=own))
+        elif isinstance(piece, Call) and not _is_proper(piece):
+            texts.append(call_lines(piece))
     return "\n".join(text for text in texts if visible(text))
 
 
@@ -64,24 +79,60 @@ def unread_parts(message: BaseMessage) -> list[str]:
     Args:
         message: any message.
     """
-    kinds = (str(part.get("type")) for part in _parts(message) if isinstance(part, Mapping))
-    return [kind for kind in kinds if kind not in _TEXT_KEYS and kind not in _SERVER_TOOLS and kind not in _SILENT]
+    return [piece.kind for piece in pieces_of(message) if isinstance(piece, Unread)]
 
 
-def arguments_of(message: BaseMessage, answered: Container[str | None] | None = None) -> str:
-    """The strings in the arguments of a message's tool calls, one ``name: value`` line each.
+def calls_of(message: BaseMessage, *, proper: bool) -> list[Call]:
+    """What a message hands to tools.
+
+    Args:
+        message: any message; only a model's has tool calls.
+        proper: take LangChain's own tool calls, and not what else looks like one (a function call of old, a block that is in
+            no ``tool_calls``).
+    """
+    return [piece for piece in pieces_of(message) if isinstance(piece, Call) and _is_proper(piece) == proper]
+
+
+def arguments_of(message: BaseMessage, answered: Container[str | None] | None = None, *, every: bool = False) -> str:
+    """What a message's tool calls say: each call's name, and its arguments, one ``name: value`` line each.
 
     Args:
         message: any message; only a model's has tool calls.
         answered: the ids of the calls to take; None: all, and those whose arguments cannot be read as well.
+        every: take also what :func:`text_of` tells of: calls that are not among LangChain's own.
     """
     if not isinstance(message, AIMessage):
         return ""
+    calls = calls_of(message, proper=True)
     if answered is not None:
-        calls: list[Mapping[str, Any]] = [call for call in message.tool_calls if call["id"] in answered]
-    else:
-        calls = [*message.tool_calls, *message.invalid_tool_calls]
-    return "\n".join(line for call in calls for line in _strings(call.get("args")))
+        calls = [call for call in calls if call.id in answered]
+    return "\n".join(call_lines(call) for call in [*(calls_of(message, proper=False) if every else ()), *calls])
+
+
+def call_lines(call: Call) -> str:
+    """A tool call as lines: its name, then its arguments with theirs. Escapes of JSON are decoded: the tool gets the letters.
+
+    Args:
+        call: the call.
+    """
+    given = call.arguments
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            given = unescaped(given)
+    return "\n".join(line for line in (call.name, *_lines(given)) if visible(line))
+
+
+def shown(text: Text, *, decoded: bool = False) -> str:
+    """A piece of text, with its key where that says something.
+
+    Args:
+        text: the piece.
+        decoded: decode the escapes in what looks like JSON: a structured answer is read by a parser.
+    """
+    said = unescaped(text.text) if decoded and "\\" in text.text else text.text
+    return said if text.key in _PLAIN else f"{text.key}: {said}"
 
 
 def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
@@ -141,34 +192,21 @@ def _role(message: BaseMessage) -> Role:
     return "tool" if isinstance(message, ToolMessage) else "user"
 
 
-def _parts(message: BaseMessage) -> list[Any]:
-    return [message.content] if isinstance(message.content, str) else message.content
+def _is_proper(call: Call) -> bool:
+    return call.where.startswith(("tool_call_chunks[", "tool_calls[", "invalid_tool_calls["))
 
 
-def _texts(part: str | Mapping[str, Any]) -> Iterator[str]:
-    if isinstance(part, str):
-        yield part
-        return
-    kind = part.get("type")
-    if kind in _TEXT_KEYS:
-        text = part.get(_TEXT_KEYS[kind])
-        if isinstance(text, str):
-            yield text
-        # OpenAI's reasoning comes as a list of summaries.
-        yield from _strings(part.get("summary"))
-    elif kind in _SERVER_TOOLS:
-        yield from _strings(part)
-
-
-def _strings(value: object, name: str = "") -> Iterator[str]:
-    """The strings of nested mappings and sequences as ``name: value`` lines."""
-    if isinstance(value, str):
-        if visible(value):
-            yield f"{name}: {value}" if name else value
-    elif isinstance(value, Mapping):
+def _lines(value: object, name: str = "") -> Iterator[str]:
+    """Every name and value of nested mappings and sequences."""
+    if isinstance(value, Mapping):
+        if name:
+            yield f"{name}:"
         for key, item in value.items():
-            if key not in _OPAQUE_KEYS:
-                yield from _strings(item, str(key))
-    elif isinstance(value, Sequence):
+            yield from _lines(item, str(key))
+    elif isinstance(value, list | tuple):
+        if name and not value:
+            yield f"{name}:"
         for item in value:
-            yield from _strings(item, name)
+            yield from _lines(item, name)
+    else:
+        yield f"{name}: {'' if value is None else value}" if name else "" if value is None else str(value)

@@ -10,9 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
+from guardreasoner_integrations.langchain._messages import call_lines
 from guardreasoner_integrations.langchain._questions import Answer, Prompt, Question, Stage, answer_of, entry_of, prompt_of
+from guardreasoner_sdk._content import Call
 
 __all__ = ["ObservedRun", "Observer", "Sight"]
 
@@ -53,10 +55,11 @@ class Observer:
     """
 
     def __init__(self, stages: Collection[Stage], *, runs: int) -> None:
-        self._stages = stages
+        self._stages = frozenset(stages)
         self._most = runs
         self._lock = threading.Lock()
         self._runs: OrderedDict[UUID, tuple[ObservedRun, Prompt]] = OrderedDict()
+        self._calls: OrderedDict[object, Prompt] = OrderedDict()
 
     def __len__(self) -> int:
         """How many runs are under way."""
@@ -75,9 +78,11 @@ class Observer:
         with self._lock:
             known = self._runs.pop(about["run_id"], None)
         run, prompt = known or (_run("output", about), Prompt(""))
+        answers = [generation for candidates in result.generations for generation in candidates]
+        if "tool_args" in self._stages:
+            self._remember(answers, prompt)
         if "output" not in self._stages:
             return None
-        answers = [generation for candidates in result.generations for generation in candidates]
         return Sight(
             replace(run, stage="output"),
             tuple(
@@ -87,8 +92,20 @@ class Observer:
         )
 
     def tool_starts(self, text: str, about: Mapping[str, Any]) -> Sight | None:
-        """A tool is about to be called. What it is given is judged as a prompt: what it answers to is not known here."""
-        return Sight(_run("tool_args", about), (Question(Prompt(text)),)) if "tool_args" in self._stages else None
+        """A tool is about to be called. What it is given is judged as an answer, for a model wrote it: to what the model was
+        asked, where its call of this tool was seen.
+
+        Args:
+            text: the arguments as text, for tools that take a str.
+            about: the run, the tool's name among it, and its ``inputs``.
+        """
+        if "tool_args" not in self._stages:
+            return None
+        with self._lock:
+            prompt = self._calls.pop(about.get("tool_call_id"), Prompt(""))
+        inputs = about.get("inputs")
+        given = Call(str(about.get("tool") or ""), text if inputs is None else inputs, "")
+        return Sight(_run("tool_args", about), (Question(prompt, Answer(call_lines(given))),))
 
     def tool_ends(self, output: Any, about: Mapping[str, Any]) -> Sight | None:
         """A tool has returned. What it returns is judged as a prompt: a model is about to read it."""
@@ -97,6 +114,15 @@ class Observer:
         prompt = entry_of(output, ()) if isinstance(output, BaseMessage) else Prompt(str(output))
         return Sight(_run("tool_result", about), (Question(prompt),))
 
+    def _remember(self, answers: Sequence[Generation], prompt: Prompt) -> None:
+        """Note which prompt each tool call of an answer belongs to; tools are called later, in runs of their own."""
+        for answer in answers:
+            for call in getattr(getattr(answer, "message", None), "tool_calls", ()):
+                with self._lock:
+                    self._calls[call["id"]] = prompt
+                    if len(self._calls) > self._most:
+                        self._calls.popitem(last=False)
+
     def fails(self, run_id: UUID) -> None:
         """A run will not end: forget its prompt."""
         with self._lock:
@@ -104,7 +130,7 @@ class Observer:
 
     def _starts(self, prompt: Prompt, about: Mapping[str, Any]) -> Sight | None:
         run = _run("input", about)
-        if "output" in self._stages:
+        if not self._stages.isdisjoint({"output", "tool_args"}):
             with self._lock:
                 self._runs[run.run_id] = (run, prompt)
                 if len(self._runs) > self._most:

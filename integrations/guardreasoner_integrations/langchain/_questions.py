@@ -133,7 +133,11 @@ def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: C
         text: whether to take what they say.
         answered: the ids of the tool calls to take; None: all.
     """
-    parts = [part for message in messages for part in (text_of(message) if text else "", arguments_of(message, answered))]
+    parts = [
+        part
+        for message in messages
+        for part in (text_of(message) if text else "", arguments_of(message, answered, every=not text))
+    ]
     return Answer(_joined(parts), tuple(kind for message in messages for kind in unread_parts(message)) if text else ())
 
 
