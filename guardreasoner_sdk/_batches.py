@@ -30,9 +30,40 @@ class Work:
 def parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     if isinstance(rows, str | bytes | Mapping | Exchange) or not isinstance(rows, Iterable):
         raise InputError("rows", f"must be an iterable of rows, not {type(rows).__name__}", "use check() for one")
-    source = iter(rows)
+    source = iter(_rows_of(rows))
     while part := list(itertools.islice(source, size)):
         yield part
+
+
+def _rows_of(rows: Any) -> Iterable[Row]:
+    """The rows of a data frame; anything else as it is. A frame is told by what it can do: none of them is imported here."""
+    if not hasattr(type(rows), "columns"):
+        if hasattr(rows, "to_pylist") and hasattr(rows, "column_names"):
+            return _records(rows.column_names, (row.values() for row in rows.to_pylist()))  # a table of Arrow
+        return rows  # type: ignore[no-any-return]
+    if hasattr(rows, "itertuples"):
+        return _records(rows.columns, rows.itertuples(index=False, name=None))
+    if hasattr(rows, "iter_rows"):
+        return _records(rows.columns, rows.iter_rows())
+    fix = "pass a DataFrame of pandas or polars (collect() a lazy one), or an iterable of rows"
+    raise InputError("rows", f"must be an iterable of rows, not {type(rows).__name__}", fix)
+
+
+def _records(columns: Iterable[object], values: Iterable[Iterable[Any]]) -> Iterator[Row]:
+    names = list(columns)
+    if names.count("prompt") != 1:
+        near = next((name for name in names if str(name).strip().lower() in {"prompt", "text", "input", "question"}), None)
+        fix = "give it one column 'prompt'" if near in (None, "prompt") else f"rename {near!r} to 'prompt'"
+        raise InputError("rows", "has no column 'prompt'" if near != "prompt" else "has several columns 'prompt'", fix)
+    kept = [name in ("prompt", "response", "history") for name in names]
+    return ({str(name): _cell(value) for name, value, own in zip(names, row, kept, strict=True) if own} for row in values)
+
+
+def _cell(value: Any) -> Any:
+    """What a cell holds: an array as a list, and None where it is empty, however the frame writes that."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return None if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value) else value
 
 
 async def aparts(rows: Iterable[Row] | AsyncIterable[Row], size: int) -> AsyncIterator[list[Row]]:

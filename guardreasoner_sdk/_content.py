@@ -362,7 +362,7 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
             continue
         elif value and (unseen or _is_media(holder, key, value, above)):
             if not media:
-                yield Unread(named(key if kind is None else kind), place)
+                yield Unread(named(above or key if kind is None else kind), place)
             elif isinstance(value, Mapping):
                 yield from _beside(value, place, key)
         elif media and isinstance(value, Mapping):

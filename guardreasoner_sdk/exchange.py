@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from guardreasoner_sdk._content import BLOCKS, Piece, Text, Unread, block, spoken
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["MAX_CHARACTERS", "Exchange", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
+__all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
 
 Role = Literal["user", "assistant", "system", "tool"]
+
+Message = Mapping[str, Any] | BaseModel
+"""A message as it is sent, or as an SDK holds it."""
 
 MAX_CHARACTERS = 2_000_000
 """Longest text accepted in one field, in characters. Beyond it a check costs minutes: a way to stall a service."""
@@ -146,6 +149,7 @@ _ROLES: dict[str, Role] = {
     "human": "user",
     "assistant": "assistant",
     "ai": "assistant",
+    "model": "assistant",
     "system": "system",
     "developer": "system",
     "tool": "tool",
@@ -164,14 +168,18 @@ _TYPES: dict[str, Role] = {
     "ToolMessageChunk": "tool",
     "FunctionMessageChunk": "tool",
 }
+# Items of Responses, which have no role.
+_ITEMS = {"compaction", "item_reference", "mcp_approval_request", "mcp_approval_response", "mcp_list_tools", "reasoning"} | {
+    kind for kind in BLOCKS if kind.endswith(("_call", "_call_output", "_search_output"))
+}
 
 
-def exchange_from_messages(messages: Sequence[Mapping[str, Any] | BaseModel]) -> Exchange:
+def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
     """Make an exchange of a message list: OpenAI's (Chat Completions, and items of Responses), Anthropic's or LangChain's.
 
     The last user message is the prompt, what stands before it is the history, and the text of what stands after it
     (assistant and tool messages, in order) is the response. All text counts, wherever it stands in a message: refusals,
-    reasoning, transcripts of sound, and calls of tools as ``name(arguments)``.
+    reasoning, and calls of tools as ``name(arguments)``; sound counts by the transcript that comes with it.
 
     Args:
         messages: mappings with ``role`` and ``content`` (a str, a list of parts, or None), or the message objects of an SDK
@@ -199,7 +207,7 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
         message = message.model_dump(warnings=False)
     if not isinstance(message, Mapping):
         raise InputError(where, f"must be a mapping, not {type(message).__name__}", "pass a mapping with 'role' and 'content'")
-    if "role" not in message and message.get("type") in BLOCKS - {"message"}:
+    if "role" not in message and message.get("type") in _ITEMS:
         # An item of Responses: what a tool gave, or what the model wrote.
         role: Role = "tool" if str(message["type"]).endswith("_output") else "assistant"
         yield role, _text(block(message, where))
@@ -219,9 +227,15 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
 
 
 def _text(pieces: Iterable[Piece]) -> str:
+    pieces = list(pieces)
+    heard = {
+        piece.where.removesuffix("transcript") for piece in pieces if isinstance(piece, Text) and piece.key == "transcript"
+    }
     texts = []
     for piece in pieces:
         if isinstance(piece, Unread):
+            if piece.where.removesuffix("data") in heard:
+                continue  # sound, and what is said in it
             problem = f"is not text but {piece.kind!r}"
             raise InputError(piece.where, problem, "judge other media elsewhere and leave the part out here")
         texts.append(piece.text if isinstance(piece, Text) else piece.written)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overlo
 from guardreasoner_sdk._batches import Row, Work, aparts, parts
 from guardreasoner_sdk._checks import Checks, result_of, result_soon
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import Exchange, Turn, exchange_from_messages
+from guardreasoner_sdk.exchange import Exchange, Message, Turn, exchange_from_messages
 from guardreasoner_sdk.judges.base import DirectJudge, Judge
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict
@@ -147,14 +147,14 @@ class Guard:
         """:meth:`check` for asyncio: the event loop stays free meanwhile."""
         return await self._checks.acheck(Exchange(prompt, response, history), timeout)
 
-    def check_messages(self, messages: Sequence[Mapping[str, Any]], *, timeout: float | None = None) -> Verdict:
-        """Judge an OpenAI-style message list.
+    def check_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
+        """Judge a message list: OpenAI's, Anthropic's or LangChain's.
 
         The last user message is the prompt, judged in the light of what stands before it; the text of what stands after it
         is the response.
 
         Args:
-            messages: mappings with ``role`` and ``content`` (a str, or a list of text parts).
+            messages: mappings with ``role`` and ``content`` (a str, or a list of text parts), or the message objects of an SDK.
             timeout: seconds; overrides the guard's.
 
         Raises:
@@ -163,7 +163,7 @@ class Guard:
         """
         return self._checks.check(exchange_from_messages(messages), timeout)
 
-    async def acheck_messages(self, messages: Sequence[Mapping[str, Any]], *, timeout: float | None = None) -> Verdict:
+    async def acheck_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
         """:meth:`check_messages` for asyncio."""
         return await self._checks.acheck(exchange_from_messages(messages), timeout)
 
@@ -174,7 +174,8 @@ class Guard:
         the policy says ``on_undetermined="raise"`` (the verdict then blocks).
 
         Args:
-            rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response`` and ``history``, or exchanges.
+            rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response`` and ``history``, or exchanges;
+                or a DataFrame of pandas or polars with columns of these names.
             timeout: seconds for each part of the batch; overrides the guard's.
         """
         return list(self.iter_many(rows, timeout=timeout))

@@ -9,7 +9,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired
+
+# Before Python 3.12 pydantic, which may check a graph's state, takes no other.
+from typing_extensions import TypedDict
 
 from guardreasoner_sdk import ConfigurationError, Guard, Judgement, MissingExtraError, Verdict
 

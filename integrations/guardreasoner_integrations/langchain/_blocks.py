@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+# Before Python 3.12 pydantic, which may check a graph's state, takes no other.
+from typing_extensions import TypedDict
 
 from guardreasoner_integrations.langchain._messages import REMOVED
 from guardreasoner_integrations.langchain._questions import Stage

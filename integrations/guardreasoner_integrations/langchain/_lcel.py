@@ -81,6 +81,7 @@ class ChunkReader:
     def __init__(self, key: str | None) -> None:
         self._key = key
         self._readers: dict[Hashable, Unescaper] = {}
+        self._names: dict[Hashable, str] = {}
 
     def texts(self, chunk: Any) -> dict[Hashable, str]:
         """The new text in a chunk, by channel. The escapes of JSON are decoded, as far as they have come.
@@ -102,14 +103,18 @@ class ChunkReader:
         return found
 
     def _call(self, channel: Hashable, call: Call) -> Iterator[str]:
-        if isinstance(call.arguments, str):
-            if call.name:
-                self._readers.pop(channel, None)  # a call begins
-                yield f"{call.name}\n"
-            yield self._decoded(channel, call.arguments)
-        else:
+        if not isinstance(call.arguments, str):
             # A model that cannot stream gives its whole message as the only chunk.
             yield f"{call_lines(call)}\n"
+            return
+        if call.index is None:
+            # Such a piece is a call of its own.
+            self._readers.pop(channel, None)
+        if call.name and (call.index is None or self._names.get(channel) != call.name):
+            # Some servers say the name with every piece.
+            self._names[channel] = call.name
+            yield f"{call.name}\n"
+        yield self._decoded(channel, call.arguments)
 
     def _decoded(self, channel: Hashable, text: str) -> str:
         return self._readers.setdefault(channel, Unescaper()).feed(text)

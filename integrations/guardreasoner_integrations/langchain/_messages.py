@@ -41,7 +41,7 @@ REMOVED = "[This message was removed by the guard.]"
 # Keys that say nothing about the text under them; that under others is judged with its key.
 _PLAIN = frozenset(
     {
-        *("", "cited_text", "content", "kwargs", "parts", "reasoning", "reasoning_content", "refusal", "summary", "text"),
+        *("", "cited_text", "content", "data", "parts", "reasoning", "reasoning_content", "refusal", "summary", "text"),
         *("thinking", "transcript"),
     }
 )
