@@ -285,15 +285,13 @@ def message(value: Mapping[str, Any], where: str) -> list[Piece]:
         where: its place, for errors.
     """
     told: set[object] = set()
-    found: list[Piece] = []
+    found: list[Piece] = list(_unheard(value, where))
     calls: list[Piece] = []
     derived = _CALLS[1:] if value.get(_CALLS[0]) else ()
     for key in sorted(value, key=_turn):
         part = value[key]
         if key in derived or key in ASIDE or (key == "name" and _quiet(part)):
             continue
-        if key in _AUDIO and isinstance(part, Mapping) and not part.keys() & {"data", "transcript"}:
-            found.append(Unread(key, f"{where}.{key}"))  # an answer of earlier, which only the provider has
         for piece in _mapping({key: part}, where, "", key not in _ITEMS):
             same = _same(piece)
             if not (same in told and (isinstance(piece, Call) or key in _COPIES)):
@@ -323,6 +321,15 @@ def spoken(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | 
         value = {**value, "content": ["" if place in results else part for place, part in enumerate(content or ())]}
     if not results or any(value["content"]):
         yield role, message(value, where)
+
+
+def _unheard(value: Mapping[str, Any], where: str) -> Iterator[Unread]:
+    """Sound that is only named: an earlier answer, which the provider keeps. In a piece of a stream the rest may follow."""
+    if _CALLS[0] not in value:
+        for holder in (value, value.get("additional_kwargs")):
+            sound = holder.get("audio") if isinstance(holder, Mapping) else None
+            if isinstance(sound, Mapping) and not sound.keys() & {"data", "transcript"}:
+                yield Unread("audio", f"{where}.audio" if where else "audio")
 
 
 def _turn(key: object) -> int:

@@ -100,7 +100,14 @@ OF_RESPONSES = {
     "function": {"type": "function_call", "id": "f", "call_id": "c", "name": "f", "arguments": '{"status": "?"}'},
     "mcp call": {"type": "mcp_call", "id": "f", "name": "n", "server_label": "s", "arguments": "{}", "output": "?"},
     "mcp tools": {"type": "mcp_list_tools", "id": "f", "server_label": "s", "tools": [{"name": "?", "input_schema": {}}]},
-    "code": {"type": "code_interpreter_call", "id": "f", "status": "completed", "code": "?", "container_id": "c", "outputs": []},
+    "code": {
+        "type": "code_interpreter_call",
+        "id": "f",
+        "status": "completed",
+        "code": "?",
+        "container_id": "c",
+        "outputs": [],
+    },
 }
 
 
@@ -202,7 +209,9 @@ def test_blocks_of_chat_bedrock_converse(strict: Guard, answers: Answers, shape:
         answer = {"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 1}}
         keys = {"region_name": "us-east-1", "aws_access_key_id": "k", "aws_secret_access_key": "k"}
         client = boto3.client("bedrock-runtime", endpoint_url=answers(answer), **keys)
-        return aws.ChatBedrockConverse(model="anthropic.claude-x", client=client, bedrock_client=client, region_name="us-east-1")
+        return aws.ChatBedrockConverse(
+            model="anthropic.claude-x", client=client, bedrock_client=client, region_name="us-east-1"
+        )
 
     judged(strict, model, shape)
 
