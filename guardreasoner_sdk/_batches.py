@@ -38,8 +38,6 @@ def parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 def _rows_of(rows: Any) -> Iterable[Row]:
     """The rows of a data frame; anything else as it is. A frame is told by what it can do: none of them is imported here."""
     if not hasattr(type(rows), "columns"):
-        if hasattr(rows, "to_pylist") and hasattr(rows, "column_names"):
-            return _records(rows.column_names, (row.values() for row in rows.to_pylist()))  # a table of Arrow
         return rows  # type: ignore[no-any-return]
     if hasattr(rows, "itertuples"):
         return _records(rows.columns, rows.itertuples(index=False, name=None))

@@ -1,4 +1,4 @@
-"""What stands in messages: the one table of what the places and blocks of a message hold, and the walk that reads them.
+"""What stands in messages: the walk that reads them, by the table of what their places and blocks hold.
 
 The rule is closed. Whatever is not in the table holds something until proven otherwise: its strings are text, and where it has
 none, or refers to something that is not in the message, it cannot be judged. Only names that are known say nothing: protocol
@@ -18,25 +18,29 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from guardreasoner_sdk._content_table import (
+    ARGUMENTS,
+    ASIDE,
+    AUDIO,
+    AUDIO_EVENTS,
+    BINARY,
+    BLOCKS,
+    CALLS,
+    COPIES,
+    HOLDERS,
+    ITEMS,
+    MARKERS,
+    MEDIA,
+    NO_CONTENT,
+    PROTOCOL,
+    REFERENCES,
+    SEALED,
+    SEALED_TYPES,
+    SOURCES,
+)
 from guardreasoner_sdk._unescaping import unescaped
 
-__all__ = [
-    "ASIDE",
-    "BLOCKS",
-    "MARKERS",
-    "MEDIA",
-    "NO_CONTENT",
-    "PROTOCOL",
-    "SEALED",
-    "Call",
-    "Piece",
-    "Text",
-    "Unread",
-    "block",
-    "message",
-    "spoken",
-    "walk",
-]
+__all__ = ["Call", "Piece", "Text", "Unread", "block", "message", "spoken", "walk"]
 
 
 class Text(NamedTuple):
@@ -88,138 +92,6 @@ class Unread(NamedTuple):
 
 Piece = Text | Call | Unread
 R = TypeVar("R", bound=str)
-
-
-def _reasons(keys: Mapping[str, str]) -> Mapping[str, str]:
-    """From reason and keys to key and reason."""
-    return {key: reason for reason, names in keys.items() for key in names.split()}
-
-
-PROTOCOL = _reasons(
-    {
-        "an id that ties parts together": """
-            id call_id container_id event_id file_id item_id response_id tool_call_id tool_use_id toolUseId
-            approval_request_id previous_response_id __openai_function_call_ids__""",
-        "a number": "index file_index output_index content_index token_ids expires_at",
-        "what a part is": "type object role __openai_role__ phase chunk_position source_type caller",
-        "how it ended": "status finish_reason stop_reason stop_sequence outcome error_code",
-        "who made it": """
-            model model_id model_name model_provider namespace server_label service_tier system_fingerprint lc_source""",
-        "what form it has": "mime_type media_type format detail language",
-    }
-)
-"""Keys that hold no text of anybody's, each with the reason. A value with blanks in it is text all the same."""
-
-NO_CONTENT = _reasons(
-    {
-        "numbers about what stands beside it": "logprobs usage content_filter_offsets",
-        "the findings of the provider's own filter": "content_filter_result content_filter_results",
-    }
-)
-"""Keys of which nothing is shown to a reader or a model, each with the reason."""
-
-ASIDE = _reasons(
-    {
-        "what a tool keeps for the application: no model reads it": "artifact",
-        "what the server says about the answer: headers, reasons, ratings": "response_metadata",
-        "numbers": "usage_metadata",
-    }
-)
-"""The same for LangChain's messages, where they stand in the message itself."""
-
-SEALED = _reasons(
-    {
-        "only the provider can open it": """
-            encrypted_content encrypted_index encrypted_stdout redacted_content redactedContent""",
-        "a proof that the provider wrote it": """
-            signature thought_signature thoughtSignature __gemini_function_call_thought_signatures__""",
-        "noise that hides the length of a piece": "obfuscation",
-    }
-)
-"""Keys of data that nobody but the provider can read, each with the reason. A value with blanks in it is text all the same."""
-
-MARKERS = _reasons({"where the provider may cache the prompt": "cachePoint cache_point cache_control"})
-"""Keys that mark a place and hold no content, each with the reason. A value with blanks in it is text all the same."""
-
-MEDIA = frozenset(
-    {
-        "audio",
-        "base64",
-        "computer_screenshot",
-        "container_upload",
-        "file",
-        "image",
-        "image_url",
-        "input_audio",
-        "input_file",
-        "input_image",
-        "input_video",
-        "media",
-        "output_audio",
-        "output_image",
-        "url",
-        "video",
-        "video_url",
-    }
-)
-"""Types of blocks that hold something other than text."""
-
-BLOCKS = frozenset(
-    {
-        # text
-        "text", "input_text", "output_text", "refusal", "summary_text", "text_delta", "message", "message_delta",
-        # reasoning
-        "reasoning", "reasoning.text", "reasoning.summary", "reasoning.encrypted", "reasoning_content", "reasoning_text",
-        "redacted_thinking", "thinking", "thinking_delta", "signature_delta",
-        # what the model hands to tools
-        "apply_patch_call", "computer_call", "custom", "custom_tool_call", "function", "function_call", "input_json_delta",
-        "invalid_tool_call", "local_shell_call", "mcp_approval_request", "shell_call", "tool_call", "tool_call_chunk",
-        "tool_use",
-        # tools that the provider runs, and what they found
-        "bash_code_execution_output", "bash_code_execution_result", "bash_code_execution_tool_result",
-        "bash_code_execution_tool_result_error", "code_execution_output", "code_execution_result",
-        "code_execution_tool_result", "code_execution_tool_result_error", "code_interpreter_call",
-        "encrypted_code_execution_result", "executable_code", "file_search_call", "image_generation_call", "mcp_call",
-        "mcp_list_tools", "mcp_tool_result", "mcp_tool_use", "server_tool_call", "server_tool_call_chunk",
-        "server_tool_result", "server_tool_use", "text_editor_code_execution_create_result",
-        "text_editor_code_execution_str_replace_result", "text_editor_code_execution_tool_result",
-        "text_editor_code_execution_tool_result_error", "text_editor_code_execution_view_result", "tool_reference",
-        "tool_search_call", "tool_search_output", "tool_search_tool_result", "tool_search_tool_result_error",
-        "tool_search_tool_search_result", "web_fetch_result", "web_fetch_tool_result", "web_fetch_tool_result_error",
-        "web_search_call", "web_search_result", "web_search_tool_result", "web_search_tool_result_error",
-        # what tools gave
-        "apply_patch_call_output", "computer_call_output", "custom_tool_call_output", "function_call_output",
-        "function_response", "local_shell_call_output", "mcp_approval_response", "shell_call_output", "tool_result",
-        # what is quoted and from where
-        "char_location", "citation", "citations_delta", "container_file_citation", "content", "content_block_location",
-        "document", "file_citation", "file_path", "page_location", "search_result", "search_result_location",
-        "url_citation", "web_search_result_location",
-        # bounds and states: compaction, guards of the provider, what the server keeps of this conversation already
-        "compaction", "compaction_trigger", "context_compaction", "guard_content", "item_reference",
-    }
-)  # fmt: skip
-"""Types of blocks whose strings are all that they hold: an address in them is quoted, not read."""
-
-# Where a value of a block refers to something that is not in it, or is no text.
-_REFERENCES = frozenset(
-    {
-        *("audio_url", "bytes", "data", "fileId", "fileUri", "file_id", "file_uri", "file_url", "image_url", "s3Location"),
-        *("s3_location", "uri", "url", "video_url"),
-    }
-)
-_BINARY = frozenset({"b64_json", "base64", "file_data", "partial_image_b64"})
-_AUDIO = frozenset({"audio", "input_audio"})
-_AUDIO_EVENTS = frozenset({"response.audio.delta", "response.output_audio.delta"})
-_SEALED_TYPES = frozenset({"redacted_thinking", "reasoning.encrypted"})
-# What a model hands to a tool, names and numbers too: it chose them.
-_ARGUMENTS = frozenset({"args", "arguments", "input", "partial_json"})
-_ITEMS = frozenset({"content", "parts"})
-# Blocks whose content is made of blocks of its own.
-_HOLDERS = frozenset({"mcp_tool_result", "message", "tool_result"})
-# LangChain's own places of tool calls. Providers put them once more where they like.
-_CALLS = ("tool_call_chunks", "tool_calls", "invalid_tool_calls")
-# Places where litellm and others put once more what stands beside them.
-_COPIES = frozenset({"provider_specific_fields", "thinking_blocks"})
 
 _DATA = re.compile(r"data:[\w/+.;=-]*;base64,[\w+/=-]*", re.ASCII)
 # A protocol's word: no blanks, nothing but ASCII.
@@ -287,15 +159,15 @@ def message(value: Mapping[str, Any], where: str) -> list[Piece]:
     told: set[object] = set()
     found: list[Piece] = list(_unheard(value, where))
     calls: list[Piece] = []
-    derived = _CALLS[1:] if value.get(_CALLS[0]) else ()
+    derived = CALLS[1:] if value.get(CALLS[0]) else ()
     for key in sorted(value, key=_turn):
         part = value[key]
         if key in derived or key in ASIDE or (key == "name" and _quiet(part)):
             continue
-        for piece in _mapping({key: part}, where, "", key not in _ITEMS):
+        for piece in _mapping({key: part}, where, "", key not in ITEMS):
             same = _same(piece)
-            if not (same in told and (isinstance(piece, Call) or key in _COPIES)):
-                (calls if key in _CALLS else found).append(piece)
+            if not (same in told and (isinstance(piece, Call) or key in COPIES)):
+                (calls if key in CALLS else found).append(piece)
             told.add(same)
     return [*found, *calls]
 
@@ -325,7 +197,7 @@ def spoken(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | 
 
 def _unheard(value: Mapping[str, Any], where: str) -> Iterator[Unread]:
     """Sound that is only named: an earlier answer, which the provider keeps. In a piece of a stream the rest may follow."""
-    if _CALLS[0] not in value:
+    if CALLS[0] not in value:
         for holder in (value, value.get("additional_kwargs")):
             sound = holder.get("audio") if isinstance(holder, Mapping) else None
             if isinstance(sound, Mapping) and not sound.keys() & {"data", "transcript"}:
@@ -334,7 +206,7 @@ def _unheard(value: Mapping[str, Any], where: str) -> Iterator[Unread]:
 
 def _turn(key: object) -> int:
     """Tool calls are read first, to know them again elsewhere; copies last."""
-    return 0 if key in _CALLS else 1 if key in _ITEMS else 3 if key in _COPIES else 2
+    return 0 if key in CALLS else 1 if key in ITEMS else 3 if key in COPIES else 2
 
 
 def _same(piece: Piece) -> object:
@@ -351,14 +223,15 @@ def named(kind: object) -> str:
 def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) -> Iterator[Piece]:
     kind = holder.get("type")
     known = isinstance(kind, str) and kind in BLOCKS
-    media = isinstance(kind, str) and kind in MEDIA and holder.get("source_type") != "text"
+    media = isinstance(kind, str) and (kind in MEDIA or (above == "source" and kind in SOURCES))
+    media = media and holder.get("source_type") != "text"
     if media:
         yield Unread(str(kind), where)
     quoted = known or (quoted and not media)
-    calls = [key for key, value in holder.items() if key in _ARGUMENTS and value is not None]
+    calls = [key for key, value in holder.items() if key in ARGUMENTS and value is not None]
     for key, value in holder.items():
-        unseen = key in _REFERENCES and not quoted
-        if (_passed(key, value) and not unseen) or (key == "data" and kind in _SEALED_TYPES and _quiet(value)):
+        unseen = key in REFERENCES and not quoted
+        if (_passed(key, value) and not unseen) or (key == "data" and kind in SEALED_TYPES and _quiet(value)):
             continue
         place = f"{where}.{key}" if where else str(key)
         if key == "text" and isinstance(value, _NUMBERS):
@@ -374,10 +247,10 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
                 yield from _beside(value, place, key)
         elif media and isinstance(value, Mapping):
             yield from _beside(value, place, key)
-        elif key in _ITEMS and isinstance(value, list | tuple):
+        elif key in ITEMS and isinstance(value, list | tuple):
             for index, part in enumerate(value):
                 at = f"{place}[{index}]"
-                yield from walk(part, at, key) if quoted and kind not in _HOLDERS else block(part, at)
+                yield from walk(part, at, key) if quoted and kind not in HOLDERS else block(part, at)
         else:
             if not _quiet(key):
                 yield Text(str(key), "", place)
@@ -412,10 +285,10 @@ def _is_media(holder: Mapping[Any, Any], key: str, value: object, above: str) ->
     kind = holder.get("type")
     return (
         isinstance(value, bytes | bytearray | memoryview)
-        or key in _BINARY
-        or (key == "data" and above in _AUDIO)
+        or key in BINARY
+        or (key == "data" and above in AUDIO)
         or (key == "result" and kind == "image_generation_call")
-        or (key == "delta" and kind in _AUDIO_EVENTS)
+        or (key == "delta" and kind in AUDIO_EVENTS)
     )
 
 

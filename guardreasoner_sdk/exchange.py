@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from guardreasoner_sdk._content import BLOCKS, Piece, Text, Unread, block, spoken
+from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
+from guardreasoner_sdk._content_table import BLOCKS
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]

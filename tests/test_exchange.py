@@ -203,3 +203,96 @@ def test_a_role_that_may_be_text_to_judge_is_not_quoted() -> None:
     assert "bomb" not in str(caught.value)
     with pytest.raises(InputError, match="role: is 'asistant'"):
         exchange_from_messages([{"role": "asistant", "content": "x"}])
+
+
+BAD = "please bad now"
+ASKED = {"role": "user", "content": "hi"}
+CALL = {"name": "f", "args": {"status": BAD}, "id": "1"}
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": "", "refusal": BAD}, BAD),
+        ({"content": None, "audio": {"id": "a", "data": "AA==", "transcript": BAD}}, BAD),
+        ({"content": "ok", "reasoning_content": BAD}, f"ok\n{BAD}"),
+        ({"content": "ok", "reasoning": BAD}, f"ok\n{BAD}"),
+        ({"content": "", "tool_calls": [CALL]}, f'f({{"status": "{BAD}"}})'),
+        ({"content": "", "additional_kwargs": {"refusal": BAD}}, BAD),
+        ({"content": [{"type": "thinking", "thinking": BAD}, {"type": "text", "text": "ok"}]}, f"{BAD}\nok"),
+        ({"content": [{"type": "tool_use", "id": "1", "name": "f", "input": {"q": BAD}}]}, f'f({{"q": "{BAD}"}})'),
+        ({"content": [{"text": BAD}, {"cachePoint": {"type": "default"}}]}, BAD),
+        ({"content": "ok", "a_place_of_tomorrow": {"words": BAD}}, f"ok\n{BAD}"),
+    ],
+)
+def test_all_that_a_message_says_is_read(message: dict[str, object], said: str) -> None:
+    assert exchange_from_messages([ASKED, {"role": "assistant", **message}]).response == said
+
+
+def test_arguments_are_judged_as_the_tool_reads_them() -> None:
+    letters = "".join(f"\\u{ord(letter):04x}" for letter in "bad")
+    for arguments in (f'{{"body": "{letters}\\/"}}', f'{{"{letters}": 1}}', f'{{"body": "{letters}'):
+        call = {"id": "1", "type": "function", "function": {"name": "send", "arguments": arguments}}
+        exchange = exchange_from_messages([ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}])
+        assert "bad" in (exchange.response or "")
+
+
+def test_what_tools_gave_is_no_prompt_whoever_names_it() -> None:
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "found"}]}
+    items = [{"type": "function_call", "name": "f", "call_id": "c", "arguments": "{}"}]
+    output = {"type": "function_call_output", "call_id": "c", "output": "given"}
+    exchange = exchange_from_messages([ASKED, *items, output, {"role": "user", "content": [result]}])
+    assert (exchange.prompt, exchange.response) == ("hi", "f({})\n\ngiven\n\nfound")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "hologram"},
+        {"type": "hologram", "url": "https://x.test"},
+        {"type": "document", "source": {"type": "url", "url": "https://x.test"}},
+        {"type": "text-plain", "base64": "YmFk"},
+        {"document": {"source": {"bytes": b"bad"}}},
+    ],
+)
+def test_what_holds_something_that_cannot_be_read_is_refused(part: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"messages\[0\].content\[0\].*is not text but"):
+        exchange_from_messages([{"role": "user", "content": [part, {"type": "text", "text": "hi"}]}])
+    with pytest.raises(InputError) as caught:
+        exchange_from_messages([{"role": "user", "content": [{"type": "please-" * 20, "text": None}]}])
+    assert "please" not in str(caught.value)
+
+
+def test_messages_of_openai_are_taken_as_they_are() -> None:
+    from openai.types.chat import ChatCompletionMessage
+    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
+
+    own = ChatCompletionMessage(role="assistant", content="", refusal="no")
+    assert exchange_from_messages([ASKED, own]).response == "no"
+    call = ResponseFunctionToolCall(type="function_call", call_id="c", name="f", arguments='{"q": "x"}')
+    part = ResponseOutputText(type="output_text", text="done", annotations=[])
+    said = ResponseOutputMessage(type="message", id="m", role="assistant", status="completed", content=[part])
+    assert exchange_from_messages([ASKED, call, said]).response == 'f({"q": "x"})\n\ndone'
+
+
+def test_messages_of_langchain_are_taken_as_they_are() -> None:
+    messages = pytest.importorskip("langchain_core.messages", reason="LangChain is not installed")
+    talk = [
+        messages.SystemMessage("be kind"),
+        messages.HumanMessage("hi"),
+        messages.AIMessage("", tool_calls=[CALL]),
+        messages.ToolMessage("given", tool_call_id="1", artifact={"not": "read"}),
+        messages.AIMessageChunk("do", tool_call_chunks=[{"name": "g", "args": '{"q', "id": "2", "index": 0}]),
+        messages.ChatMessage(role="assistant", content="ne"),
+    ]
+    exchange = exchange_from_messages(talk)
+    assert exchange.prompt == "hi"
+    assert exchange.response == f'f({{"status": "{BAD}"}})\n\ngiven\n\ndo\ng({{"q)\n\nne'
+    assert [turn.role for turn in exchange.history] == ["system"]
+
+
+@pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")  # LiteLLM's own types
+def test_messages_of_litellm_are_taken_as_they_are() -> None:
+    types = pytest.importorskip("litellm.types.utils", reason="LiteLLM is not installed")
+    own = types.Message(content="", reasoning_content="hm", provider_specific_fields={"refusal": "no"})
+    assert set((exchange_from_messages([ASKED, own]).response or "").split("\n")) == {"hm", "no"}

@@ -74,6 +74,7 @@ def test_imports_run_one_way() -> None:
     ranks |= {
         "_batches": 2,
         "_content": 0,
+        "_content_table": 0,
         "_unescaping": 0,
         "_checks": 4,
         "_cache": 2,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from guardreasoner_sdk._content import NO_CONTENT, Text, Unread, walk
+from guardreasoner_sdk._content import Text, Unread, walk
+from guardreasoner_sdk._content_table import NO_CONTENT
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["TECHNICAL", "Unjudged", "cannot_be_judged", "leaves"]

@@ -193,6 +193,7 @@ def test_messages_of_langchain() -> None:
         assert (kind, slips(((path, value) for path, value in plants(kind) if path != ("type",)), made)) == (kind, [])
 
 
+@pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")  # LiteLLM's own types
 def test_messages_of_litellm() -> None:
     pytest.importorskip("litellm", reason="LiteLLM is not installed: pip install 'guardreasoner-sdk[litellm]'")
     from litellm.types.llms import anthropic, openai
@@ -214,8 +215,16 @@ def test_messages_of_litellm() -> None:
     assert slips(plants(Message), in_messages) == []
 
 
+def test_addresses_that_an_answer_quotes_are_text() -> None:
+    search = {"type": "search", "query": "q", "sources": [{"type": "url", "url": "https://x.test"}]}
+    found = response_texts(
+        {"output": [{"type": "web_search_call", "id": "w", "status": "completed", "action": search}]}, "raise"
+    )
+    assert "https://x.test" in repr(found)
+
+
 def test_every_key_that_is_passed_over_has_a_reason_and_a_text_under_it_is_still_read() -> None:
-    from guardreasoner_sdk._content import ASIDE, MARKERS, NO_CONTENT, PROTOCOL, SEALED
+    from guardreasoner_sdk._content_table import ASIDE, MARKERS, NO_CONTENT, PROTOCOL, SEALED
 
     assert {*NO_CONTENT, *ASIDE} == SKIPPED
     for key, reason in {**PROTOCOL, **SEALED, **MARKERS, **NO_CONTENT, **ASIDE}.items():

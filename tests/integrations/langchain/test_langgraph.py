@@ -16,8 +16,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph, add_messages
 from pydantic import BaseModel
 
-from guardreasoner_integrations.langchain import GuardedChain, block_of
-from guardreasoner_integrations.langgraph import GuardState, guard_node, guard_router
+from guardreasoner_integrations.langchain import Block, GuardedChain, block_of
+from guardreasoner_integrations.langgraph import GuardState, GuardVerdict, guard_node, guard_router
 from guardreasoner_sdk import ClosedError, ConfigurationError, Exchange, Guard, Judgement, Policy
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 
@@ -233,6 +233,22 @@ def test_a_pydantic_state_and_keys_of_ones_own(guard: Guard) -> None:
     assert [message.text for message in graph.compile().invoke({"talk": [HumanMessage("poison")]})["talk"]] == [REMOVED, SORRY]
     with pytest.raises(ConfigurationError, match="messages_key"):
         guard_node(guard).invoke(State(talk=[]))
+
+
+def test_a_pydantic_state_may_hold_a_verdict_and_a_block(guard: Guard) -> None:
+    class State(BaseModel):
+        messages: Annotated[list[AnyMessage], add_messages]
+        guard_verdict: GuardVerdict | None = None
+        block: Block | None = None
+
+    graph = StateGraph(State)
+    graph.add_node("guard", guard_node(guard))
+    graph.add_node("note", lambda state: {"block": block_of(state.messages[-1])})
+    graph.add_edge(START, "guard")
+    graph.add_edge("guard", "note")
+    result = graph.compile().invoke({"messages": [HumanMessage("poison")]})
+    assert State.model_validate(result).guard_verdict == result["guard_verdict"]
+    assert (result["guard_verdict"]["outcome"], result["block"]["stage"]) == ("blocked", "input")
 
 
 def test_an_unknown_side_is_refused(guard: Guard) -> None:

@@ -105,6 +105,9 @@ HARMLESS = {
     ),
     "code": block(type="executable_code", executable_code="print(1)", language="PYTHON"),
     "its result": block(type="code_execution_result", code_execution_result="1", outcome=1),
+    "addresses": block(
+        type="web_search_call", action={"type": "search", "query": "q", "sources": [{"type": "url", "url": "u"}]}
+    ),
     "no tools": block(type="mcp_list_tools", id="1", server_label="s", tools=[]),
     "custom tool": block(type="custom_tool_call", call_id="1", name="t", input="x"),
     "sealed": block(type="redacted_thinking", data="EpwGCkYIBRgC"),
