@@ -69,7 +69,8 @@ class Call(NamedTuple):
     @property
     def written(self) -> str:
         """The call as ``name(arguments)``, with the escapes of JSON decoded: the tool gets the letters."""
-        return f"{self.name}({unescaped(self.json)})"
+        given = unescaped(self.json)
+        return f"{self.name}({given})" if self.name else given
 
     @property
     def same(self) -> tuple[str, str]:
@@ -116,7 +117,7 @@ def walk(value: object, where: str = "", key: str = "", *, quoted: bool = True) 
         # Text behind such a beginning is still text.
         if _DATA.fullmatch(value) is not None:
             yield Unread("data: URL", where)
-        elif value:
+        else:
             yield Text(value, key, where)
     elif isinstance(value, Mapping):
         yield from _mapping(value, where, key, quoted)
@@ -139,7 +140,8 @@ def block(value: object, where: str) -> Iterator[Piece]:
     if isinstance(value, Mapping):
         found = list(_mapping(value, where, "", False))
         kind = value.get("type")
-        if not found and kind not in BLOCKS and (kind is not None or any(_says(*item) for item in value.items())):
+        says = any(not isinstance(piece, Text) or piece.text for piece in found)
+        if not says and kind not in BLOCKS and (kind is not None or any(_says(*item) for item in value.items())):
             found = [Unread(named(kind), where)]
         yield from found
     elif isinstance(value, _NUMBERS):

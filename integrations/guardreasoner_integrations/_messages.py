@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import BaseModel
 
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged
-from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
+from guardreasoner_sdk._content import Call, Piece, Text, block, spoken
+from guardreasoner_sdk._unescaping import unescaped
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
 
@@ -71,11 +72,13 @@ def said(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
 def _text(pieces: Iterable[Piece], unjudged: Unjudged) -> str:
     texts = []
     for piece in pieces:
-        if not isinstance(piece, Unread):
-            texts.append(piece.text if isinstance(piece, Text) else piece.written)
+        if isinstance(piece, Text):
+            texts.append(piece.text)
+        elif isinstance(piece, Call):
+            texts.extend(text for text in (piece.name, unescaped(piece.json)) if text)
         elif unjudged == "raise":
             raise cannot_be_judged(piece.where, piece.kind)
         else:
             # The guard is told that something stood there.
             texts.append(f"[{piece.kind}]")
-    return "\n".join(texts)
+    return "\n".join(text for text in texts if text)

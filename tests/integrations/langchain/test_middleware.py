@@ -247,7 +247,7 @@ def test_a_replaced_answer_keeps_its_id_and_loses_its_tool_calls(agent_of: Any) 
 def test_tool_arguments_are_judged_as_a_response(agent_of: Any, judge: ScriptedJudge) -> None:
     call = calling("look_up", what="cats", deep={"lines": ["a", "b"], "count": 3})
     agent_of(call, "Done.", check_input=False, check_tool_args=True, tools=[look_up]).invoke(says("hi"), THREAD)
-    assert judge.seen[0] == Exchange("hi", "what: cats\nlines: a\nlines: b")
+    assert judge.seen[0] == Exchange("hi", "look_up\nwhat: cats\ndeep:\nlines: a\nlines: b\ncount: 3")
 
 
 class Answer(BaseModel):

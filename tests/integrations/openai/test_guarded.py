@@ -78,7 +78,7 @@ def test_the_last_user_message_is_judged_with_its_history(chat: Any, guard: Guar
     assert [(turn.role, turn.content) for turn in asked.history] == [
         ("system", "be kind"),
         ("user", "earlier"),
-        ("assistant", '{"query": "hello"}\nlook_up'),
+        ("assistant", 'look_up\n{"query": "hello"}'),
         ("tool", "found"),
         ("assistant", "so it is"),
     ]
