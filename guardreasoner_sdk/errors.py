@@ -16,11 +16,15 @@
 
 ``BackendError`` and ``DeadlineError`` are raised by judges and engines. :class:`~guardreasoner_sdk.Guard` turns them into
 undetermined findings, so that an application sees one thing only: a verdict that the policy has decided upon.
+
+Every error survives ``pickle`` and ``copy``, and so a process pool: with its attributes, notes and cause.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pickle
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.verdict import Verdict
@@ -40,7 +44,39 @@ __all__ = [
 ]
 
 
-class GuardError(Exception):
+class PortableError(Exception):
+    """Base of errors that can be pickled and copied, whatever their ``__init__`` takes.
+
+    Python itself makes an error anew by calling its class with ``args``, that is, with its message; where the class takes
+    something else, that fails, and an error that fails to be read ends a whole process pool.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        state = {**vars(self), "__cause__": _carried(self.__cause__), "__suppress_context__": self.__suppress_context__}
+        return _remade, (type(self), self.args), state
+
+
+def _remade(kind: type[PortableError], args: tuple[Any, ...]) -> PortableError:
+    # Of several built-in classes that an error is one of, only the one whose memory it is laid out like can make it.
+    base: Any = kind
+    while "__new__" not in vars(base):
+        base = base.__base__
+    error: PortableError = base.__new__(kind, *args)
+    error.args = args  # some built-in errors leave that to __init__
+    return error
+
+
+def _carried(cause: BaseException | None) -> BaseException | None:
+    """The cause, unless it is an error of somebody else's that cannot be carried over."""
+    if cause is not None and not isinstance(cause, PortableError):
+        try:
+            pickle.loads(pickle.dumps(cause))  # noqa: S301 - what was written one call before
+        except Exception:
+            return None
+    return cause
+
+
+class GuardError(PortableError):
     """Base of every error of this package: ``except GuardError`` catches them all."""
 
 
@@ -79,6 +115,10 @@ class MissingExtraError(ConfigurationError, ImportError):
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} need an extra: pip install 'guardreasoner-sdk[{extra}]'")
         self.extra = extra
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        remade, args, state = super().__reduce__()
+        return remade, args, {**state, "msg": self.msg, "name": self.name, "path": self.path}
 
 
 class ClosedError(GuardError, RuntimeError):

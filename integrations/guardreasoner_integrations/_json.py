@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from guardreasoner_sdk.errors import PortableError
+
 __all__ = ["TwiceError", "parsed"]
 
 
-class TwiceError(ValueError):
+class TwiceError(PortableError, ValueError):
     """An object names a key twice. Readers differ in which one they take: the one judged could be the other."""
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Literal
 
 from guardreasoner_sdk import BlockedError, VerdictError
+from guardreasoner_sdk.errors import PortableError
 
 __all__ = ["ASGIApp", "Message", "Receive", "RefusedError", "Replies", "Reply", "Scope", "Send", "unreadable"]
 
@@ -43,7 +44,7 @@ class Reply:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
-class RefusedError(Exception):
+class RefusedError(PortableError):
     """A request or a response that cannot be judged, and is not let through for that.
 
     Args:

@@ -25,6 +25,7 @@ from guardreasoner_integrations.langchain._questions import (
 )
 from guardreasoner_integrations.langchain._replies import Replies, replies_of
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
+from guardreasoner_sdk.errors import PortableError
 from guardreasoner_sdk.exchange import visible
 
 __all__ = ["GuardedChain"]
@@ -252,7 +253,7 @@ class GuardedChain(Runnable[Any, Any]):
             yield held.instead(unread.verdict)
 
 
-class _UnreadPartError(Exception):
+class _UnreadPartError(PortableError):
     """A chunk of a stream holds something other than text, and the policy does not allow that."""
 
     def __init__(self, verdict: Verdict) -> None:

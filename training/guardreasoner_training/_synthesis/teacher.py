@@ -17,7 +17,7 @@ from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.backends._remote_answers import read_answer
 from guardreasoner_sdk.backends._remote_client import find_address, open_client
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, explain
-from guardreasoner_sdk.errors import BackendError, ConfigurationError
+from guardreasoner_sdk.errors import BackendError, ConfigurationError, PortableError
 from guardreasoner_sdk.generation import Message, Query
 from guardreasoner_training._synthesis.budget import Cost
 from guardreasoner_training.recipe import SynthesisSettings
@@ -203,7 +203,7 @@ class Teacher:
         raise ConfigurationError(f"synthesize: {problem}; check base_url, model, temperature and max_tokens")
 
 
-class _RepeatableError(Exception):
+class _RepeatableError(PortableError):
     """A request may be sent again.
 
     Args:
