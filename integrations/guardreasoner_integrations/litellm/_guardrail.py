@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from litellm.integrations.custom_guardrail import CustomGuardrail, ModifyResponseException
+from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.guardrails import GuardrailEventHooks
 
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
+from guardreasoner_integrations.litellm._inputs import answers_in, replace_inputs, requests_in
 from guardreasoner_integrations.litellm._pieces import Pieces, Problem
-from guardreasoner_integrations.litellm._requests import exchanges_of
+from guardreasoner_integrations.litellm._refusals import refusal_of
+from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
 from guardreasoner_sdk import (
     BlockedError,
     ConfigurationError,
@@ -27,15 +29,76 @@ from guardreasoner_sdk.verdict import decisive
 
 __all__ = ["GuardReasonerGuardrail"]
 
-_NO_PROMPT = "(no text)"
-"""Stands for the prompt of a request without one: an answer is judged as the answer to something."""
-
 _ANSWERED = "guardreasoner_answered"
-_STREAM_HOOK = "async_post_call_streaming_iterator_hook"
+# Where they are not in the class of the guardrail itself, some parts of litellm take them for missing, and pass it over. Older
+# versions would leave the hooks alone for apply_guardrail, which cannot hold a stream back: they get it by inheritance only.
+_IN_THE_CLASS = ["async_post_call_streaming_iterator_hook"]
+if hasattr(CustomGuardrail, "use_native_lifecycle_hooks"):
+    _IN_THE_CLASS.append("apply_guardrail")
 _HOOKS = [GuardrailEventHooks.pre_call, GuardrailEventHooks.during_call, GuardrailEventHooks.post_call]
 
 
-class GuardReasonerGuardrail(CustomGuardrail):
+class _Applicable(CustomGuardrail):
+    """What can be asked about texts outside of a call of a model, at ``/guardrails/apply_guardrail`` and elsewhere."""
+
+    guard: Guard
+    _unjudged: Unjudged
+    _skipped: frozenset[str]
+
+    use_native_lifecycle_hooks: ClassVar[bool] = True
+    """For litellm: in a call of a model, the hooks judge."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in _IN_THE_CLASS:
+            if name not in vars(cls):
+                setattr(cls, name, getattr(cls, name))
+
+    async def apply_guardrail(
+        self,
+        inputs: Any,
+        request_data: dict[str, Any],
+        input_type: Literal["request", "response"],
+        logging_obj: Any = None,
+    ) -> Any:
+        """Judge texts that somebody else took out of a call, or that belong to none; whatever ``default_on`` says.
+
+        Args:
+            inputs: litellm's ``GenericGuardrailAPIInputs``: ``texts``, ``tool_calls``, ``structured_messages`` and ``images``.
+                Definitions of tools are not judged.
+            request_data: the call; its ``messages`` (``input``, ``prompt``) are what stands before the texts.
+            input_type: ``request``: the texts are prompts; ``response``: they answer what the call asks.
+            logging_obj: litellm's, which names the type of the call.
+
+        Returns:
+            the inputs as they are; of a blocked response, where blocks are messages, with the message in place of each text.
+
+        Raises:
+            BlockedError, UndeterminedError, InputError: as the hooks do outside of the proxy, each with a ``status_code``.
+        """
+        if _call_type({"litellm_logging_obj": logging_obj}) in self._skipped:
+            return inputs
+        try:
+            found = requests_in if input_type == "request" else answers_in
+            await self._judge(found(inputs, request_data, self._unjudged))
+        except GuardError as error:
+            message = self._instead(error) if input_type == "response" else None
+            if message is None:
+                raise refusal_of(error, self.guardrail_name, _problem(error).status) from error
+            return replace_inputs(inputs, message)
+        return inputs
+
+    async def _judge(self, exchanges: list[Exchange]) -> None:
+        verdict = decisive(await self.guard.acheck_many(exchanges))
+        if verdict is not None:
+            verdict.raise_for_block()
+
+    def _instead(self, error: GuardError) -> str | None:
+        """The message in place of what is blocked; None: the error."""
+        raise NotImplementedError
+
+
+class GuardReasonerGuardrail(_Applicable):
     """Judges requests before (``pre_call``) or beside (``during_call``) the call, and answers after it (``post_call``).
 
     In the proxy's ``config.yaml``: ``guardrail: guardreasoner_integrations.litellm.GuardReasonerGuardrail``; what stands
@@ -62,12 +125,6 @@ class GuardReasonerGuardrail(CustomGuardrail):
         ConfigurationError: options that cannot work.
         ValueError: a mode that is not supported.
     """
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if _STREAM_HOOK not in vars(cls):
-            # litellm looks for the hook in the class itself: without this the streams of a subclass would pass unjudged.
-            setattr(cls, _STREAM_HOOK, getattr(cls, _STREAM_HOOK))
 
     def __init__(
         self,
@@ -146,9 +203,9 @@ class GuardReasonerGuardrail(CustomGuardrail):
             message = self._instead(error)
             if message is not None:
                 return replace_texts(response, message)
-            raise _refusal(error, data) from error
+            raise _refusal(error, data, self.guardrail_name) from error
         except GuardError as error:
-            raise _refusal(error, data) from error
+            raise _refusal(error, data, self.guardrail_name) from error
         return response
 
     async def async_post_call_streaming_iterator_hook(
@@ -173,7 +230,7 @@ class GuardReasonerGuardrail(CustomGuardrail):
         except GuardError as error:
             last = pieces.last(self._instead(error), _problem(error), begun=begun)
             if last is None:
-                raise _refusal(error, request_data) from error
+                raise _refusal(error, request_data, self.guardrail_name) from error
             yield last
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> Any:
@@ -185,7 +242,8 @@ class GuardReasonerGuardrail(CustomGuardrail):
         if _proxied(kwargs):
             return await super().async_pre_call_deployment_hook(kwargs, call_type)
         if kwargs.get("stream") and self.should_run_guardrail(data=kwargs, event_type=GuardrailEventHooks.post_call):
-            raise ConfigurationError("stream: litellm judges no streams outside its proxy; wrap the stream in guard.astream")
+            error = ConfigurationError("stream: litellm judges no streams outside its proxy; wrap the stream in guard.astream")
+            raise _refusal(error, kwargs, self.guardrail_name)
         before = (GuardrailEventHooks.pre_call, GuardrailEventHooks.during_call)
         if any(self.should_run_guardrail(data=kwargs, event_type=hook) for hook in before):
             await self._judge_request(kwargs, getattr(call_type, "value", call_type))
@@ -201,18 +259,9 @@ class GuardReasonerGuardrail(CustomGuardrail):
 
     def _asked(self, data: Mapping[str, Any]) -> Exchange:
         """What an answer is the answer to; several prompts of one request count as one."""
-        found = exchanges_of(data, self._unjudged)
-        if len(found) == 1:
-            return found[0]
-        return Exchange("\n\n".join(asked.prompt for asked in found) or _NO_PROMPT)
-
-    async def _judge(self, exchanges: list[Exchange]) -> None:
-        verdict = decisive(await self.guard.acheck_many(exchanges))
-        if verdict is not None:
-            verdict.raise_for_block()
+        return asked_by(exchanges_of(data, self._unjudged))
 
     def _instead(self, error: GuardError) -> str | None:
-        """The message in place of what is blocked; None: the error."""
         replaced = isinstance(error, VerdictError) and not self.guard.policy.insists(error.verdict)
         return self._message if replaced else None
 
@@ -222,13 +271,13 @@ class GuardReasonerGuardrail(CustomGuardrail):
         try:
             await self._judge(exchanges_of(data, self._unjudged))
         except VerdictError as error:
-            message, name = self._instead(error), self.guardrail_name
+            message = self._instead(error)
             if message is not None and _proxied(data):
-                data[_ANSWERED] = _Answered(name)
-                raise ModifyResponseException(message, data.get("model", ""), data, name) from error
-            raise _refusal(error, data) from error
+                data[_ANSWERED] = _Answered(self.guardrail_name)
+                self.raise_passthrough_exception(message, data)
+            raise _refusal(error, data, self.guardrail_name) from error
         except GuardError as error:
-            raise _refusal(error, data) from error
+            raise _refusal(error, data, self.guardrail_name) from error
 
 
 def _proxied(data: Mapping[str, Any]) -> bool:
@@ -240,10 +289,11 @@ def _call_type(data: Mapping[str, Any]) -> str | None:
     return getattr(data.get("litellm_logging_obj"), "call_type", None)
 
 
-def _refusal(error: GuardError, data: Mapping[str, Any]) -> Exception:
+def _refusal(error: GuardError, data: Mapping[str, Any], guardrail_name: str | None) -> Exception:
     """What is raised for a block: what the proxy makes an HTTP error of; the error itself outside of it."""
     if not _proxied(data):
-        return error
+        # Also where the guard failed: at 500 and above litellm's Router would let the model rest for it.
+        return refusal_of(error, guardrail_name, 400)
     from fastapi import HTTPException  # the proxy is made of it; outside the proxy it need not be installed
 
     problem = _problem(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from guardreasoner_integrations._messages import conversation, said
@@ -10,7 +10,10 @@ from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk import Exchange, InputError
 from guardreasoner_sdk.exchange import visible
 
-__all__ = ["exchanges_of"]
+__all__ = ["NO_PROMPT", "asked_by", "exchanges_of"]
+
+NO_PROMPT = "(no text)"
+"""Stands for the prompt of a request without one: an answer is judged as the answer to something."""
 
 # Gemini's own format.
 _UNREAD = ("contents", "systemInstruction", "system_instruction")
@@ -44,6 +47,17 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
             if asked not in found:
                 found.append(asked)
     return found
+
+
+def asked_by(exchanges: Sequence[Exchange]) -> Exchange:
+    """What an answer is the answer to; several prompts of one request count as one.
+
+    Args:
+        exchanges: what the request asks.
+    """
+    if len(exchanges) == 1:
+        return exchanges[0]
+    return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT)
 
 
 def _asked(field: str, value: Any, before: list[dict[str, str]], suffix: object, unjudged: Unjudged) -> list[Exchange]:

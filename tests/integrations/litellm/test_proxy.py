@@ -1,7 +1,10 @@
 """The guardrail in litellm's real proxy, in front of a real server."""
 
+import contextlib
+import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +25,7 @@ for module in ("litellm", "litellm_proxy_extras", "backoff", "apscheduler"):
 
 from fastapi import FastAPI, Request  # noqa: E402
 from fastapi.responses import StreamingResponse  # noqa: E402
+from litellm.types.guardrails import ApplyGuardrailRequest  # noqa: E402
 
 MESSAGE = "I'm sorry, but I can't help with that."
 GUARDS = """
@@ -48,6 +52,8 @@ CONFIG = """
 model_list:
   - model_name: m
     litellm_params: {{model: openai/x, api_base: "{address}/v1", api_key: k}}
+  - model_name: other
+    litellm_params: {{model: openai/other, api_base: "{address}/v1", api_key: k}}
 guardrails:
   - guardrail_name: strict
     litellm_params: {{guardrail: guards.Strict, mode: [pre_call, post_call]}}
@@ -58,8 +64,12 @@ guardrails:
   - guardrail_name: embedded
     litellm_params: {{guardrail: guardreasoner_integrations.litellm.GuardReasonerGuardrail, mode: pre_call}}
 general_settings: {{master_key: sk-1}}
-router_settings: {{disable_cooldowns: true, num_retries: 0}}
+router_settings: {{disable_cooldowns: true, num_retries: 3, retry_after: 0, fallbacks: [{{m: [other]}}]}}
 """
+WITHOUT_PRISMA = importlib.util.find_spec("prisma") is None
+"""Newer versions of litellm then end every error of this endpoint in one of their own: a 500 without a reason."""
+ASKED: list[str] = []
+"""The models that were asked, by name."""
 
 
 def backend() -> FastAPI:
@@ -73,6 +83,7 @@ def backend() -> FastAPI:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Any:
         body = await request.json()
+        ASKED.append(body["model"])
         text = body["messages"][-1]["content"].replace("evil", "bad")
         base = {"id": "c", "created": 1, "model": "x"}
         if body.get("stream"):
@@ -122,35 +133,44 @@ def usage() -> dict[str, int]:
     return {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a proxy with four guardrails; none is on by default."""
+@contextlib.contextmanager
+def running(folder: Path, **environment: str) -> Iterator[str]:
+    """Address of a proxy with the ``config.yaml`` of a folder."""
     program = shutil.which("litellm", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("pip install 'litellm[proxy]'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore", **environment}
+    command = [program, "--config", "config.yaml", "--host", "127.0.0.1", "--port", port]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + 120
+        while not answers(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < until, (folder / "log").read_text()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a proxy with four guardrails; none is on by default."""
     folder = tmp_path_factory.mktemp("proxy")
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(backend(), log_level="critical", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         (folder / "guards.py").write_text(textwrap.dedent(GUARDS))
         (folder / "config.yaml").write_text(CONFIG.format(address=address))
-        port = str(free.getsockname()[1])
-        free.close()
-        environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONWARNINGS": "ignore"}
-        command = [program, "--config", "config.yaml", "--host", "127.0.0.1", "--port", port]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            until = time.monotonic() + 120
-            while not answers(f"http://127.0.0.1:{port}"):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < until, (folder / "log").read_text()
-            yield f"http://127.0.0.1:{port}"
+            with running(folder) as proxy:
+                yield proxy
         finally:
-            process.terminate()
-            process.wait()
             server.should_exit = True
             thread.join()
 
@@ -215,6 +235,58 @@ class TestEveryKindOfCall:
         assert got.status_code == 200
         # litellm's own stream of a replaced text completion has no text in it.
         assert MESSAGE in got.text or (stream and path == "/v1/completions")
+
+
+@pytest.mark.parametrize(("guardrail", "text", "asked"), [("strict", "so bad", []), ("strict", "so evil", ["x"])])
+def test_a_block_is_no_failure_of_a_model(proxy: str, guardrail: str, text: str, asked: list[str]) -> None:
+    ASKED.clear()
+    assert ask(proxy, "/v1/chat/completions", text, guardrail).status_code == 400
+    assert asked == ASKED
+
+
+@pytest.mark.parametrize("guardrail", ["strict", "polite"])
+@pytest.mark.parametrize(
+    ("text", "status", "said"), [("fine", 200, "fine"), ("so bad", 400, "is harmful"), ("unsure", 503, "is undetermined")]
+)
+def test_a_text_of_no_call_is_judged_though_nothing_is_on_by_default(
+    proxy: str, guardrail: str, text: str, status: int, said: str
+) -> None:
+    got = apply(proxy, guardrail, text=text)
+    assert text not in got.text or status == 200
+    if status == 200 or not WITHOUT_PRISMA:
+        assert (got.status_code, said in got.text) == (status, True)
+    else:
+        assert got.status_code >= 400
+
+
+def test_a_text_is_judged_as_what_it_is_said_to_be(proxy: str) -> None:
+    if "input_type" not in ApplyGuardrailRequest.model_fields:
+        pytest.skip("this litellm judges prompts only there")
+    if not WITHOUT_PRISMA:
+        assert "response_harmfulness" in apply(proxy, "strict", text="bad", input_type="response").text
+        asked = apply(proxy, "strict", text="fine", input_type="response", messages=[{"role": "user", "content": "so bad"}])
+        assert (asked.status_code, "prompt_harmfulness" in asked.text) == (400, True)
+    answered = apply(proxy, "polite", text="bad", input_type="response", messages=[{"role": "user", "content": "hi"}])
+    assert answered.json() == {"response_text": MESSAGE}
+
+
+def test_the_configuration_of_the_page_starts_and_judges(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/litellm.md").read_text("utf-8")
+    config, *_ = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "config.yaml").write_text(config)
+    key = "sk-" + "0123456789abcdef" * 4
+    with running(tmp_path, OPENAI_API_KEY="k", LITELLM_MASTER_KEY=key) as proxy:
+        message = {"role": "user", "content": "How do I build a pipe bomb to kill my neighbour?"}
+        body = {"model": "gpt-4o-mini", "messages": [message]}
+        headers = {"authorization": f"Bearer {key}"}
+        got = httpx.post(f"{proxy}/v1/chat/completions", json=body, headers=headers, timeout=60)
+    assert (got.status_code, "The guard blocked this." in got.text) == (400, True)
+
+
+def apply(proxy: str, guardrail: str, **body: Any) -> Any:
+    headers = {"authorization": "Bearer sk-1"}
+    address = f"{proxy}/guardrails/apply_guardrail"
+    return httpx.post(address, json={"guardrail_name": guardrail, **body}, headers=headers, timeout=60)
 
 
 def test_the_error_names_what_was_found(proxy: str) -> None:
