@@ -10,11 +10,12 @@ from typing import Any
 from litellm.exceptions import GuardrailRaisedException
 
 from guardreasoner_sdk import BlockedError, ClosedError, ConfigurationError, GuardError, InputError, UndeterminedError
+from guardreasoner_sdk.errors import PortableError
 
 __all__ = ["refusal_of"]
 
 
-class _Refusal(GuardrailRaisedException):
+class _GuardrailError(PortableError, GuardrailRaisedException):
     """Of a guardrail.
 
     Args:
@@ -32,27 +33,27 @@ class _Refusal(GuardrailRaisedException):
         self.blocked_content = isinstance(error, BlockedError)
 
 
-class GuardrailBlockedError(_Refusal, BlockedError):
+class GuardrailBlockedError(_GuardrailError, BlockedError):
     """A guardrail blocked the call."""
 
 
-class GuardrailUndeterminedError(_Refusal, UndeterminedError):
+class GuardrailUndeterminedError(_GuardrailError, UndeterminedError):
     """A guardrail could not decide on the call."""
 
 
-class GuardrailInputError(_Refusal, InputError):
+class GuardrailInputError(_GuardrailError, InputError):
     """A guardrail cannot judge the call."""
 
 
-class GuardrailClosedError(_Refusal, ClosedError):
+class GuardrailClosedError(_GuardrailError, ClosedError):
     """A guardrail's guard was closed."""
 
 
-class GuardrailConfigurationError(_Refusal, ConfigurationError):
+class GuardrailConfigurationError(_GuardrailError, ConfigurationError):
     """A guardrail's guard cannot work."""
 
 
-class GuardrailFailureError(_Refusal, GuardError):
+class GuardrailFailureError(_GuardrailError, GuardError):
     """A guardrail's guard failed."""
 
 
