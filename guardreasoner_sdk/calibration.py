@@ -7,6 +7,7 @@ probabilities under that data, labels are decided anew by the threshold, and all
 from __future__ import annotations
 
 import math
+import os
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -247,6 +248,8 @@ class Calibration(_Frozen):
         Raises:
             ConfigurationError: there is none, or it holds something else.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigurationError(f"calibration: must be a path or a Calibration, not {type(path).__name__}")
         try:
             return cls.model_validate_json(Path(path).expanduser().read_bytes())
         except OSError as error:

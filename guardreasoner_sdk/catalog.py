@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from guardreasoner_sdk._arguments import did_you_mean
 from guardreasoner_sdk.errors import UnknownModelError
 
 __all__ = ["BACKENDS", "MODELS", "BackendInfo", "ModelInfo", "find_model"]
@@ -133,6 +134,8 @@ def find_model(name: str) -> ModelInfo:
     for info in MODELS.values():
         if name == info.name or name == info.weights.get("remote"):
             return info
+    meant = did_you_mean(name, [word for info in MODELS.values() for word in (info.name, info.weights.get("remote")) if word])
     raise UnknownModelError(
-        f"model: {name!r} is neither in the catalogue nor a folder or GGUF file on this machine; known are {', '.join(MODELS)}"
+        f"model: {name!r} is neither in the catalogue nor a folder or GGUF file on this machine; "
+        f"{meant}{' ' if meant else ''}known are {', '.join(MODELS)}"
     )

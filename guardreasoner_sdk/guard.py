@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
+from guardreasoner_sdk._arguments import check_count, check_judge, check_listener, check_no_flag, policy_of
 from guardreasoner_sdk._batches import Row, Work, aparts, parts
 from guardreasoner_sdk._checks import Checks, result_of, result_soon
 from guardreasoner_sdk.errors import ConfigurationError
@@ -51,7 +51,8 @@ class Guard:
         band: which scores of the screen are doubtful, ``(low, high)``, for all tasks or by task.
         calibration: what the model's scores are worth on your data: a file of ``guardreasoner calibrate``, or its content.
         judge: a judge of your own instead of a model and its engine.
-        policy: what a finding means; default: block what is harmful, and what could not be decided.
+        policy: what a finding means, or the fields of a policy: ``{"block": ["harmful_prompt"]}``; default: block what is
+            harmful, and what could not be decided.
         reasoning: how much to reason: ``auto``, ``full``, ``brief`` or ``off``.
         timeout: seconds for one check, or for one part of a batch; what is not decided by then is undetermined.
         cache: most verdicts to remember in memory, least recently used first out; 0: none.
@@ -76,7 +77,7 @@ class Guard:
         band: Band | None = None,
         calibration: str | Path | Calibration | None = None,
         judge: Judge | None = None,
-        policy: Policy | None = None,
+        policy: Policy | Mapping[str, Any] | None = None,
         reasoning: Literal["auto", "full", "brief", "off"] | None = None,
         timeout: float | None = None,
         cache: int | None = None,
@@ -92,17 +93,18 @@ class Guard:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         if judge is not None and any(part is not None for part in (model, backend, base_url, dialect, options, screen, band)):
             raise ConfigurationError("judge: pass either a judge, or a model and its engine")
-        if on_verdict is not None and inspect.iscoroutinefunction(on_verdict):
-            raise ConfigurationError("on_verdict: must be a plain function; start a task in it to do something slow")
-        if isinstance(cache, bool):
-            raise ConfigurationError(f"cache: pass how many verdicts to remember, for instance 10_000, not {cache}")
-        if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency: must be a whole number from 1, not {concurrency!r}")
+        if judge is not None:
+            check_judge("judge", judge)
+        if on_verdict is not None:
+            check_listener("on_verdict", on_verdict)
+        check_no_flag("cache", cache, "how many verdicts to remember, for instance 10_000")
+        check_no_flag("timeout", timeout, "seconds")
+        check_count("concurrency", concurrency)
         if calibration is None and judge is None:
             calibration = settings.calibration
         self._checks = Checks(
             build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
-            Policy(on_undetermined=settings.on_undetermined) if policy is None else policy,
+            Policy(on_undetermined=settings.on_undetermined) if policy is None else policy_of(policy),
             timeout=settings.timeout,
             cache=settings.cache,
             on_verdict=on_verdict,
@@ -391,7 +393,7 @@ class Guard:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self._checks.policy = policy
+        self._checks.policy = policy_of(policy)
 
     def close(self) -> None:
         """Free the judge and stop the guard's event loop. Closing twice does nothing."""

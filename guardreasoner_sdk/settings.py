@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from guardreasoner_sdk._arguments import close_to
 from guardreasoner_sdk.errors import ConfigurationError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "known_variables"]
+
+logger = logging.getLogger("guardreasoner_sdk")
+
+_PREFIX = "GUARDREASONER_"
+# Read elsewhere: by the command line, by what downloads data, and by the project's own scripts.
+_OTHERS = frozenset({"GUARDREASONER_DATA", "GUARDREASONER_DEBUG", "GUARDREASONER_ENGINES", "GUARDREASONER_VENV"})
+_told: set[str] = set()
 
 
 class Settings(BaseSettings):
@@ -30,7 +41,8 @@ class Settings(BaseSettings):
         threads: windows of text that the embedded model judges at a time; None: one for each core.
 
     Raises:
-        ConfigurationError: a variable has a value that does not fit; the message names the variable.
+        ConfigurationError: a variable has a value that does not fit, or is a setting misspelt: a timeout that is not heeded is
+            none. The message names the variable.
     """
 
     model_config = SettingsConfigDict(env_prefix="GUARDREASONER_", frozen=True, extra="ignore", env_ignore_empty=True)
@@ -49,9 +61,27 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(gt=0)] | None = None
 
     def __init__(self, **values: Any) -> None:
+        _check_names(os.environ)
         try:
             super().__init__(**values)
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             name = "_".join(str(part) for part in first["loc"])
             raise ConfigurationError(f"{name} (or GUARDREASONER_{name.upper()}): {first['msg']}") from None
+
+
+def known_variables() -> frozenset[str]:
+    """The environment variables that mean something."""
+    return _OTHERS | {f"{_PREFIX}{field.upper()}" for field in Settings.model_fields}
+
+
+def _check_names(environment: Iterable[str]) -> None:
+    for name in environment:
+        if not name.upper().startswith(_PREFIX) or name.upper() in known_variables():
+            continue
+        meant = [f"{_PREFIX}{field.upper()}" for field in close_to(name[len(_PREFIX) :], Settings.model_fields)]
+        if meant:
+            raise ConfigurationError(f"{name}: is no setting; did you mean {' or '.join(meant)}?")
+        if name not in _told:
+            _told.add(name)
+            logger.warning("%s: is no setting, and is not heeded", name)

@@ -72,6 +72,7 @@ def test_imports_run_one_way() -> None:
         "judges": 4,
     }
     ranks |= {
+        "_arguments": 2,
         "_batches": 2,
         "_content": 0,
         "_content_table": 0,

@@ -21,7 +21,7 @@ from guardreasoner_sdk.cli.terminal import ExitCode, console, write_json
 from guardreasoner_sdk.errors import GuardError
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.judges.embedded import EmbeddedJudge
-from guardreasoner_sdk.settings import Settings
+from guardreasoner_sdk.settings import known_variables
 
 __all__ = ["doctor"]
 
@@ -83,7 +83,7 @@ def _version(package: str) -> str | None:
 
 
 def _environment() -> list[dict[str, Any]]:
-    known = {f"GUARDREASONER_{name.upper()}" for name in Settings.model_fields} | {"GUARDREASONER_DEBUG"}
+    known = known_variables()
     return [
         {"name": name, "value": _masked(name, value), "known": name.upper() in known}
         for name, value in sorted(os.environ.items())

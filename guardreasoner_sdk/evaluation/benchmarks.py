@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from guardreasoner_sdk._arguments import did_you_mean
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import _schemas as schemas
 from guardreasoner_sdk.evaluation._fetch import Source, fetch, local_file
@@ -176,7 +177,9 @@ def find_benchmark(name: str) -> Benchmark:
     """
     found = _BY_PLAIN_NAME.get(_plain(name))
     if found is None:
-        raise InputError("benchmark", f"{name!r} is unknown", f"use one of {', '.join(BENCHMARKS)}, or name a file")
+        meant = did_you_mean(name, BENCHMARKS)
+        known = f"use one of {', '.join(BENCHMARKS)}, or name a file"
+        raise InputError("benchmark", f"{name!r} is unknown", f"{meant} {known}" if meant else known)
     return found
 
 

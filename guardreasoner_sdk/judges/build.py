@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk._arguments import check_dialect, check_judge
 from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.catalog import BACKENDS, ModelInfo, find_model
 from guardreasoner_sdk.dialects.base import Dialect
@@ -63,8 +64,14 @@ def build_judge(
             raise ConfigurationError("band: belongs to a screen; add screen='embedded', or leave it out")
         return _judge(settings, dialect, options)
     if isinstance(screen, str):
-        first = _judge(settings.model_copy(update={"model": screen, "backend": "embedded", "base_url": None}), None, None)
+        try:
+            first = _judge(settings.model_copy(update={"model": screen, "backend": "embedded", "base_url": None}), None, None)
+        except UnknownModelError:
+            raise UnknownModelError(
+                f"screen: {screen!r} is neither 'embedded' nor a folder with an embedded model nor a judge"
+            ) from None
     else:
+        check_judge("screen", screen)
         first = screen
     second = _judge(settings, dialect, options)
     if second.backend == "embedded" and first.backend == "embedded":
@@ -80,6 +87,10 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Mapping[s
             f"base_url (or GUARDREASONER_BASE_URL): {settings.backend!r} calls no server; unset it, or use backend='remote'"
         )
     remote = settings.base_url is not None or settings.backend == "remote"
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigurationError(f"options: must be a mapping such as {{'port': 8000}}, not {type(options).__name__}")
+    if dialect is not None and not isinstance(dialect, str):
+        check_dialect("dialect", dialect)
     found = _served(settings.model) if remote else _find(settings.model)
     backend = "remote" if remote else settings.backend or _default(found)
     if backend not in found.weights:

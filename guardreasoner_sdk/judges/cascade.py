@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from guardreasoner_sdk._arguments import check_judge
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import Judge, load_judge
@@ -37,10 +38,12 @@ class CascadeJudge:
             is doubtful only where it is undetermined.
 
     Raises:
-        ConfigurationError: a band that is no interval, or for an unknown task.
+        ConfigurationError: a judge that is none, or a band that is no interval, or for an unknown task.
     """
 
     def __init__(self, first: Judge, second: Judge, *, band: Band = BAND) -> None:
+        check_judge("first", first)
+        check_judge("second", second)
         self.first = first
         self.second = second
         self.band = _checked(band)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from guardreasoner_sdk._arguments import check_count
 from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk.dialects.hazards import hazard
 from guardreasoner_sdk.errors import ConfigurationError
@@ -96,7 +98,8 @@ class EmbeddedJudge:
         threads: windows of text judged at a time, each on one core; default: the cores this process may use.
 
     Raises:
-        ConfigurationError: when the model is loaded, on first use: a file is missing or damaged.
+        ConfigurationError: arguments that cannot work; and when the model is loaded, on first use: a file is missing or
+            damaged.
     """
 
     backend = "embedded"
@@ -105,6 +108,12 @@ class EmbeddedJudge:
     def __init__(
         self, folder: str | Path | None = None, *, reasoning: ReasoningMode = "auto", threads: int | None = None
     ) -> None:
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise ConfigurationError(f"folder: must be a path, not {type(folder).__name__}")
+        if reasoning not in get_args(ReasoningMode):
+            raise ConfigurationError(f"reasoning: must be one of {', '.join(get_args(ReasoningMode))}, not {reasoning!r}")
+        if threads is not None:
+            check_count("threads", threads)
         self._folder = DEFAULT_FOLDER if folder is None else Path(folder)
         self._reasoning = reasoning
         self._threads = usable_cpus() if threads is None else threads

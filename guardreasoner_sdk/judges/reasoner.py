@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import get_args
 
+from guardreasoner_sdk._arguments import check_backend, check_dialect
 from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.dialects.base import Dialect, Reasoning
-from guardreasoner_sdk.errors import DeadlineError
+from guardreasoner_sdk.errors import ConfigurationError, DeadlineError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
 
@@ -31,9 +33,16 @@ class ReasonerJudge:
         dialect: how the model is asked and read.
         backend: what runs it.
         reasoning: how much to reason: ``auto``, ``full``, ``brief`` or ``off``.
+
+    Raises:
+        ConfigurationError: one of these that it cannot work with.
     """
 
     def __init__(self, dialect: Dialect, backend: Backend, *, reasoning: Reasoning = "auto") -> None:
+        check_dialect("dialect", dialect)
+        check_backend("backend", backend)
+        if reasoning not in get_args(Reasoning):
+            raise ConfigurationError(f"reasoning: must be one of {', '.join(get_args(Reasoning))}, not {reasoning!r}")
         self.dialect = dialect
         self._backend = backend
         self.reasoning = reasoning
