@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["json_text", "visible"]
+__all__ = ["JsonError", "json_text", "parse_json", "quoted", "visible"]
 
 # Control characters, bidirectional overrides, separators that end a line, lone surrogates, and other invisible ones.
 # The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
@@ -45,3 +46,56 @@ def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False
     # json escapes what JSON forbids; C1 controls, overrides and U+2028 are legal in it, and not in a terminal or a line.
     # What is left of those can stand inside a string only, except for the line breaks of an indent.
     return _UNSAFE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+class JsonError(ValueError):
+    """What is no JSON; the message says why, as the end of a sentence that begins with its place, and never quotes it."""
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Read JSON that somebody else may have written or damaged: every fault of it is one error.
+
+    Args:
+        data: the text, or its bytes in UTF-8.
+
+    Raises:
+        JsonError: it is no JSON, or holds what Python reads and JSON cannot write: a number without an end.
+    """
+    try:
+        return _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise JsonError(f"is not UTF-8 at byte {error.start + 1:,}") from None
+    except json.JSONDecodeError as error:
+        place = f"character {error.pos + 1:,}" if error.lineno == 1 else f"line {error.lineno:,}"
+        raise JsonError(f"is not JSON ({error.msg.lower()} at {place})") from None
+    except RecursionError:
+        raise JsonError("is nested too deeply") from None
+    except JsonError as error:
+        raise JsonError(f"is not JSON ({error})") from None
+    except ValueError:  # Python reads no integer of thousands of digits
+        raise JsonError("is not JSON (a number has too many digits)") from None
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise JsonError("a number is too large")
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise JsonError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+
+
+def quoted(value: object, *, most: int = 40) -> str:
+    """What somebody handed in, short and on one line, for an error that names it: never a text to judge.
+
+    Args:
+        value: a name or word at fault.
+        most: characters that are shown.
+    """
+    if not isinstance(value, str):
+        return type(value).__name__
+    return repr(f"{value[:most]}..." if len(value) > most else value)

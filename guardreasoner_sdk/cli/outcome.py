@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guardreasoner_sdk.cli.terminal import ExitCode
+from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import Verdict
 
 __all__ = ["Tally", "outcome"]
@@ -78,7 +79,14 @@ class Tally:
 
         Args:
             counts: what :meth:`counts` gave.
+
+        Raises:
+            InputError: they are damaged.
         """
+        numbers = [counts.get(name) for name in _COUNTS[:-1]]
+        examples = counts.get("examples")
+        if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(examples, list):
+            raise InputError("--output", "the counts of the finished run are damaged", "say --overwrite to start anew")
         for name in _COUNTS:
             setattr(self, name, counts[name])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
+from guardreasoner_sdk._text import json_text, parse_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._audit_correct import endings_of, write_corrected
 from guardreasoner_sdk.evaluation._audit_run import key_of, predictions
@@ -63,7 +63,7 @@ def append_decisions(path: Path, audit: str, decisions: Mapping[str, str]) -> No
         InputError: they cannot be written.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [json.dumps({"audit": audit, "key": key, "decision": said, "at": now}) for key, said in decisions.items()]
+    lines = [json_text({"audit": audit, "key": key, "decision": said, "at": now}) for key, said in decisions.items()]
     data = "".join(f"{line}\n" for line in lines).encode()
     with writing(path), path.open("ab") as file:
         # Behind a line that a crash tore.
@@ -110,7 +110,7 @@ def read_decisions(path: Path, audit: str) -> dict[str, Decision]:
 def _parts(path: Path, text: str) -> list[tuple[int, Any, dict[str, Decision]]]:
     """What a file holds, with the line it stands in; 0: all of it."""
     try:
-        whole = json.loads(text)
+        whole = parse_json(text)
         if isinstance(whole, dict) and "decisions" in whole:
             return [(0, whole.get("audit"), _checked(whole["decisions"]))]
     except ValueError:
@@ -121,7 +121,7 @@ def _parts(path: Path, text: str) -> list[tuple[int, Any, dict[str, Decision]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             parts.append((number, value["audit"], _checked({value["key"]: value["decision"]})))
         except (ValueError, LookupError, TypeError):
             # What a crash tore: another line follows it only if the next server began a new one.

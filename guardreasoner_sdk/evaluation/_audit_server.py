@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import json
 import secrets
 import threading
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
 
+from guardreasoner_sdk._text import parse_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._audit_decisions import DECISIONS, Decision, append_decisions, read_decisions
 from guardreasoner_sdk.evaluation._audit_page import render
@@ -74,7 +74,7 @@ class AuditServer(ThreadingHTTPServer):
             ValueError: they are none on this audit.
             InputError: they cannot be written.
         """
-        value = json.loads(body)
+        value = parse_json(body)
         decisions = value.get("decisions") if isinstance(value, dict) else None
         if not isinstance(decisions, dict) or value.get("audit") != self.audit.audit:
             raise ValueError("no decisions on this audit")

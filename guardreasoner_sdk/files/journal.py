@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
-from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk._text import json_text, parse_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import Verdict
 
@@ -54,9 +53,9 @@ class Entry(NamedTuple):
             ValueError: none.
         """
         try:
-            value = json.loads(line)
+            value = parse_json(line)
             return cls(int(value["row"]), value.get("id"), Verdict.model_validate(value["verdict"]))
-        except (LookupError, TypeError, AttributeError, RecursionError, ValidationError) as error:
+        except (LookupError, TypeError, AttributeError, OverflowError, RecursionError, ValidationError) as error:
             raise ValueError(f"no row of verdicts ({type(error).__name__})") from None
 
 

@@ -140,8 +140,12 @@ class Output:
             )
         if state.finished is not None:
             with writing(self.path):
-                if state.finished.get("output") != fingerprint(self.path):
-                    raise InputError("--output", f"{self.path} was changed since", "say --overwrite, or name another")
+                now = fingerprint(self.path)
+            if now.may_match(state.finished["output"]):
+                problem = f"{self.path} was finished by an earlier version, and whether its middle has changed cannot be known"
+                raise InputError("--output", problem, "say --overwrite, or name another; what is there stays till then")
+            if not now.matches(state.finished["output"]):
+                raise InputError("--output", f"{self.path} was changed since", "say --overwrite, or name another")
             self.finished = state.finished["counts"]
         elif journal.empty:
             raise InputError(

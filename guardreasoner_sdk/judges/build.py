@@ -155,7 +155,7 @@ def _noted(folder: Path) -> str | None:
         return f"{note['dialect']}-chat" if note.get("rendering") == "chat" else str(note["dialect"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ConfigurationError(f"model: {folder / 'guard.json'} cannot be read; it holds {{'dialect': ...}}") from None
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk._text import json_text, parse_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.files.journal import writing
 
@@ -192,7 +192,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: it is missing or damaged.
     """
     try:
-        return dict(json.loads(path.read_bytes()))
+        return dict(parse_json(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         raise InputError("--output", f"{path} is damaged", "say --restart to start anew") from None
 
@@ -241,7 +241,7 @@ def _but(keep: Collection[str]) -> str:
 
 def _read(output: Path) -> dict[str, Any] | None:
     try:
-        kept = json.loads((output / RECORD).read_bytes())
+        kept = parse_json((output / RECORD).read_bytes())
         return {"stage": kept["stage"], "inputs": dict(kept["inputs"]), "settings": dict(kept["settings"])}
     except FileNotFoundError:
         return None

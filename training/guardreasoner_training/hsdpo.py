@@ -155,7 +155,7 @@ def _read(pairs: Path) -> Iterator[tuple[Exchange, str, str, float]]:
                 value = json.loads(line)
                 exchange = Exchange(prompt=value["prompt"], response=value["response"], history=value.get("history", ()))
                 chosen, rejected, alpha = value["chosen"], value["rejected"], float(value["alpha"])
-            except (ValueError, TypeError, AttributeError) as error:
+            except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 raise InputError(place, f"is no pair ({type(error).__name__})", fix) from None
             except LookupError as error:
                 raise InputError(f"{place}: {error.args[0]}", "is missing", fix) from None

@@ -111,7 +111,7 @@ def _complete(checkpoint: Path) -> bool:
     try:
         mark = json.loads((checkpoint / MARK).read_bytes())
         return {"processes", "deepspeed"} <= mark.keys() and bool(mark["files"] == _sizes(checkpoint))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -55,7 +55,7 @@ def measure_again(
     try:
         before = json.loads((model / "metrics.json").read_bytes())
         trained_with, trained_on = before["config"], before["data"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{model}: is no folder of a model that was made here ({type(error).__name__})") from None
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
     what_helped = pipeline.helped(ablation) if ablation is not None else before.get("ablation")

@@ -319,7 +319,7 @@ def helped(path: Path) -> object:
     try:
         found = json.loads(path.read_bytes())
         named = {name: found[name] for name in ("examples", "seeds", "variants")}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: is no file of benchmarks/embedded_ablation.py ({type(error).__name__})") from None
     return named
 
