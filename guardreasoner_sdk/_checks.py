@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from guardreasoner_sdk._batches import Row, Work
 from guardreasoner_sdk._cache import JudgementCache
+from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk._loop import GuardLoop
 from guardreasoner_sdk.errors import ClosedError, InputError, UndeterminedError
 from guardreasoner_sdk.exchange import Exchange, exchange_from
@@ -176,7 +177,7 @@ class Checks:
             except Exception as error:
                 # Its message may quote what it was given; that is text to judge, which does not belong into a log.
                 logger.error("on_verdict raised %s", type(error).__name__)
-                logger.debug("the failure", exc_info=error)
+                log_failure(logger, "the failure", error)
 
     def _decided(self, verdict: Verdict) -> Verdict:
         if self.policy.insists(verdict):

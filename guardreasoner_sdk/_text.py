@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JsonError", "json_text", "parse_json", "quoted", "visible"]
+__all__ = ["JsonError", "json_text", "named", "parse_json", "quoted", "visible"]
 
 # Control characters, bidirectional overrides, separators that end a line, lone surrogates, and other invisible ones.
 # The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
@@ -99,3 +100,15 @@ def quoted(value: object, *, most: int = 40) -> str:
     if not isinstance(value, str):
         return type(value).__name__
     return repr(f"{value[:most]}..." if len(value) > most else value)
+
+
+def named(values: Iterable[object], *, most: int = 20) -> str:
+    """The names of columns or keys, for an error that says which there are.
+
+    Args:
+        values: the names.
+        most: how many are shown.
+    """
+    every = list(values)
+    shown = ", ".join(map(quoted, every[:most])) or "none"
+    return f"{shown} and {len(every) - most:,} more" if len(every) > most else shown

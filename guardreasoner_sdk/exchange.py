@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
 from guardreasoner_sdk._content_table import BLOCKS
+from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
@@ -105,7 +106,9 @@ def _turns(history: object) -> tuple[Turn, ...]:
                 turn = Turn.model_validate(dict(turn))
             except ValidationError as error:
                 first = error.errors(include_input=False)[0]
-                where = ".".join([f"history[{index}]", *map(str, first["loc"])])
+                where = ".".join(
+                    [f"history[{index}]", *(key if key in Turn.model_fields else quoted(key) for key in first["loc"])]
+                )
                 own = first.get("ctx", {}).get("error")
                 if isinstance(own, InputError):
                     raise InputError(where, own.problem, own.fix) from None
@@ -132,7 +135,7 @@ def exchange_from(row: object) -> Exchange:
     if isinstance(row, Mapping):
         if "prompt" not in row:
             near = next((key for key in row if str(key).strip().lower() in {"prompt", "text", "input", "question"}), None)
-            found = f"rename {near!r} to 'prompt'" if near is not None else "give each row a 'prompt'"
+            found = f"rename {quoted(near)} to 'prompt'" if near is not None else "give each row a 'prompt'"
             raise InputError("prompt", "is missing", found)
         return Exchange(**{key: row[key] for key in _ROW_KEYS if row.get(key) is not None or key == "prompt"})
     if isinstance(row, tuple | list):

@@ -80,6 +80,7 @@ def test_imports_run_one_way() -> None:
         "_checks": 4,
         "_cache": 2,
         "_cpus": 0,
+        "_failures": 0,
         "_loop": 2,
         "testing": 5,
         "_window": 2,

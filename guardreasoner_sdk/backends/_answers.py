@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.errors import BackendError
 
 __all__ = ["by_text", "failed", "stop_place", "too_long"]
@@ -21,7 +22,7 @@ def failed(error: Exception) -> BackendError:
     if isinstance(error, BackendError):
         return error
     # A foreign error's message may quote the judged text; its class cannot.
-    logger.debug("the engine failed", exc_info=error)
+    log_failure(logger, "the engine failed", error)
     return BackendError(f"the engine failed with {type(error).__name__}")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
 from guardreasoner_sdk.backends._worker import EngineThread, Job
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, MissingExtraError
@@ -208,13 +209,13 @@ class _Engine:
             except BackendError as error:
                 job.settle(error)
             except Exception as error:  # what tokenizers cannot encode is its own query's fault alone
-                logger.debug("the prompt cannot be encoded", exc_info=error)
+                log_failure(logger, "the prompt cannot be encoded", error)
                 job.settle(BackendError(f"the prompt cannot be encoded ({type(error).__name__})"))
         try:
             if rows:
                 self._generate(rows)
         except torch.OutOfMemoryError as error:
-            logger.debug("out of memory", exc_info=error)
+            log_failure(logger, "out of memory", error)
             # The traceback holds the tensors of the batch.
             error.__traceback__ = None
             torch.cuda.empty_cache()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from guardreasoner_sdk._text import named, quoted
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._records import Record
 from guardreasoner_sdk.evaluation._schemas import Made
@@ -98,7 +99,7 @@ class Columns:
             values = record.values
             for name in (self.prompt, *self.labels.values(), *([self.response] if self.response else [])):
                 if name not in values:
-                    there = ", ".join(map(repr, values)) or "none"
+                    there = named(values)
                     raise InputError(record.place, f"has no column {name!r}", f"name one of those it has: {there}")
             places = {task: self.column_of(task, values) for task in TASKS}
             if not any(places.values()):
@@ -141,7 +142,7 @@ class Columns:
         if word in _NO | {other} | self._more(task, _NEGATIVE) | self.negative:
             return False
         fix = f"write {own} or {other}, or say which words you use: --column positive=... --column negative=..."
-        raise InputError(place, f"{column}: {word[:40]!r} is no label", fix)
+        raise InputError(place, f"{column}: {quoted(word)} is no label", fix)
 
     @staticmethod
     def _more(task: Task, words: frozenset[str]) -> frozenset[str]:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, GuardError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import DirectJudge, Judge
@@ -71,5 +72,5 @@ def _unable(error: Exception, exchanges: Sequence[Exchange]) -> list[Judgement]:
         # A foreign error's message may quote the judged text; its class cannot.
         cause = f"the judge failed with {type(error).__name__}"
     logger.warning("%d exchange(s) undetermined: %s", len(exchanges), type(error).__name__)
-    logger.debug("the failure", exc_info=error)
+    log_failure(logger, "the failure", error)
     return [Judgement.unable(cause, response=exchange.response is not None) for exchange in exchanges]

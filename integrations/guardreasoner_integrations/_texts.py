@@ -7,6 +7,7 @@ from typing import Literal
 
 from guardreasoner_sdk._content import Text, Unread, walk
 from guardreasoner_sdk._content_table import NO_CONTENT
+from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["TECHNICAL", "Unjudged", "cannot_be_judged", "leaves"]
@@ -21,7 +22,7 @@ def cannot_be_judged(where: str, kind: object) -> InputError:
     """The error for a part that is no text."""
     return InputError(
         where,
-        f"is not text but {kind!r}, which this guard cannot judge",
+        f"is not text but {quoted(kind)}, which this guard cannot judge",
         "leave it out, or let it pass with unjudged='allow'",
     )
 

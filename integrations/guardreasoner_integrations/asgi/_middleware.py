@@ -11,6 +11,7 @@ from guardreasoner_integrations.asgi._bodies import Headers, document, read_body
 from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
 from guardreasoner_integrations.asgi._routes import GuardedRoute
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
+from guardreasoner_sdk._failures import log_failure
 
 __all__ = ["GuardMiddleware"]
 
@@ -113,7 +114,7 @@ class GuardMiddleware:
         except Exception as error:
             if not isinstance(error, VerdictError):
                 logger.error("could not judge a request: the guard raised %s", type(error).__name__)
-                logger.debug("the failure", exc_info=error)
+                log_failure(logger, "the failure", error)
             await self._replies.of(error).send(send)
             return
         await self._run(route, asked, scope, replayed(body, receive), send)

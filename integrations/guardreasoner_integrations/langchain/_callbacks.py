@@ -18,6 +18,7 @@ from langchain_core.outputs import LLMResult
 from guardreasoner_integrations.langchain._observer import ObservedRun, Observer, Sight
 from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge, wanted
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
+from guardreasoner_sdk._failures import log_failure
 
 __all__ = ["AsyncGuardCallbackHandler", "GuardCallbackHandler"]
 
@@ -312,4 +313,4 @@ class AsyncGuardCallbackHandler(_Handler, AsyncCallbackHandler):
 def _failed(error: Exception) -> None:
     # Its message may quote what was judged, which does not belong into a log.
     logger.error("a callback handler failed: %s", type(error).__name__)
-    logger.debug("the failure", exc_info=error)
+    log_failure(logger, "the failure", error)
