@@ -67,7 +67,8 @@ def parse_json(data: bytes | str) -> Any:
     except UnicodeDecodeError as error:
         raise JsonError(f"is not UTF-8 at byte {error.start + 1:,}") from None
     except json.JSONDecodeError as error:
-        place = f"character {error.pos + 1:,}" if error.lineno == 1 else f"line {error.lineno:,}"
+        one_line = "\n" not in error.doc[: error.pos].rstrip()
+        place = f"character {error.pos + 1:,}" if one_line else f"line {error.lineno:,}"
         raise JsonError(f"is not JSON ({error.msg.lower()} at {place})") from None
     except RecursionError:
         raise JsonError("is nested too deeply") from None

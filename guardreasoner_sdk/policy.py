@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task, Verdict
+from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, Verdict
 
 __all__ = ["Decision", "Policy"]
 
@@ -36,6 +38,9 @@ class Decision(BaseModel):
     blocked_by: Literal["finding", "failure"] | None = None
 
 
+_Score = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
 class Policy(BaseModel):
     """When to block. Immutable; share one between guards.
 
@@ -43,7 +48,8 @@ class Policy(BaseModel):
         block: the findings that block: any of ``harmful_prompt``, ``harmful_response`` and ``refusal``.
         min_score: block only where the finding's score (0 to 1) is at least this. A finding without a score counts by its
             label alone. None: by label. A number below the model's own threshold does not make a finding out of none:
-            with ``min_score`` the score alone decides.
+            with ``min_score`` the score alone decides. A mapping says it by task, ``{"prompt_harmfulness": 0.7}``; a task
+            that it does not name counts by label.
         on_undetermined: what happens where a finding that could block is undetermined: ``"block"`` (default), ``"allow"``
             (it shows in ``Verdict.reasons`` and in the log) or ``"raise"``.
         on_block: what takes the place of a blocked answer where an application is wrapped (streams, decorators, other
@@ -57,7 +63,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     block: frozenset[Blockable] = frozenset({"harmful_prompt", "harmful_response"})
-    min_score: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    min_score: _Score | dict[Task, _Score] | None = None
     on_undetermined: Literal["block", "allow", "raise"] = "block"
     on_block: Literal["raise", "message"] = "raise"
     message: Annotated[str, Field(pattern=r"\S")] = "I'm sorry, but I can't help with that."
@@ -67,8 +73,14 @@ class Policy(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             first = error.errors()[0]
+            if first["loc"][0] == "min_score":
+                raise ConfigurationError(_no_score(values["min_score"])) from None
             where = ".".join(str(part) for part in first["loc"])
             raise ConfigurationError(f"Policy({where}): {first['msg']}") from None
+
+    def __hash__(self) -> int:
+        scores = frozenset(self.min_score.items()) if isinstance(self.min_score, dict) else self.min_score
+        return hash((self.block, scores, self.on_undetermined, self.on_block, self.message))
 
     def decide(self, judgement: Judgement, *, response: bool) -> Decision:
         """Decide upon a judgement.
@@ -128,6 +140,15 @@ class Policy(BaseModel):
         )
 
     def _counts(self, task: Task, finding: Finding) -> bool:
-        if self.min_score is not None and finding.score is not None:
-            return finding.score >= self.min_score
+        least = self.min_score.get(task) if isinstance(self.min_score, dict) else self.min_score
+        if least is not None and finding.score is not None:
+            return finding.score >= least
         return finding.label == LABELS[task][0]
+
+
+def _no_score(given: object) -> str:
+    fix = "pass a number from 0 to 1, or a mapping by task, such as {'prompt_harmfulness': 0.7}"
+    unknown = next((task for task in given if task not in TASKS), None) if isinstance(given, Mapping) else None
+    if unknown is not None:
+        return f"Policy(min_score): {quoted(unknown)} is no task; use any of {', '.join(TASKS)}"
+    return f"Policy(min_score): is no score, or none for each task; {fix}"

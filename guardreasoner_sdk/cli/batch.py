@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guardreasoner_sdk.cli.options import GuardOptions
 from guardreasoner_sdk.cli.outcome import Tally
+from guardreasoner_sdk.cli.pipes import Pipes, piped
 from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
 from guardreasoner_sdk.errors import InputError
@@ -18,8 +21,8 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.files.interrupts import Interrupts
 from guardreasoner_sdk.files.journal import Entry, Journal
 from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.rows import Columns, Row, Source, reading, rows_of
-from guardreasoner_sdk.files.sources import open_source
+from guardreasoner_sdk.files.rows import Row, Source, reading, rows_of
+from guardreasoner_sdk.files.sources import Reading, open_source
 from guardreasoner_sdk.files.state import fingerprint
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Judgement, Verdict
@@ -27,28 +30,32 @@ from guardreasoner_sdk.verdict import Judgement, Verdict
 __all__ = ["Job", "run_job"]
 
 
+_LOOKED_AT = 100
+"""Where none of so many rows can be read, the file is read in the wrong way, and nothing is judged."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A file to check.
 
     Args:
-        file: the rows.
-        output: where the verdicts go.
-        file_format: of the rows; None: by the ending of the name.
+        file: the rows; ``-`` for standard input.
+        output: where the verdicts go; ``-`` for standard output.
+        reading: how the rows are read.
         output_format: of the verdicts; None: by the ending of the name, else JSON lines.
-        columns: where the texts stand.
         overwrite: start anew, whatever is in the output.
         strict: judge nothing if a row cannot be read.
+        with_text: write what was judged beside its verdict.
         quiet: no progress and no summary.
     """
 
     file: Path
     output: Path
-    file_format: str | None
+    reading: Reading
     output_format: str | None
-    columns: Columns
     overwrite: bool
     strict: bool
+    with_text: bool
     quiet: bool
 
 
@@ -64,10 +71,14 @@ def run_job(options: GuardOptions, job: Job) -> ExitCode:
         ConfigurationError: the guard cannot work.
         MissingExtraError: Parquet, and pyarrow is not installed.
     """
-    source = open_source(job.file, job.file_format, job.columns)
+    with piped(job.file, job.output, job.reading, job.output_format) as pipes:
+        return _run(options, dataclasses.replace(job, file=pipes.file, output=pipes.output, reading=pipes.reading), pipes)
+
+
+def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
+    source = open_source(job.file, job.reading)
     output = Output.at(job.output, job.output_format, job.file)
-    if next(source.records(), source) is source:
-        raise InputError("--file", f"{job.file} has no rows", "write one row per line into it")
+    _check_readable(source, pipes.name)
     if job.strict:
         _check_all(source)
     settings = options.settings()
@@ -77,7 +88,7 @@ def run_job(options: GuardOptions, job: Job) -> ExitCode:
         identity = {
             "input": whole,
             "format": source.format,
-            "columns": dataclasses.asdict(job.columns),
+            "columns": dataclasses.asdict(job.reading.columns),
             "model": guard.judge.model,
             "backend": guard.judge.backend,
             "reasoning": settings.reasoning,
@@ -86,17 +97,57 @@ def run_job(options: GuardOptions, job: Job) -> ExitCode:
             | {"block": sorted(guard.policy.block)},
             "output format": output.format,
         }
-        tally = Tally(source.unit)
-        with output.opened(identity, overwrite=job.overwrite) as journal:
+        # Only where they are given: runs that were begun before there were such options go on.
+        given: dict[str, Any] = {
+            "encoding": job.reading.encoding,
+            "delimiter": job.reading.delimiter,
+            "text": job.with_text or None,
+        }
+        identity |= {name: value for name, value in given.items() if value is not None}
+        total, blank = _counted(source)
+        tally = Tally(source.unit, blank=blank)
+        with output.opened(identity, overwrite=job.overwrite, blank=blank) as journal:
             if output.finished is not None:
                 note(f"already complete: {job.output}")
                 tally.restore(output.finished)
             else:
-                _go_on(guard, source, journal, tally, job)
-                output.finish(journal, tally.counts())
+                pipes.start(journal, output)
+                _go_on(guard, source, journal, tally, job, total)
+                output.finish(journal, tally.counts(), with_text=job.with_text)
+                pipes.finish(output)
     if not job.quiet:
-        _sum_up(tally, job.output)
+        _sum_up(tally, pipes.output_name)
     return tally.exit_code
+
+
+def _check_readable(source: Source, name: str) -> None:
+    """Look at the first rows before anything is loaded or written: a column of another name is no reason for 400 verdicts.
+
+    Raises:
+        InputError: there is no row, or none of the first ones can be read.
+    """
+    failed: list[InputError] = []
+    first = list(itertools.islice(_until_failure(rows_of(source), failed), _LOOKED_AT))
+    if failed and not first:
+        raise failed[0]
+    if not first:
+        raise InputError("--file", f"{name} has no rows", "write one row per line into it")
+    if any(row.cause is None for row in first):
+        return
+    causes = Counter((row.problem, row.fix) for row in first)
+    (problem, fix), _ = causes.most_common(1)[0]
+    those = f"none of its first {len(first)} rows can" if len(first) > 1 else "its only row cannot"
+    raise InputError("--file", f"{name}: {those} be read ({problem})", f"{fix}; nothing was judged")
+
+
+def _counted(source: Source) -> tuple[int, frozenset[int]]:
+    """How many rows there are, as far as the file can be read, and the numbers of the blank lines between them."""
+    rows, due, blank = 0, 1, set()
+    with suppress(InputError):
+        for number, _ in source.records():
+            blank.update(range(due, number))
+            rows, due = rows + 1, number + 1
+    return rows, frozenset(blank)
 
 
 def _check_all(source: Source) -> None:
@@ -106,36 +157,43 @@ def _check_all(source: Source) -> None:
             raise InputError(place, problem, "nothing was judged (--strict)")
 
 
-def _go_on(guard: Guard, source: Source, journal: Journal, tally: Tally, job: Job) -> None:
+def _go_on(guard: Guard, source: Source, journal: Journal, tally: Tally, job: Job, total: int) -> None:
+    last = 0
     for entry in journal.entries():
         tally.add(entry.row, entry.verdict)
-    rows = rows_of(source, after=tally.rows)
+        last = entry.row
+    rows = rows_of(source, after=last)
     first = next(rows, None)
     if first is None:
-        _check_no_more(source, journal, tally)
+        _check_no_more(source, journal, last)
         if journal.path == job.output.resolve():
             note(f"already complete: {job.output}")
         return
     if tally.rows and not job.quiet:
         note(f"going on at {source.unit} {first.number:,}; {tally.rows:,} are done")
-    total = 0 if job.quiet else sum(1 for _ in source.records())
-    with progress(total, tally.rows) as shown:
+    with progress(0 if job.quiet else total, tally.rows) as shown:
         try:
-            _judge_all(guard, itertools.chain([first], rows), journal, tally, shown)
+            _judge_all(guard, itertools.chain([first], rows), journal, tally, shown, with_text=job.with_text)
         except KeyboardInterrupt:
-            note(
-                f"interrupted: {tally.rows:,} rows are in {journal.path.name}; "
-                "run the same command again (without --overwrite) to go on"
-            )
+            if journal.copy is None:
+                note(
+                    f"interrupted: {tally.rows:,} rows are in {journal.path.name}; "
+                    "run the same command again (without --overwrite) to go on"
+                )
             raise
 
 
-def _check_no_more(source: Source, journal: Journal, tally: Tally) -> None:
-    if sum(1 for _ in source.records()) < tally.rows:
+def _check_no_more(source: Source, journal: Journal, last: int) -> None:
+    end = 0
+    for number, _ in source.records():
+        end = number
+    if end < last:
         raise InputError("--output", f"{journal.path} has more rows than the input", "say --overwrite to start anew")
 
 
-def _judge_all(guard: Guard, rows: Iterable[Row], journal: Journal, tally: Tally, shown: Callable[[int], None]) -> None:
+def _judge_all(
+    guard: Guard, rows: Iterable[Row], journal: Journal, tally: Tally, shown: Callable[[int], None], *, with_text: bool
+) -> None:
     """Judge the rows and write the verdicts, an engine batch at a time, and at Ctrl-C those at hand."""
     waiting: list[Entry] = []
     failed: list[InputError] = []
@@ -151,7 +209,7 @@ def _judge_all(guard: Guard, rows: Iterable[Row], journal: Journal, tally: Tally
 
         try:
             for row, verdict in _judged(guard, _until_failure(rows, failed)):
-                waiting.append(Entry(row.number, row.identity, verdict))
+                waiting.append(Entry(row.number, row.identity, verdict, _text_of(row) if with_text else None))
                 if len(waiting) >= guard.judge.batch_size:
                     save()
         except KeyboardInterrupt:
@@ -184,16 +242,22 @@ def _judged(guard: Guard, rows: Iterable[Row]) -> Iterator[tuple[Row, Verdict]]:
         yield row, verdict if row.cause is None else _unreadable(guard, row, row.cause)
 
 
+def _text_of(row: Row) -> dict[str, Any] | None:
+    return None if row.exchange is None else row.exchange.model_dump(mode="json", exclude_defaults=True)
+
+
 def _unreadable(guard: Guard, row: Row, cause: str) -> Verdict:
     judgement = Judgement.unable(cause, response=row.response)
     return guard.policy.verdict(judgement, response=row.response, model=guard.judge.model, backend=guard.judge.backend)
 
 
-def _sum_up(tally: Tally, output: Path) -> None:
+def _sum_up(tally: Tally, output: str) -> None:
     note(
         f"{tally.rows:,} rows: {tally.allowed:,} allowed, {tally.blocked:,} blocked, "
         f"{tally.undetermined:,} undetermined; verdicts in {output}"
     )
+    if tally.blank:
+        note(f"{len(tally.blank):,} blank lines were passed over")
     if tally.unreadable:
         note(f"{tally.unreadable:,} of them could not be read:")
         for example in tally.examples:

@@ -14,12 +14,14 @@ from guardreasoner_sdk.cli.options import (
     CalibrationFile,
     Dialect,
     GuardOptions,
+    MinScore,
     Model,
     OnUndetermined,
     ReasoningMode,
     Screen,
     Timeout,
 )
+from guardreasoner_sdk.cli.pipes import PIPE
 from guardreasoner_sdk.cli.terminal import ExitCode, write_json
 from guardreasoner_sdk.errors import InputError, UndeterminedError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
@@ -50,28 +52,49 @@ def check(
         list[str] | None,
         typer.Option(help="What blocks: harmful_prompt, harmful_response, refusal.", rich_help_panel=_POLICY),
     ] = None,
-    min_score: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Block by score, from this one.", rich_help_panel=_POLICY)
-    ] = None,
+    min_score: MinScore = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="Rows: .jsonl, .csv (also .gz), .parquet.", rich_help_panel=_FILES)
+        Path | None,
+        typer.Option(
+            "--file",
+            "-f",
+            help="Rows: .jsonl, .json, .csv, .tsv (also .gz), .parquet; '-': standard input.",
+            rich_help_panel=_FILES,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Verdicts: JSON lines, or .csv, .parquet. Run again to go on.", rich_help_panel=_FILES
+            "--output",
+            "-o",
+            help="Verdicts: JSON lines, or .csv, .parquet; '-': standard output. Run again to go on.",
+            rich_help_panel=_FILES,
         ),
     ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Each line of the file, or of standard input, is a prompt.", rich_help_panel=_FILES)
+    ] = False,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="Of the rows: jsonl, csv, parquet.", rich_help_panel=_FILES)
+        str | None, typer.Option("--format", help="Of the rows: jsonl, json, csv, parquet, lines.", rich_help_panel=_FILES)
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of the rows, where it is not UTF-8: gb18030, utf-16, ...", rich_help_panel=_FILES)
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="What parts the cells of CSV: ';', tab, ...", rich_help_panel=_FILES)
     ] = None,
     output_format: Annotated[
         str | None, typer.Option(help="Of the verdicts: jsonl, csv, parquet.", rich_help_panel=_FILES)
     ] = None,
-    prompt_column: Annotated[str, typer.Option(help="Where the prompt stands.", rich_help_panel=_FILES)] = "prompt",
+    prompt_column: Annotated[
+        str, typer.Option(help="Where the prompt, or the list of messages, stands.", rich_help_panel=_FILES)
+    ] = "prompt",
     response_column: Annotated[
         str | None, typer.Option(help="Where the response stands; default: response, if there.", rich_help_panel=_FILES)
     ] = None,
+    with_text: Annotated[
+        bool, typer.Option("--with-text", help="Write what was judged beside its verdict.", rich_help_panel=_FILES)
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.", rich_help_panel=_FILES)] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Judge nothing if a row cannot be read.", rich_help_panel=_FILES)
@@ -92,15 +115,25 @@ def check(
         timeout=timeout,
         on_undetermined=on_undetermined,
         block=tuple(block or ()),
-        min_score=min_score,
+        min_score=tuple(min_score or ()),
         calibration=calibration,
     )
+    if lines:
+        if file_format not in (None, "lines"):
+            raise InputError("--format", "does not go with --lines", "leave one of them out")
+        # As a filter: a prompt on each line in, a verdict on each line out.
+        file, file_format = file or PIPE, "lines"
+        output, quiet = output or PIPE, quiet or output is None
+        as_json = False
     if file is None:
         for name, given in (
             ("--output", output),
             ("--format", file_format),
+            ("--encoding", encoding),
+            ("--delimiter", delimiter),
             ("--output-format", output_format),
             ("--response-column", response_column),
+            ("--with-text", with_text or None),
         ):
             if given is not None:
                 raise InputError(name, "goes with --file", "name the file of rows, or leave it out")
@@ -109,19 +142,21 @@ def check(
         if wrong:
             raise InputError(name, "does not go with --file", "leave it out; the verdicts are written to --output")
     if output is None:
-        raise InputError("--output", "is missing", "name the file to write the verdicts to, e.g. --output verdicts.jsonl")
+        fix = "name the file to write the verdicts to, e.g. --output verdicts.jsonl, or - for standard output"
+        raise InputError("--output", "is missing", fix)
 
     from guardreasoner_sdk.cli.batch import Job, run_job
     from guardreasoner_sdk.files.rows import Columns
+    from guardreasoner_sdk.files.sources import Reading
 
     job = Job(
         file=file,
         output=output,
-        file_format=file_format,
+        reading=Reading(file_format, Columns(prompt_column, response_column), encoding, delimiter),
         output_format=output_format,
-        columns=Columns(prompt_column, response_column),
         overwrite=overwrite,
         strict=strict,
+        with_text=with_text,
         quiet=quiet,
     )
     raise typer.Exit(run_job(options, job))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.policy import Blockable, Policy
@@ -22,6 +23,7 @@ __all__ = [
     "CalibrationFile",
     "Dialect",
     "GuardOptions",
+    "MinScore",
     "Model",
     "OnUndetermined",
     "Reasoning",
@@ -64,6 +66,12 @@ Timeout = Annotated[float | None, typer.Option(help="Seconds for one check, or o
 CalibrationFile = Annotated[
     Path | None, typer.Option(help="A file of 'guardreasoner calibrate' for the model.", rich_help_panel=GUARD)
 ]
+MinScore = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Block by score, from this one: 0.7 for all tasks, or prompt_harmfulness=0.7 for one.", rich_help_panel="Policy"
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class GuardOptions:
         timeout: seconds for one check.
         on_undetermined: what an undecided finding means.
         block: findings that block, each entry a list with commas.
-        min_score: lowest score that blocks.
+        min_score: lowest scores that block: numbers, or ``task=number``, each entry a list with commas.
         calibration: a file of ``guardreasoner calibrate``.
     """
 
@@ -93,7 +101,7 @@ class GuardOptions:
     timeout: float | None = None
     on_undetermined: OnUndetermined | None = None
     block: Sequence[str] = ()
-    min_score: float | None = None
+    min_score: Sequence[str] = ()
     calibration: Path | None = None
 
     def settings(self) -> Settings:
@@ -125,7 +133,7 @@ class GuardOptions:
             ConfigurationError: an option or a variable of the environment cannot work.
         """
         settings = self.settings()
-        policy: dict[str, Any] = {"on_undetermined": settings.on_undetermined, "min_score": self.min_score}
+        policy: dict[str, Any] = {"on_undetermined": settings.on_undetermined, "min_score": _least(self.min_score)}
         if self.block:
             policy["block"] = _blocked(self.block)
         return Guard(
@@ -151,3 +159,21 @@ def _blocked(lists: Sequence[str]) -> list[str]:
     if not names:
         raise ConfigurationError(f"--block: names no finding; use any of {', '.join(known)}")
     return names
+
+
+def _least(lists: Sequence[str]) -> float | dict[str, float] | None:
+    """The lowest scores that block, of what the command line says."""
+    by_task: dict[str, float] = {}
+    for setting in (part.strip() for given in lists for part in given.split(",")):
+        task, separator, number = setting.rpartition("=")
+        try:
+            score = float(number)
+        except ValueError:
+            fix = "say a number from 0 to 1, or for instance prompt_harmfulness=0.7"
+            raise ConfigurationError(f"--min-score: {quoted(setting)} is no score; {fix}") from None
+        if not separator:
+            if len(lists) > 1 or "," in lists[0]:
+                raise ConfigurationError("--min-score: one number goes for all tasks; name the task of each: task=number")
+            return score
+        by_task[task.strip()] = score
+    return by_task or None

@@ -35,9 +35,11 @@ class Tally:
 
     Args:
         unit: what a row of the input is called: ``line`` or ``row``.
+        blank: numbers of the input's blank lines.
     """
 
     unit: str
+    blank: frozenset[int] = frozenset()
     allowed: int = 0
     blocked: int = 0
     undetermined: int = 0
@@ -67,7 +69,8 @@ class Tally:
         # The cause of an unreadable row starts with its place, so that a resumed run knows it from the output alone.
         if finding is not None and finding.cause is not None and finding.cause.startswith(f"{self.unit} {number}"):
             self.unreadable += 1
-            if len(self.examples) < _SHOWN:
+            # One row for each complaint: four hundred that want the same say no more than one.
+            if len(self.examples) < _SHOWN and _complaint(finding.cause) not in map(_complaint, self.examples):
                 self.examples.append(finding.cause)
 
     def counts(self) -> dict[str, Any]:
@@ -96,3 +99,7 @@ class Tally:
         if self.blocked:
             return ExitCode.BLOCKED
         return ExitCode.UNDETERMINED if self.undetermined else ExitCode.ALLOWED
+
+
+def _complaint(cause: str) -> str:
+    return cause.partition(": ")[2]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
@@ -21,7 +22,11 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Entry", "Journal", "writing"]
+__all__ = ["TEXT", "Entry", "Journal", "writing"]
+
+
+TEXT = ("prompt", "response", "history")
+"""What is judged, in an output that is to hold it."""
 
 
 class Entry(NamedTuple):
@@ -31,17 +36,20 @@ class Entry(NamedTuple):
         row: the input's row, from 1.
         identity: its ``id``, or None.
         verdict: what came of it.
+        text: what was judged, by field, where the output is to hold it.
     """
 
     row: int
     identity: str | int | float | bool | None
     verdict: Verdict
+    text: Mapping[str, Any] | None = None
 
     def line(self) -> bytes:
         """The row as a line of JSON."""
         value: dict[str, Any] = {"row": self.row}
         if self.identity is not None:
             value["id"] = self.identity
+        value |= self.text or {}
         value["verdict"] = self.verdict.model_dump(mode="json")
         return f"{json_text(value)}\n".encode()
 
@@ -54,7 +62,8 @@ class Entry(NamedTuple):
         """
         try:
             value = parse_json(line)
-            return cls(int(value["row"]), value.get("id"), Verdict.model_validate(value["verdict"]))
+            text = {name: value[name] for name in TEXT if name in value}
+            return cls(int(value["row"]), value.get("id"), Verdict.model_validate(value["verdict"]), text or None)
         except (LookupError, TypeError, AttributeError, OverflowError, RecursionError, ValidationError) as error:
             raise ValueError(f"no row of verdicts ({type(error).__name__})") from None
 
@@ -64,13 +73,20 @@ class Journal:
 
     Args:
         path: the file; made if it is not there.
+        blank: numbers that may be missing between those of the rows: those of blank lines.
+
+    Attributes:
+        path: the file.
+        copy: where rows are written, too, once they are in the file; None: nowhere.
 
     Raises:
         InputError: it cannot be written, or another process writes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, blank: Collection[int] = frozenset()) -> None:
         self.path = path
+        self.copy: IO[bytes] | None = None
+        self._blank = blank
         self._descriptor = _open_locked(path)
 
     def __enter__(self) -> Self:
@@ -95,25 +111,30 @@ class Journal:
         Raises:
             InputError: a line before the last one is no row, or not the next one.
         """
-        whole = 0
+        whole = last = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     entry = Entry.read(line)
-                    if entry.row != number or not line.endswith(b"\n"):
+                    if not self._follows(entry.row, last) or not line.endswith(b"\n"):
                         raise ValueError("another row was due")
                 except ValueError:
                     if file.read(1):
+                        due = next(row for row in itertools.count(last + 1) if row not in self._blank)
                         raise InputError(
                             "--output",
-                            f"line {number} of {self.path} is not the verdict of row {number}",
+                            f"line {number} of {self.path} is not the verdict of row {due}",
                             "say --overwrite to start anew, or name another --output",
                         ) from None
                     break
                 yield entry
+                last = entry.row
                 whole += len(line)
         with writing(self.path):
             os.ftruncate(self._descriptor, whole)
+
+    def _follows(self, row: int, last: int) -> bool:
+        return row > last and all(number in self._blank for number in range(last + 1, row))
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write rows behind the others.
@@ -121,10 +142,14 @@ class Journal:
         Raises:
             InputError: they cannot be written, for instance because the disk is full.
         """
-        rest = memoryview(b"".join(entry.line() for entry in entries))
+        lines = b"".join(entry.line() for entry in entries)
+        rest = memoryview(lines)
         with writing(self.path):
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
+        if self.copy is not None:
+            self.copy.write(lines)
+            self.copy.flush()
 
     def remove(self) -> None:
         """Delete the file; the lock lasts until the journal is closed."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from guardreasoner_sdk._text import JsonError, parse_json
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
+from guardreasoner_sdk.files.encodings import recoded, remedy
 from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row, reading
 
-__all__ = ["JsonLines", "open_binary"]
+__all__ = ["JsonLines", "lines_in", "open_binary"]
 
 _MOST_BYTES = 32 * MAX_CHARACTERS
 """Longest line held in memory: two texts of full length with every character escaped fit in."""
@@ -21,16 +22,43 @@ _BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, unpacked if it is gzipped, whatever its name says."""
+def open_binary(path: Path, encoding: str | None = None) -> Iterator[IO[bytes]]:
+    """Open a file for reading, unpacked if it is gzipped, whatever its name says.
+
+    Args:
+        path: the file.
+        encoding: of its text, which is then read as UTF-8; None: as it stands.
+    """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if not packed:
-            yield raw
+            yield raw if encoding is None else recoded(raw, encoding)
             return
         with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield unpacked  # type: ignore[misc]  # a GzipFile reads as a file does
+            yield unpacked if encoding is None else recoded(unpacked, encoding)  # type: ignore[misc, arg-type]  # it is one
+
+
+def lines_in(path: Path, encoding: str | None) -> Iterator[tuple[int, bytes | None]]:
+    """The lines of a file that hold anything, with their numbers from 1; None for one too long to hold.
+
+    Args:
+        path: the file.
+        encoding: of its text; None: UTF-8.
+    """
+    with reading(path), open_binary(path, encoding) as file:
+        number = 0
+        while line := file.readline(_MOST_BYTES):
+            number += 1
+            long = not _ends(line)
+            while long and not _ends(file.readline(_MOST_BYTES)):
+                pass
+            if number == 1:
+                line = line.removeprefix(_BOM)
+            if long:
+                yield number, None
+            elif line.strip():
+                yield number, line
 
 
 class JsonLines:
@@ -39,53 +67,38 @@ class JsonLines:
     Args:
         path: the file.
         columns: the keys of the texts.
+        encoding: of the file; None: UTF-8.
     """
 
     format = "jsonl"
     unit = "line"
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, path: Path, columns: Columns, encoding: str | None = None) -> None:
         self._path = path
         self._columns = columns
+        self._encoding = encoding
 
-    def records(self) -> Iterator[bytes | None]:
-        """The lines. Blank ones at the end of the file are no rows."""
-        with reading(self._path), open_binary(self._path) as file:
-            blanks = 0
-            first = True
-            while line := file.readline(_MOST_BYTES):
-                long = not _ends(line)
-                while long and not _ends(file.readline(_MOST_BYTES)):
-                    pass
-                if first:
-                    line, first = line.removeprefix(_BOM), False
-                if not long and not line.strip():
-                    blanks += 1
-                    continue
-                yield from [b""] * blanks
-                blanks = 0
-                yield None if long else line
+    def records(self) -> Iterator[tuple[int, bytes | None]]:
+        """The lines that hold anything."""
+        return lines_in(self._path, self._encoding)
 
     def row(self, number: int, record: bytes | None) -> Row:
         """Parse a line."""
         place = f"line {number}"
         if record is None:
             return broken(number, place, f"has more than {_MOST_BYTES:,} bytes", "split it and check the parts")
-        if not record.strip():
-            return broken(number, place, "is blank", "remove it")
         try:
-            value = json.loads(record.decode("utf-8"), parse_constant=_no_constant)
-        except UnicodeDecodeError as error:
-            return broken(number, place, f"is not UTF-8 at byte {error.start + 1:,}", "convert it, e.g. with iconv -t utf-8")
-        except json.JSONDecodeError as error:
-            if b"\x00" in record:
-                return broken(number, place, "holds a NUL byte", "remove it, or write it as \\u0000 inside a string")
-            problem = f"is not JSON ({error.msg.lower()} at character {error.pos + 1:,})"
-            return broken(number, place, problem, "write one JSON object on each line")
-        except RecursionError:
-            return broken(number, place, "is nested too deeply", 'write {"prompt": "...", "response": "..."}')
-        except ValueError as error:
-            return broken(number, place, f"is not JSON ({error})", "write one JSON object on each line")
+            value = parse_json(record)
+        except JsonError as error:
+            problem = str(error)
+            fix = "write one JSON object on each line"
+            if problem.startswith("is not UTF-8"):
+                fix = remedy(record)
+            elif problem == "is nested too deeply":
+                fix = 'write {"prompt": "...", "response": "..."}'
+            elif b"\x00" in record:
+                problem, fix = "holds a NUL byte", "remove it, or write it as \\u0000 inside a string"
+            return broken(number, place, problem, fix)
         if not isinstance(value, dict):
             kind = {list: "list", str: "string", type(None): "null"}.get(type(value), "number or truth value")
             return broken(number, place, f"is a JSON {kind}, not an object", 'write {"prompt": "...", "response": "..."}')
@@ -95,7 +108,3 @@ class JsonLines:
 def _ends(line: bytes) -> bool:
     """Whether a line that was read with a limit reached its end, or that of the file."""
     return len(line) < _MOST_BYTES or line.endswith(b"\n")
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,18 +80,19 @@ class Output:
         return self.path.with_name(f"{self.path.name}.state.json")
 
     @contextmanager
-    def opened(self, identity: dict[str, Any], *, overwrite: bool) -> Iterator[Journal]:
+    def opened(self, identity: dict[str, Any], *, overwrite: bool, blank: Collection[int] = frozenset()) -> Iterator[Journal]:
         """The journal to go on with.
 
         Args:
             identity: input and settings of the run.
             overwrite: start anew.
+            blank: numbers of the input's blank lines, which have no verdict.
 
         Raises:
             InputError: what is there belongs to another run, or cannot be written.
         """
         self._identity = identity
-        with Journal(self._journal) as journal:
+        with Journal(self._journal, blank=blank) as journal:
             try:
                 if overwrite:
                     # In this order: the rows of the run before must never stand beside the state of this one.
@@ -104,12 +105,13 @@ class Output:
                 if self.format != "jsonl" and journal.empty:
                     journal.remove()
 
-    def finish(self, journal: Journal, counts: dict[str, Any]) -> None:
+    def finish(self, journal: Journal, counts: dict[str, Any], *, with_text: bool = False) -> None:
         """Make the table of a complete journal. JSON lines are finished as they are.
 
         Args:
             journal: it.
             counts: what to know of the rows when the command is run once more.
+            with_text: whether the table has columns for what was judged, too.
 
         Raises:
             InputError: it cannot be written.
@@ -118,7 +120,7 @@ class Output:
             return
         from guardreasoner_sdk.files.tables import write_table
 
-        write_table(journal.entries(), self.path, self.format)
+        write_table(journal.entries(), self.path, self.format, with_text=with_text)
         with writing(self.path):
             self._save({"output": fingerprint(self.path), "counts": counts})
         journal.remove()

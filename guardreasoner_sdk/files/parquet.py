@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk.errors import InputError, MissingExtraError
-from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row, reading
+from guardreasoner_sdk.files.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 
-__all__ = ["ParquetRows", "import_pyarrow"]
+__all__ = ["ParquetRows", "holds_json", "import_pyarrow", "rows_in"]
 
 _BATCH = 256
 
@@ -27,6 +28,69 @@ def import_pyarrow() -> Any:
     except ImportError:
         raise MissingExtraError("parquet", "Parquet files") from None
     return pyarrow
+
+
+def rows_in(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a record batch or table as Python values, columns of JSON decoded.
+
+    A column of mixed types is kept as JSON text (the extension type ``arrow.json``, which ``datasets`` writes); read as it
+    stands, a prompt would have quotes around it, and a label would be no label.
+
+    Args:
+        batch: it.
+    """
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for field in batch.schema:
+        if holds_json(field):
+            decode = _decoder(field)
+            for row in rows:
+                row[field.name] = decode(row[field.name])
+    return rows
+
+
+def holds_json(field: Any) -> bool:
+    """Whether the values of a column are JSON text, or have such in them.
+
+    Args:
+        field: of an Arrow schema.
+    """
+    return _is_json(field) or any(holds_json(field.type.field(place)) for place in range(field.type.num_fields))
+
+
+def _is_json(field: Any) -> bool:
+    # Before pyarrow 19 the type is unknown, and its name stands beside the column.
+    name = getattr(field.type, "extension_name", None) or (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
+    return bool(name == "arrow.json")
+
+
+def _decoder(field: Any) -> Callable[[Any], Any]:
+    """What turns a value of a column, as Arrow gives it, into what was written."""
+    if _is_json(field):
+        return _decoded
+    kind = field.type
+    inner = {kind.field(place).name: kind.field(place) for place in range(kind.num_fields)}
+    decoders = {name: _decoder(child) for name, child in inner.items() if holds_json(child)}
+    if not decoders:
+        return lambda value: value
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: decoders[name](each) if name in decoders else each for name, each in value.items()}
+        if isinstance(value, list):
+            (one,) = decoders.values()
+            return [one(each) for each in value]
+        return value
+
+    return decode
+
+
+def _decoded(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 class ParquetRows:
@@ -51,14 +115,18 @@ class ParquetRows:
         with self._opened() as file:
             names = list(file.schema_arrow.names)
         columns.check(path, names)
-        self._names = [name for name in (columns.prompt, columns.response, "history", "id") if name in names]
+        wanted = (columns.prompt, columns.response, "history", "id", *CONVERSATIONS)
+        self._names = [name for name in dict.fromkeys(wanted) if name in names]
 
-    def records(self) -> Iterator[dict[str, Any] | None]:
+    def records(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """The rows; None for one whose bytes are not UTF-8."""
+        return enumerate(self._values(), 1)
+
+    def _values(self) -> Iterator[dict[str, Any] | None]:
         with self._opened() as file:
             for batch in file.iter_batches(batch_size=_BATCH, columns=self._names):
                 try:
-                    yield from batch.to_pylist()
+                    yield from rows_in(batch)
                 except UnicodeDecodeError:
                     yield from (_one(batch, place) for place in range(batch.num_rows))
 
@@ -83,7 +151,7 @@ class ParquetRows:
 
 def _one(batch: Any, place: int) -> dict[str, Any] | None:
     try:
-        (values,) = batch.slice(place, 1).to_pylist()
+        (values,) = rows_in(batch.slice(place, 1))
     except UnicodeDecodeError:
         return None
     return dict(values)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from guardreasoner_sdk._text import named, quoted
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages
 
-__all__ = ["Columns", "Row", "Source", "broken", "make_row", "reading", "rows_of"]
+__all__ = ["CONVERSATIONS", "Columns", "Row", "Source", "broken", "make_row", "near_prompt", "reading", "rows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +48,37 @@ class Columns:
         Raises:
             InputError: one is missing, or stands there twice.
         """
+        conversations = self.prompt == "prompt" and any(name in names for name in CONVERSATIONS)
         for option, name, needed in (
-            ("--prompt-column", self.prompt, True),
+            ("--prompt-column", self.prompt, not conversations),
             ("--response-column", self.response, self.asked_response is not None),
         ):
             if name in names and names.count(name) > 1:
-                raise InputError(option, f"{path} has {names.count(name)} columns {name!r}", "rename all but one")
+                raise InputError(option, f"{path} has {names.count(name)} columns {quoted(name)}", "rename all but one")
             if needed and name not in names:
-                there = ", ".join(map(repr, names)) or "none"
-                raise InputError(option, f"{path} has no column {name!r}", f"name one of those it has: {there}")
+                near = near_prompt(names) if option == "--prompt-column" else None
+                fix = f"name one of those it has: {named(names)}" if near is None else f"say --prompt-column {near}"
+                raise InputError(option, f"{path} has no column {quoted(name)}", fix)
+
+
+CONVERSATIONS = ("messages", "conversation", "conversations")
+"""Columns of whole conversations, the first that is there: read where a row has no prompt."""
+
+_PROMPTS = ("prompt", "text", "input", "question", "query", "instruction", "user_input", "user_prompt", "goal", "behavior")
+"""What the prompt is called elsewhere, the likeliest first."""
+
+
+def near_prompt(names: Iterable[str]) -> str | None:
+    """The column that most probably holds the prompt; None where no name says so.
+
+    Args:
+        names: those of all columns.
+    """
+    found = {name.strip().lower(): name for name in names if len(name) <= _LONGEST_NAME}
+    return next((found[name] for name in _PROMPTS if name in found), None)
+
+
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +91,8 @@ class Row:
         cause: why it cannot be read, beginning with its place.
         response: whether there is, or for all that is known may be, a response.
         identity: its ``id``, if it has one.
+        problem: the cause without its place, the same for all rows that suffer from it; empty where there is none.
+        fix: what to do about that.
     """
 
     number: int
@@ -74,21 +100,25 @@ class Row:
     cause: str | None = None
     response: bool = True
     identity: str | int | float | bool | None = None
+    problem: str = ""
+    fix: str = ""
 
 
 class Source(Protocol):
     """A file of rows, read from its beginning each time it is asked for them.
 
     Attributes:
-        format: ``jsonl``, ``csv`` or ``parquet``.
+        format: ``jsonl``, ``json``, ``lines``, ``csv`` or ``parquet``.
         unit: what a row is called: ``line`` or ``row``.
     """
 
     format: str
     unit: str
 
-    def records(self) -> Iterator[Any]:
-        """The rows as they stand, neither parsed nor checked, so that passing over them is cheap.
+    def records(self) -> Iterator[tuple[int, Any]]:
+        """The rows as they stand, each behind its number, neither parsed nor checked, so that passing over them is cheap.
+
+        Numbers begin at 1 and rise; those of blank lines are left out.
 
         Raises:
             InputError: the file cannot be read on.
@@ -105,9 +135,9 @@ def rows_of(source: Source, *, after: int = 0) -> Iterator[Row]:
 
     Args:
         source: the file.
-        after: how many to pass over.
+        after: number of the last row to pass over.
     """
-    for number, record in enumerate(source.records(), 1):
+    for number, record in source.records():
         if number > after:
             yield source.row(number, record)
 
@@ -139,7 +169,7 @@ def broken(number: int, place: str, problem: str, fix: str) -> Row:
         problem: what is wrong with it; never its text.
         fix: what to do about it.
     """
-    return Row(number, None, f"{place}: {problem}; {fix}")
+    return Row(number, None, f"{place}: {problem}; {fix}", problem=problem, fix=fix)
 
 
 def make_row(number: int, place: str, values: Mapping[str, Any], columns: Columns) -> Row:
@@ -151,28 +181,68 @@ def make_row(number: int, place: str, values: Mapping[str, Any], columns: Column
         values: prompt, response, history and id under their names.
         columns: the names.
     """
-    if columns.prompt not in values:
-        near = next((key for key in values if key.strip().lower() in {"prompt", "text", "input", "question"}), None)
+    asked = columns.prompt if columns.prompt in values else None
+    if asked is None and columns.prompt == "prompt":
+        asked = next((name for name in CONVERSATIONS if name in values), None)
+    if asked is None:
+        near = near_prompt(values)
         fix = f"say --prompt-column {near}" if near is not None else "give every row a prompt, or say --prompt-column"
         return broken(number, place, f"{columns.prompt}: is missing", fix)
     if columns.asked_response is not None and columns.response not in values:
-        return broken(number, place, f"{columns.response}: is missing", "give every row one; null where there is no response")
+        problem = f"{columns.response}: is missing"
+        return broken(number, place, problem, "give every row one; null where there is no response")
     response = values.get(columns.response)
     try:
         identity = _identity(values.get("id"))
     except RecursionError:
         return broken(number, place, "id: is no plain value", "use a string or a number")
     try:
-        history = values.get("history")
-        exchange = Exchange(values[columns.prompt], response, () if history is None else history)
+        exchange = _exchange(asked, values[asked], response, values.get("history"))
     except InputError as error:
-        name = {"prompt": columns.prompt, "response": columns.response}.get(error.field, error.field)
-        cause = f"{place}: {name}: {error.problem}; {error.fix}"
-        return Row(number, None, cause, response=response is not None, identity=identity)
+        name = {"prompt": asked, "response": columns.response}.get(error.field, error.field)
+        problem = f"{name}: {error.problem}"
+        unanswered = response is None and name not in CONVERSATIONS and not isinstance(values[asked], list)
+        return Row(
+            number,
+            None,
+            f"{place}: {problem}; {error.fix}",
+            response=not unanswered,
+            identity=identity,
+            problem=problem,
+            fix=error.fix,
+        )
     return Row(number, exchange, identity=identity)
 
 
+def _exchange(name: str, asked: Any, response: Any, history: Any) -> Exchange:
+    """What a row says is to be judged: a prompt and what may stand around it, or a conversation."""
+    if not isinstance(asked, list) and name not in CONVERSATIONS:
+        return Exchange(asked, response, () if history is None else history)
+    if history is not None:
+        raise InputError("history", f"does not go with {name}", "put its turns in front of the others")
+    exchange = exchange_from_messages([_message(message) for message in asked] if isinstance(asked, list) else asked)
+    if response is None:
+        return exchange
+    if exchange.response is not None:
+        raise InputError("response", f"is given, and {name} holds one, too", "leave one of them out")
+    return Exchange(exchange.prompt, response, exchange.history)
+
+
+def _message(message: Any) -> Any:
+    """A message as OpenAI writes it, of one as collections of chats do: ``{"from": "human", "value": "..."}``."""
+    if isinstance(message, dict) and "role" not in message and {"from", "value"} <= message.keys():
+        speaker = message["from"]
+        return {"role": "assistant" if speaker == "gpt" else speaker, "content": message["value"]}
+    if isinstance(message, dict):
+        # A table has every key in every row; one without a value was left out.
+        return {key: value for key, value in message.items() if value is not None}
+    return message
+
+
 def _identity(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        # What tables write where there is no number. JSON has no such thing.
+        return None if math.isnan(value) else str(value)
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return json.dumps(value, default=str, ensure_ascii=False)

@@ -2,40 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.files.encodings import check_encoding, looks_like
+from guardreasoner_sdk.files.jsonl import open_binary
 from guardreasoner_sdk.files.rows import Columns, Source, reading
 
-__all__ = ["open_source"]
+__all__ = ["FORMATS", "Reading", "open_source"]
+
+FORMATS = ("jsonl", "json", "csv", "parquet", "lines")
+"""What rows may be written in; ``lines`` is a prompt on each line."""
 
 
-def open_source(path: Path, asked: str | None, columns: Columns) -> Source:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a file of rows is to be read.
+
+    Args:
+        format: one of :data:`FORMATS`; None: as the ending of its name says.
+        columns: where the texts stand.
+        encoding: of the text, by Python's name; None: UTF-8.
+        delimiter: what stands between two cells of CSV; None: a tab in a ``.tsv`` file, else a comma.
+
+    Raises:
+        InputError: no such format or encoding, or a delimiter that cannot be one.
+    """
+
+    format: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    encoding: str | None = None
+    delimiter: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in FORMATS:
+            raise InputError("--format", f"{quoted(self.format)} is unknown", f"use {', '.join(FORMATS)}")
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", check_encoding(self.encoding))
+        mark = {"tab": "\t", "\\t": "\t"}.get(self.delimiter or "", self.delimiter)
+        if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
+            raise InputError("--delimiter", f"{quoted(mark)} is not one character", "say for instance ';' or tab")
+        object.__setattr__(self, "delimiter", mark)
+
+
+def open_source(path: Path, how: Reading) -> Source:
     """Find out how a file is to be read, and whether it can be.
 
     Args:
         path: the file.
-        asked: its format, or None to go by the ending of its name.
-        columns: where the texts stand.
+        how: what is known of it.
 
     Raises:
-        InputError: no such file, no such format, or no such column.
+        InputError: no such file, or no such column, or it is in another format or encoding.
         MissingExtraError: Parquet, and pyarrow is not installed.
     """
     _check_file(path)
-    match _format(path, asked):
-        case "jsonl":
-            from guardreasoner_sdk.files.jsonl import JsonLines
+    kind = how.format or _format(path)
+    if how.delimiter is not None and kind != "csv":
+        raise InputError("--delimiter", f"is for CSV, and {path} is read as {kind}", "leave it out, or say --format csv")
+    if kind == "parquet":
+        from guardreasoner_sdk.files.parquet import ParquetRows
 
-            return JsonLines(path, columns)
-        case "csv":
-            from guardreasoner_sdk.files.csvrows import CsvRows
+        if how.encoding is not None:
+            raise InputError("--encoding", f"is for text, and {path} is Parquet", "leave it out")
+        return ParquetRows(path, how.columns)
+    _check_encoding(path, how.encoding)
+    if kind == "csv":
+        from guardreasoner_sdk.files.csvrows import CsvRows
 
-            return CsvRows(path, columns)
-        case _:
-            from guardreasoner_sdk.files.parquet import ParquetRows
+        tabs = ".tsv" in [ending.lower() for ending in path.suffixes[-2:]]
+        return CsvRows(path, how.columns, how.encoding, how.delimiter or ("\t" if tabs else ","))
+    if kind == "lines":
+        from guardreasoner_sdk.files.textlines import TextLines
 
-            return ParquetRows(path, columns)
+        return TextLines(path, how.encoding)
+    from guardreasoner_sdk.files.jsonfile import JsonFile, holds_lines
+    from guardreasoner_sdk.files.jsonl import JsonLines
+
+    # JSON lines are often called .json: what the file holds counts.
+    if kind == "jsonl" or holds_lines(path, how.encoding):
+        return JsonLines(path, how.columns, how.encoding)
+    return JsonFile(path, how.columns, how.encoding)
 
 
 def _check_file(path: Path) -> None:
@@ -49,25 +98,37 @@ def _check_file(path: Path) -> None:
             )
         if kind.st_size == 0:
             raise InputError("--file", f"{path} is empty", "write one row per line into it")
-        with path.open("rb") as raw:
-            start = raw.read(2)
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError("--file", f"{path} is UTF-16", f"convert it: iconv -f utf-16 -t utf-8 {path}")
 
 
-_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+def _check_encoding(path: Path, encoding: str | None) -> None:
+    """UTF-16 has no lines that could be read one by one; what else is not UTF-8 is told with its row."""
+    if encoding is not None:
+        return
+    with reading(path), open_binary(path) as raw:
+        found = looks_like(raw.read(1 << 12))
+    if found is not None and found.startswith(("utf-16", "utf-32")):
+        name = found[:6].upper()
+        fix = f"convert it: iconv -f {found} -t utf-8 {path}, or say --encoding {found}"
+        raise InputError("--file", f"{path} is {name}", fix)
 
 
-def _format(path: Path, asked: str | None) -> str:
-    if asked is not None:
-        if asked not in _ENDINGS.values():
-            raise InputError("--format", f"{asked!r} is unknown", "use jsonl, csv or parquet")
-        return asked
+_ENDINGS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+
+
+def _format(path: Path) -> str:
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     if endings[-1:] == [".gz"]:
         endings.pop()
     found = _ENDINGS.get(endings[-1] if endings else "")
     if found is None:
-        fix = "jq -c '.[]' turns a list into JSON lines" if endings[-1:] == [".json"] else "say --format jsonl, csv or parquet"
+        known = f"say --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        fix = f"say --lines if each line is a prompt, else {known}" if endings[-1:] == [".txt"] else known
         raise InputError("--file", f"the ending of {path} is not one of {', '.join(_ENDINGS)}", fix)
     return found

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from guardreasoner_sdk import InputError, MissingExtraError
 from guardreasoner_sdk.files import csvrows, jsonl
 from guardreasoner_sdk.files.rows import Columns, rows_of
-from guardreasoner_sdk.files.sources import open_source
+from guardreasoner_sdk.files.sources import Reading, open_source
 
 
 def _rows(path, asked=None, **columns):
-    return list(rows_of(open_source(path, asked, Columns(**columns))))
+    return list(rows_of(open_source(path, Reading(asked, Columns(**columns)))))
 
 
 @pytest.fixture
@@ -46,8 +46,7 @@ _GOOD = '{"prompt": "a"}'
         (b'"a"', "line 2: is a JSON string"),
         (b"null", "line 2: is a JSON null"),
         (b"7", "line 2: is a JSON number"),
-        (b"", "line 2: is blank; remove it"),
-        (b" \t\r", "line 2: is blank; remove it"),
+        (b'{"prompt": "a", "x": 1e999}', "line 2: is not JSON (a number is too large); write one JSON object"),
         (b"\x00\x00\x00", "line 2: holds a NUL byte"),
         (b'{"prompt": "a\x00b"}', "line 2: holds a NUL byte"),
         (b'{"prompt": "\xff"}', "line 2: is not UTF-8 at byte 13"),
@@ -134,7 +133,8 @@ def test_arbitrary_bytes_keep_their_place(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_bytes(b"\n".join(line.replace(b"\n", b"") for line in [_GOOD.encode(), *lines, _GOOD.encode()]))
     rows = _rows(path, "jsonl")
-    assert [row.number for row in rows] == list(range(1, len(lines) + 3))
+    there = [number for number, line in enumerate(lines, 2) if line.replace(b"\n", b"").strip()]
+    assert [row.number for row in rows] == [1, *there, len(lines) + 2]
     assert all((row.cause is None) is (row.exchange is not None) for row in rows)
     assert all(row.cause.startswith(f"line {row.number}: ") for row in rows if row.cause)
 
@@ -188,7 +188,10 @@ def test_csv_texts_over_several_lines(file):
 @pytest.mark.parametrize(
     ("header", "columns", "said"),
     [
-        ("text,answer", {}, "--prompt-column: .* has no column 'prompt'; name one of those it has: 'text', 'answer'"),
+        ("id,answer", {}, "--prompt-column: .* has no column 'prompt'; name one of those it has: 'id', 'answer'"),
+        ("id,text,question", {}, "--prompt-column: .* has no column 'prompt'; say --prompt-column text"),
+        ("id;prompt", {}, "--delimiter: .* has its cells parted by ';'; say --delimiter ';'"),
+        ("id\tprompt", {}, "--delimiter: .* has its cells parted by 'tab'; say --delimiter 'tab'"),
         ("prompt", {"asked_response": "answer"}, "--response-column: .* has no column 'answer'"),
         ("prompt,prompt", {}, "--prompt-column: .* has 2 columns 'prompt'"),
         ("\n", {}, "it has: none"),
@@ -206,7 +209,8 @@ def test_a_header_that_does_not_do(file, header, columns, said):
     [
         ("rows.txt", "x", None, "ending of .* say --format"),
         ("rows", "x", None, "ending of "),
-        ("rows.json", "x", None, "jq -c"),
+        ("rows.json", "x", None, r"rows.json is not JSON \(expecting value at character 1\); write a list of objects"),
+        ("rows.txt", "x", None, "say --lines if each line is a prompt"),
         ("rows.jsonl", "x", "xml", "--format: 'xml' is unknown"),
         ("rows.jsonl", "", None, "is empty"),
         ("rows.jsonl", b"\xff\xfea\x00", None, "UTF-16; convert it: iconv"),
@@ -237,7 +241,7 @@ def test_a_file_that_cannot_be_read(file, monkeypatch):
 
 def test_a_torn_gzip_file_gives_its_rows_first(file):
     packed = gzip.compress("".join(f'{{"prompt": "{n * 7919}"}}\n' for n in range(20_000)).encode())
-    rows = rows_of(open_source(file("rows.jsonl", packed[:-2000]), None, Columns()))
+    rows = rows_of(open_source(file("rows.jsonl", packed[:-2000]), Reading()))
     assert next(rows).exchange is not None
     with pytest.raises(InputError, match="cannot be read"):
         list(rows)
