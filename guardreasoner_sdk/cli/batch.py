@@ -142,7 +142,8 @@ def _check_readable(source: Source, name: str) -> None:
 
 def _counted(source: Source) -> tuple[int, frozenset[int]]:
     """How many rows there are, as far as the file can be read, and the numbers of the blank lines between them."""
-    rows, due, blank = 0, 1, set()
+    blank: set[int] = set()
+    rows, due = 0, 1
     with suppress(InputError):
         for number, _ in source.records():
             blank.update(range(due, number))

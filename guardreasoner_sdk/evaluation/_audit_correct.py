@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import lzma
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,8 @@ from typing import IO, Any
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._records import open_bytes, reading
 from guardreasoner_sdk.files.journal import writing
+from guardreasoner_sdk.files.jsonfile import are_objects, lists_in
+from guardreasoner_sdk.files.parquet import holds_json
 
 __all__ = ["Changes", "endings_of", "write_corrected"]
 
@@ -100,7 +103,11 @@ def _spliced(text: str, splices: Iterable[tuple[int, int, str]]) -> str:
 
 
 def _json_whole(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
-    text = file.read().decode("utf-8")
+    data = file.read()
+    if are_objects([line for line in itertools.islice(io.BytesIO(data), 100) if line.strip()][:2]):
+        yield from _json_lines(io.BytesIO(data), changes)
+        return
+    text = data.decode("utf-8")
     splices: list[tuple[int, int, str]] = []
     for number, (start, end) in enumerate(_objects(text), 1):
         if number in changes:
@@ -109,17 +116,31 @@ def _json_whole(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
 
 
 def _objects(text: str) -> Iterator[tuple[int, int]]:
-    """Where the rows of a list, or of the lists in an object, stand."""
+    """Where the rows of a document stand."""
     start = _skip(text, 1 if text.startswith("\ufeff") else 0)
-    lists = [start] if text[start] == "[" else [place for _, place, _ in _members(text, start)]
-    for place in lists:
-        place = _skip(text, place + 1)
-        while text[place] != "]":
-            _, end = _DECODER.raw_decode(text, place)
-            yield place, end
-            place = _skip(text, end)
-            if text[place] == ",":
-                place = _skip(text, place + 1)
+    for names, _ in lists_in(_DECODER.raw_decode(text, start)[0]):
+        place = start
+        for name in names:
+            place = _inside(text, place, name)
+        yield from _items(text, place)
+
+
+def _inside(text: str, place: int, name: str | int) -> int:
+    """Where the value of a name in an object, or at a place in a list, begins."""
+    if isinstance(name, int):
+        return next(itertools.islice(_items(text, place), name, None))[0]
+    return {own: start for own, start, _ in _members(text, place)}[name]
+
+
+def _items(text: str, place: int) -> Iterator[tuple[int, int]]:
+    """Where the items of a list that begins at a place stand."""
+    place = _skip(text, place + 1)
+    while text[place] != "]":
+        _, end = _DECODER.raw_decode(text, place)
+        yield place, end
+        place = _skip(text, end)
+        if text[place] == ",":
+            place = _skip(text, place + 1)
 
 
 def _members(text: str, place: int) -> Iterator[tuple[str, int, int]]:
@@ -219,9 +240,14 @@ def _write_parquet(source: Path, target: Path, changes: Changes) -> None:
                 here = {row - number - 1: values for row, values in changes.items() if number < row <= number + len(table)}
                 for name in {name for values in here.values() for name in values}:
                     place = schema.get_field_index(name)
-                    cells = table.column(place).to_pylist()
+                    kind = schema.field(place)
+                    # JSON text stays as it is written, but for the cells that change.
+                    kept = kind.type.storage_type if isinstance(kind.type, pyarrow.BaseExtensionType) else kind.type
+                    cells = table.column(place).cast(kept).to_pylist()
                     for row, values in here.items():
-                        cells[row] = values.get(name, cells[row])
-                    table = table.set_column(place, schema.field(place), pyarrow.array(cells, schema.field(place).type))
+                        if name in values:
+                            cells[row] = json.dumps(values[name], ensure_ascii=False) if holds_json(kind) else values[name]
+                    column = pyarrow.array(cells, kept).cast(kind.type)
+                    table = table.set_column(place, kind, column)
                 writer.write_table(table, row_group_size=max(1, len(table)))
                 number += len(table)

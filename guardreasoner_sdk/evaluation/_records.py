@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
+import itertools
 import json
 import lzma
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,9 @@ from typing import IO, Any, NamedTuple
 
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
+from guardreasoner_sdk.files.encodings import looks_like
+from guardreasoner_sdk.files.jsonfile import are_objects, lists_in
+from guardreasoner_sdk.files.parquet import rows_in
 
 __all__ = [
     "ENDINGS",
@@ -22,6 +27,7 @@ __all__ = [
     "json_entries",
     "json_object",
     "lines_of",
+    "not_utf8",
     "open_bytes",
     "reading",
     "records_of",
@@ -178,7 +184,10 @@ def _json_whole(path: Path) -> Iterator[Record]:
 
 
 def json_entries(path: Path) -> Iterator[Record | InputError]:
-    """The rows of a list of objects, or of lists of them by name (``key`` is then the name); what is no object is told.
+    """The rows of a JSON document: a list of objects, wherever in it they stand, in order; what is no object is told.
+
+    In an object of lists, each row has the name that led to it under ``key``. JSON lines are read as such, whatever the file
+    is called.
 
     Args:
         path: the file.
@@ -186,36 +195,35 @@ def json_entries(path: Path) -> Iterator[Record | InputError]:
     Raises:
         InputError: it cannot be read as a whole.
     """
+    if are_objects([line for _, line in itertools.islice(lines_of(path), 2)]):
+        yield from _json_lines(path)
+        return
     with reading(path), open_bytes(path) as file:
         data = file.read()
     try:
         whole = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(str(path), f"is not UTF-8 at byte {error.start + 1:,}", "convert it, e.g. with iconv") from None
+        raise InputError(str(path), f"is not UTF-8 at byte {error.start + 1:,}", not_utf8(data)) from None
     except json.JSONDecodeError as error:
         problem = f"is not JSON ({error.msg.lower()} in line {error.lineno:,})"
-        raise InputError(str(path), problem, "write a JSON list of objects, or rename it to .jsonl") from None
+        raise InputError(str(path), problem, "write a JSON list of objects, or one object on each line") from None
     except RecursionError:
         raise InputError(str(path), "is nested too deeply", "write a JSON list of objects") from None
     except ValueError:  # Python reads no integer of thousands of digits
         raise InputError(str(path), "holds a number of too many digits", "write it as text, or leave it out") from None
-    if isinstance(whole, dict) and whole and all(isinstance(items, list) for items in whole.values()):
-        rows = [{"key": key, **item} if isinstance(item, dict) else item for key, items in whole.items() for item in items]
-    elif isinstance(whole, list):
-        rows = whole
-    else:
+    lists = lists_in(whole)
+    if not lists:
         raise InputError(str(path), f"is a JSON {type(whole).__name__}, not a list", "write a JSON list of objects")
-    for number, values in enumerate(rows, 1):
+    named = ((path_in[0] if path_in else 0, row) for path_in, rows in lists for row in rows)
+    for number, (key, values) in enumerate(named, 1):
         place = f"{path}, row {number}"
         if isinstance(values, dict):
-            yield Record(number, place, values)
+            yield Record(number, place, {"key": key, **values} if isinstance(key, str) else values)
         else:
             yield InputError(place, f"is a JSON {type(values).__name__}, not an object", "write a JSON list of objects")
 
 
 def _csv(path: Path) -> Iterator[Record]:
-    import io
-
     csv.field_size_limit(MAX_CHARACTERS)
     with reading(path), open_bytes(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
         reader = csv.DictReader(text, strict=True)
@@ -228,7 +236,9 @@ def _csv(path: Path) -> Iterator[Record]:
             except StopIteration:
                 return
             except UnicodeDecodeError:
-                raise InputError(place, "or one close behind is not UTF-8", "convert it, e.g. with iconv -t utf-8") from None
+                with open_bytes(path) as start:
+                    fix = not_utf8(start.read(1 << 16))
+                raise InputError(place, "or one close behind is not UTF-8", fix) from None
             except csv.Error as error:
                 fix = 'put texts in quotes, and double the quotes in them: ""'
                 raise InputError(place, f"is not CSV ({error})", fix) from None
@@ -242,6 +252,18 @@ def _csv(path: Path) -> Iterator[Record]:
             number += 1
 
 
+def not_utf8(data: bytes) -> str:
+    """What to do about a text that is not UTF-8.
+
+    Args:
+        data: the beginning of the file, or a line of it.
+    """
+    found = looks_like(data)
+    if found is None:
+        return "convert it, e.g. with iconv -t utf-8"
+    return f"convert it, it looks like {found}: iconv -f {found} -t utf-8"
+
+
 def _parquet(path: Path) -> Iterator[Record]:
     try:
         import pyarrow
@@ -253,7 +275,7 @@ def _parquet(path: Path) -> Iterator[Record]:
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=_BATCH):
-                    for values in batch.to_pylist():
+                    for values in rows_in(batch):
                         number += 1
                         yield Record(number, f"{path}, row {number}", values)
         except pyarrow.ArrowException as error:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk._text import JsonError, parse_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
 from guardreasoner_sdk.files.cells import restored
@@ -127,11 +126,6 @@ class CsvRows:
         values: dict[str, Any] = {name: found.get(name) or None for name in ("id", self._columns.response)}
         if self._columns.prompt in found:
             values[self._columns.prompt] = found[self._columns.prompt]
-        for name in ("history", *CONVERSATIONS):
-            if name in found and (name != self._columns.prompt):
-                try:
-                    # A cell holds a list of turns as JSON.
-                    values[name] = parse_json(found[name]) if found[name] else None
-                except JsonError as error:
-                    return broken(number, place, f"{name}: {error}", "write a list of messages as JSON, or leave it empty")
+        # A cell holds a list of turns as JSON, which is read where every row is.
+        values |= {name: found[name] or None for name in ("history", *CONVERSATIONS) if name in found and name not in values}
         return make_row(number, place, values, self._columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from guardreasoner_sdk.files.encodings import remedy
 from guardreasoner_sdk.files.jsonl import lines_in, open_binary
 from guardreasoner_sdk.files.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 
-__all__ = ["JsonFile", "Place", "holds_lines", "is_conversation", "lists_in", "whole_json"]
+__all__ = ["JsonFile", "Place", "are_objects", "holds_lines", "is_conversation", "lists_in", "whole_json"]
 
 Place = tuple[str | int, ...]
 """What leads to a part of a document: names in objects and places in lists."""
@@ -26,14 +27,23 @@ def holds_lines(path: Path, encoding: str | None = None) -> bool:
         path: the file.
         encoding: of its text; None: UTF-8.
     """
-    first = list(itertools.islice(lines_in(path, encoding), 2))
-    return len(first) == 2 and all(line is not None and _is_object(line) for _, line in first)
+    return are_objects([line for _, line in itertools.islice(lines_in(path, encoding), 2)])
+
+
+def are_objects(lines: Sequence[bytes | None]) -> bool:
+    """Whether two lines are the first ones of JSON lines, and not of a document.
+
+    Args:
+        lines: the first two of a file that hold anything, or fewer.
+    """
+    return len(lines) == 2 and all(line is not None and _is_object(line) for line in lines)
 
 
 def _is_object(line: bytes) -> bool:
+    # NaN is no JSON; whether it does here is for whoever reads the rows.
     try:
-        return line.lstrip().startswith(b"{") and isinstance(parse_json(line), dict)
-    except JsonError:
+        return line.lstrip().startswith(b"{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
         return False
 
 

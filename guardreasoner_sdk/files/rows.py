@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from guardreasoner_sdk._text import named, quoted
+from guardreasoner_sdk._text import JsonError, named, parse_json, quoted
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages
 
@@ -216,8 +216,10 @@ def make_row(number: int, place: str, values: Mapping[str, Any], columns: Column
 
 def _exchange(name: str, asked: Any, response: Any, history: Any) -> Exchange:
     """What a row says is to be judged: a prompt and what may stand around it, or a conversation."""
+    history = _turns("history", history)
     if not isinstance(asked, list) and name not in CONVERSATIONS:
         return Exchange(asked, response, () if history is None else history)
+    asked = _turns(name, asked)
     if history is not None:
         raise InputError("history", f"does not go with {name}", "put its turns in front of the others")
     exchange = exchange_from_messages([_message(message) for message in asked] if isinstance(asked, list) else asked)
@@ -226,6 +228,16 @@ def _exchange(name: str, asked: Any, response: Any, history: Any) -> Exchange:
     if exchange.response is not None:
         raise InputError("response", f"is given, and {name} holds one, too", "leave one of them out")
     return Exchange(exchange.prompt, response, exchange.history)
+
+
+def _turns(name: str, value: Any) -> Any:
+    """A list of messages; tables often hold it as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except JsonError as error:
+        raise InputError(name, str(error), "write a list of messages as JSON, or leave it empty") from None
 
 
 def _message(message: Any) -> Any:

@@ -19,6 +19,7 @@ from guardreasoner_sdk.evaluation._records import (
     json_entries,
     json_object,
     lines_of,
+    not_utf8,
     open_bytes,
     reading,
 )
@@ -161,7 +162,7 @@ def _csv(path: Path) -> Iterator[Record | InputError]:
                 if len(set(names)) < len(names):
                     raise InputError(place, "has two columns of the same name", "rename one of them")
             elif _UNDECODABLE.search("".join(cells)):
-                yield InputError(place, "is not UTF-8", "convert the file, e.g. with iconv -t utf-8")
+                yield InputError(place, "is not UTF-8", not_utf8(",".join(cells).encode("utf-8", "surrogateescape")))
             elif len(cells) != len(names):
                 problem = f"has {len(cells)} cells, the header has {len(names)}"
                 yield InputError(place, problem, "put texts with commas or line breaks in quotes")
