@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,12 +79,34 @@ def test_min_score_decides_where_there_is_a_score(label: Label, score: float | N
     assert Policy(min_score=0.8).decide(found, response=False).action == action
 
 
+def test_min_score_by_task() -> None:
+    policy = Policy(min_score={"prompt_harmfulness": 0.8})
+    for label, score, action in (("harmful", 0.6, "allow"), ("unharmful", 0.9, "block"), ("harmful", None, "block")):
+        found = Finding(label=label, score=score)
+        assert policy.decide(Judgement(prompt_harmfulness=found), response=False).action == action
+    # A task that is not named counts by its label.
+    for label, score, action in (("harmful", 0.6, "block"), ("unharmful", 0.9, "allow")):
+        found = Finding(label=label, score=score)
+        judged = Judgement(prompt_harmfulness=Finding(label="harmful", score=0.1), response_harmfulness=found)
+        assert policy.decide(judged, response=True).action == action
+
+
+def test_policies_by_task_travel_and_are_equal() -> None:
+    one, two = (Policy(min_score={"prompt_harmfulness": 0.8}) for _ in range(2))
+    assert one == two == pickle.loads(pickle.dumps(one)) == copy.deepcopy(one)
+    assert hash(one) == hash(two) != hash(Policy(min_score=0.8))
+    assert one.model_validate_json(one.model_dump_json()) == one
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"block": {"swearing"}}, "Policy(block"),
         ({"on_undetermined": "shrug"}, "Policy(on_undetermined"),
         ({"min_score": 80}, "Policy(min_score"),
+        ({"min_score": {"prompt_harmfulness": 80}}, "Policy(min_score"),
+        ({"min_score": {"prompt": 0.5}}, "Policy(min_score): 'prompt' is no task; use any of prompt_harmfulness"),
+        ({"min_score": {"x" * 100_000: 0.5}}, "Policy(min_score): 'xxx"),
         ({"blok": {}}, "Policy(blok"),
     ],
 )

@@ -228,3 +228,45 @@ def test_a_calibration_that_is_not_there_is_named(run, tmp_path, harmless):
     result = run("check", harmless, "--calibration", tmp_path / "none.json")
     assert result.exit_code == 2
     assert "none.json cannot be read" in result.stderr
+
+
+def test_min_score_by_task(run, harmful):
+    assert run("check", harmful, "--min-score", "prompt_harmfulness=1").exit_code == 0
+    assert run("check", harmful, "--min-score", "response_harmfulness=1").exit_code == 1
+    both = "prompt_harmfulness=1, response_harmfulness=0.5"
+    assert run("check", harmful, "--min-score", both).exit_code == 0
+    assert run("check", harmful, "--min-score", "prompt_harmfulness=1", "--min-score", "response_refusal=0").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--min-score", "prompt=0.5"], "'prompt' is no task; use any of prompt_harmfulness"),
+        (["--min-score", "prompt_harmfulness=high"], "'prompt_harmfulness=high' is no score"),
+        (["--min-score", "0.5", "--min-score", "0.6"], "one number goes for all tasks"),
+        (["--min-score", "prompt_harmfulness=2"], "pass a number from 0 to 1"),
+        (["--min-score", "nan"], "pass a number from 0 to 1"),
+        (["--min-score", ""], "is no score"),
+    ],
+)
+def test_a_min_score_that_does_not_do(run, arguments, said):
+    result = run("check", "x", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--lines", "--format", "csv"], "--format: does not go with --lines"),
+        (["--lines", "a prompt"], "prompt: does not go with --file"),
+        (["--with-text"], "--with-text: goes with --file"),
+        (["--encoding", "gb18030"], "--encoding: goes with --file"),
+        (["--delimiter", ";"], "--delimiter: goes with --file"),
+        (["--file", "-"], "--output: is missing; name the file to write the verdicts to, e.g. --output verdicts.jsonl, or -"),
+    ],
+)
+def test_options_of_files_that_do_not_go_together(run, arguments, said):
+    result = run("check", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr

@@ -313,7 +313,7 @@ def test_a_broken_csv_record_stops_no_other(tmp_path: Path) -> None:
     assert [row.labels for row in found if isinstance(row, TrainingRow)] == [{PROMPT: True}, {PROMPT: False}]
     assert [str(row) for row in found if isinstance(row, InputError)] == [
         f"{path}:3: has 1 cells, the header has 2; put texts with commas or line breaks in quotes",
-        f"{path}:4: is not UTF-8; convert the file, e.g. with iconv -t utf-8",
+        f"{path}:4: is not UTF-8; convert it, it looks like iso-8859-1: iconv -f iso-8859-1 -t utf-8",
         f"{path}:7: prompt_harmful: 'maybe' is no label; write harmful or unharmful, "
         "or say which words you use: --column positive=... --column negative=...",
     ]
