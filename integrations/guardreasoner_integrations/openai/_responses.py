@@ -29,7 +29,7 @@ _DELTAS = {
 
 def instead_of(body: Mapping[str, Any], note: Note) -> dict[str, Any]:
     """The same response with the guard's answer in place of everything that the model wrote."""
-    return _ended({key: value for key, value in body.items() if key in _KEPT}, [_item(note)])
+    return _ended({key: value for key, value in body.items() if key in _KEPT} or _begun(note), [_item(note)])
 
 
 def response(note: Note) -> dict[str, Any]:
@@ -59,7 +59,8 @@ def _ended(begun: Mapping[str, Any], output: list[dict[str, Any]]) -> dict[str, 
     return {
         **begun,
         "output": output,
-        "status": "incomplete",
+        # Not "incomplete", as after a server's own filter: agents take that for a failure, and nobody reads the message.
+        "status": "completed",
         "incomplete_details": {"reason": "content_filter"},
         "error": None,
     }
@@ -148,6 +149,6 @@ class ResponseStream:
         # Half an answer in JSON is none, and the SDK's helper would try to parse it.
         left_out = self._open if self._note.structured else ()
         whole = [*(self._items[place] for place in sorted(self._items) if place not in left_out), item]
-        # Not "response.incomplete": the SDK's stream helper takes no other event than this one for an end.
+        # The SDK's stream helper takes no other event than this one for an end.
         say("response.completed", response=_ended(self._response, whole))
         return events
