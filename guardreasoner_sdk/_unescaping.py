@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-__all__ = ["Unescaper", "unescaped"]
+__all__ = ["SecondReading", "Unescaper", "second_reading", "unescaped"]
 
 # One step through a string: a run of plain characters, its end, two halves of a character beyond U+FFFF, or one escape.
 _STEP = re.compile(
@@ -14,6 +14,13 @@ _STEP = re.compile(
 # What may still become one of those escapes.
 _HALF = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z")
 _OUTSIDE = re.compile(r'[^"]+|"')
+# An escape wherever it stands, or at the end what may still become one.
+_ESCAPE = re.compile(
+    r"(?P<half>\\(?:u[0-9a-fA-F]{0,3})?\Z|\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z)"
+    r"|(?P<letter>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4})"
+    r'|\\["\\/bfnrt]'
+)
+_ROUNDS = 3
 _SIMPLE = {"\\b": "\b", "\\f": "\f", "\\n": "\n", "\\r": "\r", "\\t": "\t", "\\/": "/", "\\\\": "\\", '\\"': '"'}
 
 
@@ -72,4 +79,84 @@ def unescaped(text: str) -> str:
         text: JSON, or any other text.
     """
     reader = Unescaper()
+    return reader.feed(text) + reader.end()
+
+
+class SecondReading:
+    r"""A text as somebody reads it who takes it for JSON, or for text with JSON inside, where that is another text.
+
+    Of an answer nobody knows whether its reader will parse it, and arguments may hold JSON once more. So escapes are decoded
+    wherever they stand, and those that come out once more. It is a reading beside the first, which stays what it is: ``\bad``
+    is no JSON to everybody. Texts with the escape of a letter (``\u0041``) have a second reading, and those that begin like
+    JSON and hold any escape.
+
+    Args:
+        decoded: whether the text is JSON that was decoded once. Its other escapes are then those of the text itself.
+    """
+
+    def __init__(self, *, decoded: bool = False) -> None:
+        self._rounds = [_Round() for _ in range(_ROUNDS)]
+        self._json: bool | None = False if decoded else None
+        self._alike: list[str] | None = []
+
+    def feed(self, piece: str) -> str:
+        """Take a piece; returns what this reading adds: nothing as long as the readings are the same.
+
+        Args:
+            piece: the next part of the text.
+        """
+        if self._json is None and piece.strip():
+            self._json = piece.lstrip()[0] in '{["'
+        return self._added(piece, last=False)
+
+    def end(self) -> str:
+        """What this reading adds at the end: nothing follows."""
+        return self._added("", last=True)
+
+    def _added(self, piece: str, *, last: bool) -> str:
+        for decoding in self._rounds:
+            piece = decoding.feed(piece, last=last)
+        if self._alike is None:
+            return piece
+        self._alike.append(piece)
+        if any(decoding.letters or (self._json and decoding.escapes) for decoding in self._rounds):
+            piece, self._alike = "".join(self._alike), None
+            return piece
+        return ""
+
+
+class _Round:
+    def __init__(self) -> None:
+        self.letters = False
+        self.escapes = False
+        self._kept = ""
+
+    def feed(self, piece: str, *, last: bool) -> str:
+        text, self._kept = self._kept + piece, ""
+        if "\\" not in text:
+            return text
+
+        def decode(match: re.Match[str]) -> str:
+            if match["half"] and not last:
+                self._kept = match[0]
+                return ""
+            if match["half"]:
+                return match[0]
+            self.escapes = True
+            if match["letter"]:
+                self.letters = True
+                return str(json.loads(f'"{match[0]}"'))
+            return _SIMPLE[match[0]]
+
+        return _ESCAPE.sub(decode, text)
+
+
+def second_reading(text: str, *, decoded: bool = False) -> str:
+    """:class:`SecondReading` of a text that is there as a whole; empty where it is the same as the first.
+
+    Args:
+        text: the text.
+        decoded: whether it is JSON that was decoded once.
+    """
+    reader = SecondReading(decoded=decoded)
     return reader.feed(text) + reader.end()

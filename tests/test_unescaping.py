@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardreasoner_sdk._unescaping import Unescaper, unescaped
+from guardreasoner_sdk._unescaping import SecondReading, Unescaper, second_reading, unescaped
 
 LETTERS = st.text(alphabet=st.characters(blacklist_categories=("Cs",)))
 JSON = st.recursive(
@@ -63,3 +63,37 @@ def units(text: str) -> list[int]:
 )
 def test_what_is_no_escape_stays(text, read):
     assert unescaped(text) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Here you are: {\\u0022b\\u0061d\\u0022}", 'Here you are: {"bad"}'),
+        ('{"body": "so \\"bad\\""}', '{"body": "so "bad""}'),
+        ('{"a": "{\\"b\\": \\"\\\\u0041\\"}"}', '{"a": "{"b": "A"}"}'),
+        ("\\\\\\\\u0041", "A"),
+        ('"\\bad', '"\bad'),
+        ("\\ud83d\\ude42 and \\ud83d", "🙂 and \\ud83d"),
+        ('{"a": "\\u0041\\u00', '{"a": "A\\u00'),
+    ],
+)
+def test_json_in_a_text_has_a_reading_of_its_own(text, read):
+    assert second_reading(text) == read
+
+
+@pytest.mark.parametrize("text", ["", "plain", "a \\n b", "\\frac{\\beta}{2}", "C:\\users", '{"a": "b"}', '{"a": "b\\'])
+def test_what_reads_the_same_to_everybody_has_no_second_reading(text):
+    assert second_reading(text) == ""
+
+
+def test_json_that_was_decoded_is_decoded_once_more_only_where_it_holds_letters():
+    assert second_reading('{"code": "print(\\n)"}', decoded=True) == ""
+    assert second_reading('{"code": "{"a": "\\u0041"}"}', decoded=True) == '{"code": "{"a": "A"}"}'
+
+
+@given(st.text('\\u0041dD83ceEn"{ '), st.lists(st.integers(0, 60)), st.booleans())
+def test_a_second_reading_is_the_same_in_whatever_pieces_it_comes(text, cuts, decoded):
+    places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    reader = SecondReading(decoded=decoded)
+    pieces = [reader.feed(text[start:end]) for start, end in itertools.pairwise(places)]
+    assert "".join(pieces) + reader.end() == second_reading(text, decoded=decoded)
