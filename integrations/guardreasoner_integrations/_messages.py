@@ -13,14 +13,25 @@ from guardreasoner_sdk._unescaping import unescaped
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
 
-__all__ = ["conversation", "said"]
+__all__ = ["NO_PROMPT", "conversation", "said"]
+
+NO_PROMPT = "(no text)"
+"""Stands for a prompt that is not there: what tools gave and what the model says are judged as the answer to something."""
 
 Said = dict[str, str]
 """A message with nothing but text: ``role`` and ``content``."""
 
 
-def conversation(field: str, messages: list[Said]) -> Exchange | None:
+def conversation(field: str, messages: list[Said], *, continued: bool = False) -> Exchange | None:
     """The exchange in a conversation; None where it says nothing at all.
+
+    What tools gave may come alone, where the server remembers what was asked. It is judged as the answer to
+    :data:`NO_PROMPT`.
+
+    Args:
+        field: the place of the messages, for errors.
+        messages: the messages.
+        continued: whether the server is told which conversation it is that they go on with.
 
     Raises:
         InputError: there is text, and no message to judge.
@@ -28,12 +39,16 @@ def conversation(field: str, messages: list[Said]) -> Exchange | None:
     heard = [message for message in messages if visible(message["content"])]
     if not heard:
         return None
-    if not any(message["role"].lower() in ("user", "human") for message in heard):
+    roles = {message["role"].lower() for message in heard}
+    if not roles & {"user", "human"}:
         # Some applications put the task into the instructions and send nothing else.
         asked = next((message for message in reversed(heard) if message["role"] in ("system", "developer")), None)
-        if asked is None:
+        if asked is not None:
+            heard = [{**message, "role": "user"} if message is asked else message for message in heard]
+        elif continued or "tool" in roles:
+            heard.insert(0, {"role": "user", "content": NO_PROMPT})
+        else:
             raise InputError(field, "has no user message", "add a user message with text")
-        heard = [{**message, "role": "user"} if message is asked else message for message in heard]
     return exchange_from_messages(heard)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Literal
 
+from guardreasoner_integrations._messages import NO_PROMPT
 from guardreasoner_integrations.asgi._bodies import Headers, document, with_message
 from guardreasoner_integrations.asgi._channel import Channel
 from guardreasoner_integrations.asgi._events import Cutter, Piece, cutter_for
@@ -18,9 +19,6 @@ from guardreasoner_sdk.exchange import visible
 __all__ = ["Answer", "Options", "StoppedError"]
 
 logger = logging.getLogger("guardreasoner_sdk")
-
-_NO_PROMPT = "(no text)"
-"""Stands for the prompt of a request without one: an answer is judged as the answer to something."""
 
 
 class StoppedError(OSError):
@@ -75,7 +73,7 @@ class Answer:
 
     def __init__(self, route: GuardedRoute, asked: Exchange | None, options: Options, send: Send) -> None:
         self._route = route
-        self._asked = Exchange(_NO_PROMPT) if asked is None else asked
+        self._asked = Exchange(NO_PROMPT) if asked is None else asked
         self._options = options
         self._send = send
         self._start: Message = {}

@@ -101,7 +101,7 @@ class _Guarded(OpenAI):
         call = inspect.signature(super().request).bind(*args, **kwargs).arguments
         plan = _plan(self, self._guard_settings, call["options"])
         verdict = None
-        if plan is not None and plan.settings.check_input:
+        if plan is not None and plan.checks_input:
             asked = plan.asked
             verdict = plan.settings.guard.check(
                 asked.prompt, asked.response, history=asked.history, timeout=plan.settings.timeout
@@ -147,7 +147,7 @@ class _AsyncGuarded(AsyncOpenAI):
         call = inspect.signature(super().request).bind(*args, **kwargs).arguments
         plan = _plan(self, self._guard_settings, call["options"])
         verdict = None
-        if plan is not None and plan.settings.check_input:
+        if plan is not None and plan.checks_input:
             asked = plan.asked
             verdict = await plan.settings.guard.acheck(
                 asked.prompt, asked.response, history=asked.history, timeout=plan.settings.timeout

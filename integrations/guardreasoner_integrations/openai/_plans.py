@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from guardreasoner_integrations._answers import Texts, chat_texts, error_texts, response_texts
 from guardreasoner_integrations._json import parsed
+from guardreasoner_integrations._messages import NO_PROMPT
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai import _chat as chat
@@ -64,8 +65,10 @@ class Plan:
         self.body = body
         self.helper = helper
         read = chat_exchange if route == "chat" else responses_exchange
-        self.asked = read(body, settings.unjudged)
+        asked = read(body, settings.unjudged)
+        self.asked = Exchange(NO_PROMPT) if asked is None else asked
         """What is judged before the request goes out; its response is what tools gave."""
+        self.checks_input = settings.check_input and asked is not None
 
     @cached_property
     def note(self) -> Note:

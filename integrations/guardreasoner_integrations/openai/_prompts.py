@@ -13,7 +13,7 @@ from guardreasoner_sdk.exchange import Exchange
 __all__ = ["chat_exchange", "responses_exchange"]
 
 
-def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange:
+def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange | None:
     """The exchange in the body of a Chat Completions request.
 
     Raises:
@@ -22,8 +22,10 @@ def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange:
     return _found("messages", list(said("messages", body.get("messages"), unjudged)))
 
 
-def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange:
+def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange | None:
     """The exchange in the body of a Responses request. What the server remembers of earlier turns is not in it.
+
+    None where the request only goes on with a conversation, and adds no text: an approval, for instance.
 
     Raises:
         InputError: a part that cannot be judged, or nothing to judge at all.
@@ -43,11 +45,12 @@ def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange:
         messages.append({"role": "user", "content": given})
     elif given is not None:
         messages.extend(said("input", given, unjudged))
-    return _found("input", messages)
+    continued = body.get("previous_response_id") is not None or body.get("conversation") is not None
+    return _found("input", messages, continued=continued)
 
 
-def _found(field: str, messages: list[dict[str, str]]) -> Exchange:
-    found = conversation(field, messages)
-    if found is None:
+def _found(field: str, messages: list[dict[str, str]], *, continued: bool = False) -> Exchange | None:
+    found = conversation(field, messages, continued=continued)
+    if found is None and not continued:
         raise InputError(field, "has no text to judge", "add a user message with text")
     return found
