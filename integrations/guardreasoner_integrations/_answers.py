@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
+from guardreasoner_integrations._readings import Readings, Texts, apart, beside, both_readings, read_by_tool
 from guardreasoner_integrations._texts import TECHNICAL, Unjudged, leaves
 
-__all__ = ["MESSAGES", "ResponseEvents", "Texts", "anthropic_texts", "chat_texts", "error_texts", "response_texts"]
-
-Texts = dict[Hashable, str]
+__all__ = [
+    "MESSAGES",
+    "AnthropicEvents",
+    "ChatChunks",
+    "ResponseEvents",
+    "Texts",
+    "anthropic_texts",
+    "chat_texts",
+    "error_texts",
+    "response_texts",
+]
 
 MESSAGES = "messages"
 """The channel of all messages of a response."""
@@ -23,7 +32,23 @@ _OF_ERRORS = frozenset({"code", "message", "param", "type"})
 
 
 def chat_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
-    """The texts of a completion or of a chunk; channel: ``(choice, key of the message, number of the tool call)``."""
+    """The texts of a completion; channel: ``(choice, key of the message, number of the tool call)``."""
+    return both_readings(_chat_texts(body, unjudged, None))
+
+
+class ChatChunks:
+    """The chunks of one streamed completion."""
+
+    def __init__(self, unjudged: Unjudged) -> None:
+        self._unjudged = unjudged
+        self._readings = Readings()
+
+    def texts(self, chunk: Mapping[str, Any]) -> Texts:
+        """The texts in a chunk, by the channels of :func:`chat_texts`."""
+        return self._readings.both(_chat_texts(chunk, self._unjudged, self._readings))
+
+
+def _chat_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Readings | None) -> Texts:
     found: Texts = {}
     choices = body.get("choices")
     for place, choice in enumerate(choices if isinstance(choices, list) else [body]):
@@ -33,12 +58,32 @@ def chat_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
             continue
         said = set()
         for key, number, at, part in _parts(choice, where):
-            text = "".join(leaves(part, at, unjudged))
+            channel = (choice.get("index", place), key, number)
+            texts = _texts(part, at, unjudged, channel, readings)
+            text = "".join(texts.values())
             if text and not (key in _COPIES and text in said):
                 said.add(text)
-                channel = (choice.get("index", place), key, number)
-                found[channel] = found.get(channel, "") + text
+                _add(found, texts)
     return found
+
+
+def _texts(part: Any, where: str, unjudged: Unjudged, channel: Hashable, readings: Readings | None) -> Texts:
+    """The text of a part. In a stream (with readings), pieces that a tool is handed belong together, and what else is said
+    between them, such as its name once more, does not part them.
+    """
+    rest, handed = apart(part)
+    said = "".join(leaves(rest, where, unjudged))
+    between = readings is not None and channel in readings.begun
+    read = (read_by_tool(one) if readings is None else readings.read_by_tool(channel, one) for one in handed)
+    found: Texts = {}
+    _add(found, {beside(channel, "between") if between else channel: said})
+    _add(found, {channel: "".join(read)})
+    return {channel: text for channel, text in found.items() if text}
+
+
+def _add(texts: Texts, more: Texts) -> None:
+    for channel, text in more.items():
+        texts[channel] = texts.get(channel, "") + text
 
 
 def _parts(choice: Mapping[str, Any], where: str) -> Iterator[tuple[str, Hashable, str, Any]]:
@@ -59,10 +104,8 @@ def response_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
     found: Texts = {}
     for index, where, part in _output(body):
         channel = MESSAGES if isinstance(part, Mapping) and part.get("type") == "message" else index
-        text = "".join(leaves(part, where, unjudged))
-        if text:
-            found[channel] = found.get(channel, "") + text
-    return found
+        _add(found, _texts(part, where, unjudged, channel, None))
+    return both_readings(found)
 
 
 def _output(body: Mapping[str, Any]) -> Iterator[tuple[int, str, Any]]:
@@ -79,21 +122,29 @@ class ResponseEvents:
 
     def __init__(self, unjudged: Unjudged) -> None:
         self._unjudged = unjudged
+        self._readings = Readings()
         self._written: Texts = {}
         self._repeated: set[tuple[int, str]] = set()
 
     def texts(self, event: Mapping[str, Any]) -> Texts:
         """The texts in an event. Events that repeat what deltas said have none: they wait for those."""
+        return self._readings.both(self._texts(event))
+
+    def _texts(self, event: Mapping[str, Any]) -> Texts:
         kind, index, delta = str(event.get("type")), event.get("output_index", -1), event.get("delta")
         if kind.endswith(".delta") and isinstance(delta, str):
-            text = "".join(leaves({"type": kind, "delta": delta}, kind, self._unjudged))
+            if kind.endswith("arguments.delta"):
+                text = self._readings.read_by_tool(index, ("arguments", delta))
+            else:
+                text = "".join(leaves({"type": kind, "delta": delta}, kind, self._unjudged))
             part = (kind, index, event.get("content_index"), event.get("summary_index"))
             self._written[part] = self._written.get(part, "") + text
             return {(MESSAGES if kind == "response.output_text.delta" else index): text}
         told = event.get("response")
         found: Texts = {}
         for item, where, value in _output(told) if isinstance(told, Mapping) else [(index, kind, event)]:
-            for text in leaves(value, where, self._unjudged):
+            rest, handed = apart(value)
+            for text in (*leaves(rest, where, self._unjudged), *map(read_by_tool, handed)):
                 if (item, text) not in self._repeated and text not in self._written.values():
                     self._repeated.add((item, text))
                     found[item] = found.get(item, "") + f"{text}\n"
@@ -101,10 +152,26 @@ class ResponseEvents:
 
 
 def anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
-    """The texts of an Anthropic message, or of one event of its stream; channel: ``(block, kind of the delta)``."""
+    """The texts of an Anthropic message; channel: ``(block, kind of the delta)``."""
+    return both_readings(_anthropic_texts(body, unjudged, None))
+
+
+class AnthropicEvents:
+    """The events of one streamed Anthropic message."""
+
+    def __init__(self, unjudged: Unjudged) -> None:
+        self._unjudged = unjudged
+        self._readings = Readings()
+
+    def texts(self, event: Mapping[str, Any]) -> Texts:
+        """The texts in an event, by the channels of :func:`anthropic_texts`."""
+        return self._readings.both(_anthropic_texts(event, self._unjudged, self._readings))
+
+
+def _anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Readings | None) -> Texts:
     message = body.get("message")
     if isinstance(message, Mapping):
-        return anthropic_texts(message, unjudged)
+        return _anthropic_texts(message, unjudged, readings)
     if isinstance(body.get("error"), Mapping):
         return error_texts(body, unjudged)
     found: Texts = {}
@@ -112,9 +179,8 @@ def anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged) -> Texts:
     if not isinstance(blocks, list):
         blocks = [body.get("delta") or body.get("content_block")]
     for place, block in enumerate(blocks):
-        kind = block.get("type") if isinstance(block, Mapping) and "delta" in body else ""
-        if text := "".join(leaves(block, f"content[{place}]", unjudged)):
-            found[body.get("index", place), kind] = text
+        channel = (body.get("index", place), block.get("type") if isinstance(block, Mapping) and "delta" in body else "")
+        _add(found, _texts(block, f"content[{place}]", unjudged, channel, readings))
     return found
 
 
@@ -123,5 +189,5 @@ def error_texts(body: Any, unjudged: Unjudged) -> Texts:
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
         error = {key: value for key, value in error.items() if key not in _OF_ERRORS}
-        return {"error": text} if (text := "\n".join(leaves(error, "error", unjudged))) else {}
+        return both_readings({"error": text}) if (text := "\n".join(leaves(error, "error", unjudged))) else {}
     return {}

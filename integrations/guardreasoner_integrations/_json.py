@@ -7,7 +7,7 @@ from typing import Any
 
 from guardreasoner_sdk.errors import PortableError
 
-__all__ = ["TwiceError", "parsed"]
+__all__ = ["TwiceError", "UnclearError", "document_or_text", "parsed"]
 
 
 class TwiceError(PortableError, ValueError):
@@ -28,6 +28,30 @@ def parsed(text: str | bytes) -> Any:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+
+
+class UnclearError(ValueError):
+    """Text that begins like JSON, and is none that every reader understands alike."""
+
+
+def document_or_text(data: str) -> Any:
+    """What an event says that should be JSON: the document, or the text itself where it does not even begin like JSON.
+
+    Args:
+        data: the event's data.
+
+    Raises:
+        UnclearError: an object names a key twice, something stands behind the JSON, or it is broken: of such, a lenient reader
+            shows what nobody has judged.
+    """
+    try:
+        return parsed(data)
+    except TwiceError as error:
+        raise UnclearError(str(error)) from None
+    except ValueError:
+        if data.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
+            raise UnclearError("is not one whole JSON document") from None
+        return data
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ __all__ = ["Splitter", "data_of", "event", "extras_of"]
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
+# Not merely a word: in Chinese, a sentence is one.
+_NAME = re.compile(rb"[\w.:/+=@~-]{0,100}")
 
 
 class Splitter:
@@ -65,7 +67,7 @@ def data_of(raw: bytes) -> bytes:
 
 
 def extras_of(raw: bytes) -> bytes:
-    """What else in an event could be text: lines of no known field, and names and ids that are no single word.
+    """What else in an event could be text: lines of no known field, and names and ids that are no single word of ASCII.
 
     Servers that forget to begin each line of a text with ``data:`` send such; somebody may show them. Comments keep
     connections alive, and are no text.
@@ -75,7 +77,7 @@ def extras_of(raw: bytes) -> bytes:
 
 def _technical(name: bytes, value: bytes) -> bool:
     if name in (b"event", b"id"):
-        return len(value.split()) < 2
+        return _NAME.fullmatch(value.strip()) is not None
     return name in (b"data", b"") or (name == b"retry" and value.isdigit())
 
 

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, cast
 
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, TextChoices, TextCompletionResponse
 
-from guardreasoner_integrations._answers import ResponseEvents, Texts, anthropic_texts, chat_texts
-from guardreasoner_integrations._json import parsed
+from guardreasoner_integrations._answers import AnthropicEvents, ChatChunks, ResponseEvents, Texts
+from guardreasoner_integrations._json import UnclearError, document_or_text
+from guardreasoner_integrations._readings import Readings
 from guardreasoner_integrations._sse import Splitter, data_of, event, extras_of
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.litellm._answers import plain, unknown
+from guardreasoner_sdk import InputError
 
 __all__ = ["Pieces", "Problem"]
 
@@ -34,8 +36,10 @@ class Pieces:
 
     def __init__(self, source: Any, unjudged: Unjudged) -> None:
         self._source = source
-        self._unjudged = unjudged
+        self._chunks = ChatChunks(unjudged)
         self._responses = ResponseEvents(unjudged)
+        self._anthropic = AnthropicEvents(unjudged)
+        self._plain = Readings()
         self._kind = ""
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -63,15 +67,17 @@ class Pieces:
         if not isinstance(piece, bytes):
             return self._said(piece)
         self._kind = "bytes"
-        data, extras = data_of(piece).strip(), extras_of(piece).decode("utf-8", "replace")
+        data, extras = (part.decode("utf-8", "replace") for part in (data_of(piece).strip(), extras_of(piece)))
         texts: Texts = {"extras": extras} if extras else {}
-        if not data or data == b"[DONE]":
+        if not data or data == "[DONE]":
             return texts
         try:
-            document = parsed(data)
-        except ValueError:
-            return {**texts, "data": data.decode("utf-8", "replace")}
-        return {**self._said(document), **texts}
+            document = document_or_text(data)
+        except UnclearError as error:
+            raise InputError("response", str(error), "send each event as one JSON object") from None
+        if isinstance(document, str):
+            return self._plain.both({**texts, "data": document})
+        return {**self._said(document), **self._plain.both(texts)}
 
     def _said(self, piece: Any) -> Texts:
         body = plain(piece)
@@ -81,11 +87,11 @@ class Pieces:
         if body.get("choices") is not None:
             if self._kind != "bytes":
                 self._kind = "chat" if isinstance(piece, ModelResponseStream) else "completion"
-            return chat_texts(body, self._unjudged)
+            return self._chunks.texts(body)
         if kind.startswith("response."):
             return self._responses.texts(body)
         if kind in _ANTHROPIC_EVENTS:
-            return anthropic_texts(body, self._unjudged)
+            return self._anthropic.texts(body)
         raise unknown(piece)
 
     def last(self, message: str | None, problem: Problem, *, begun: bool) -> Any:

@@ -68,7 +68,7 @@ class _Body:
     def __init__(self, upstream: Any, plan: Plan) -> None:
         self._upstream = upstream
         self._chunks: Iterator[bytes] = upstream.iter_bytes()
-        self._events = plan.events()
+        self._events = plan.events(upstream.charset_encoding)
         self.guarded = plan.settings.guard.stream(plan.asked.prompt, self._read(), **plan.stream_options(self._events))
         self._steps = self._run()
 
@@ -113,7 +113,7 @@ class _AsyncBody:
     def __init__(self, upstream: Any, plan: Plan) -> None:
         self._upstream = upstream
         self._chunks: AsyncIterator[bytes] = upstream.aiter_bytes()
-        self._events = plan.events()
+        self._events = plan.events(upstream.charset_encoding)
         self.guarded = plan.settings.guard.astream(plan.asked.prompt, self._read(), **plan.stream_options(self._events))
         self._steps = self._run()
 

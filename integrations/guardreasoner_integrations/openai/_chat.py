@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
-from guardreasoner_integrations._answers import Texts, chat_texts, error_texts
+from guardreasoner_integrations._answers import ChatChunks, Texts, error_texts
 from guardreasoner_integrations._sse import event
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai._notes import Note
@@ -69,6 +69,7 @@ class ChatStream:
     def __init__(self, opening: Exchange, note: Note, unjudged: Unjudged) -> None:
         self._note = note
         self._unjudged = unjudged
+        self._chunks = ChatChunks(unjudged)
         self._head = _head(note, "chat.completion.chunk")
         self._finished: set[int] = set()
         self._last: dict[int, str] = {}
@@ -79,7 +80,7 @@ class ChatStream:
             return error_texts(data, self._unjudged)  # The SDK makes an exception of it.
         if data.get("id"):
             self._head |= {key: data[key] for key in ("id", "created", "model") if key in data}
-        return chat_texts(data, self._unjudged)
+        return self._chunks.texts(data)
 
     def released(self, data: Mapping[str, Any]) -> None:
         """Note what the reader has been given."""

@@ -124,12 +124,12 @@ class _Guarded(OpenAI):
         plan = _plan(self, self._guard_settings, options)
         verdict = None
         if plan is not None and plan.settings.check_output:
-            if _is_live(response, rest):
+            if _is_streamed(response, rest):
                 stream = body(response, plan)
                 response = streamed(response, stream)
                 remember(response, lambda: stream.guarded.verdict)
             else:
-                answer = Answer(plan, response.read())
+                answer = Answer(plan, response.read(), response.text)
                 verdicts = plan.settings.guard.check_many(answer.exchanges, timeout=plan.settings.timeout)
                 content = answer.settle(verdicts)
                 response = response if content is None else replaced(response, content)
@@ -172,12 +172,12 @@ class _AsyncGuarded(AsyncOpenAI):
         plan = _plan(self, self._guard_settings, options)
         verdict = None
         if plan is not None and plan.settings.check_output:
-            if _is_live(response, rest):
+            if _is_streamed(response, rest):
                 stream = abody(response, plan)
                 response = streamed(response, stream)
                 remember(response, lambda: stream.guarded.verdict)
             else:
-                answer = Answer(plan, await response.aread())
+                answer = Answer(plan, await response.aread(), response.text)
                 verdicts = await plan.settings.guard.acheck_many(answer.exchanges, timeout=plan.settings.timeout)
                 content = answer.settle(verdicts)
                 response = response if content is None else replaced(response, content)
@@ -223,10 +223,13 @@ def _refused(client: OpenAI | AsyncOpenAI, plan: Plan, call: Mapping[str, Any], 
     }
 
 
-def _is_live(response: Any, rest: Mapping[str, Any]) -> bool:
-    """Whether the answer is still to come, as events."""
-    events = response.headers.get("content-type", "").startswith("text/event-stream")
-    return not response.is_closed and (bool(rest.get("stream")) or events)
+def _is_streamed(response: Any, rest: Mapping[str, Any]) -> bool:
+    """Whether the caller is to read it event by event.
+
+    Who asked for a stream reads one, although somebody, such as a hook that writes a log, may have read its bytes before.
+    """
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return bool(rest.get("stream")) or (kind == "text/event-stream" and not response.is_closed)
 
 
 def _noted(result: Any, verdict: Verdict | None) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from guardreasoner_integrations._answers import Texts, chat_texts, error_texts, response_texts
-from guardreasoner_integrations._json import parsed
+from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parsed
 from guardreasoner_integrations._messages import NO_PROMPT
+from guardreasoner_integrations._readings import Readings, both_readings
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai import _chat as chat
@@ -25,6 +28,10 @@ from guardreasoner_sdk.exchange import Exchange, visible
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 __all__ = ["Answer", "Events", "Plan", "Settings"]
+
+_FIX = "have the server send JSON that every reader understands alike"
+# In these, the lines that the SDK reads as UTF-8 are the same ones, but for letters that are not English.
+_CHARSETS = frozenset({"ascii", "iso-8859-1", "latin-1", "us-ascii", "utf-8", "utf8", "windows-1252"})
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Plan:
         if self.settings.on_block == "raise":
             verdict.raise_for_block()
         if self.body.get("stream"):
-            return "text/event-stream", b"".join(self.events().ending())
+            return "text/event-stream", b"".join(self.events(None).ending())
         own = chat.completion if self.route == "chat" else responses.response
         return "application/json", json.dumps(own(self.note)).encode()
 
@@ -101,10 +108,10 @@ class Plan:
         found = error_texts(error, self.settings.unjudged) if self.settings.check_output else {}
         return [Exchange(self.asked.prompt, text, self.asked.history) for text in found.values() if visible(text)]
 
-    def events(self) -> Events:
-        """The reader of a stream."""
+    def events(self, charset: str | None) -> Events:
+        """The reader of a stream in the character set that its content type names."""
         kind = chat.ChatStream if self.route == "chat" else responses.ResponseStream
-        return Events(kind(self.asked, self.note, self.settings.unjudged))
+        return Events(kind(self.asked, self.note, self.settings.unjudged), charset)
 
     def stream_options(self, events: Events) -> dict[str, Any]:
         """How the guard is to go through the events."""
@@ -122,27 +129,45 @@ class Plan:
 
 
 class Answer:
-    """An answer that came whole.
+    """An answer that is there as a whole.
 
     Args:
         plan: the request's.
         content: the body.
+        text: the body as the HTTP library decodes it.
+
+    Raises:
+        InputError: it holds a part that cannot be judged, or is JSON that readers understand differently.
     """
 
-    def __init__(self, plan: Plan, content: bytes) -> None:
+    def __init__(self, plan: Plan, content: bytes, text: str) -> None:
         self._plan = plan
-        try:
-            self._body: Any = parsed(content)
-        except ValueError:
-            # Servers that say so by another content type; the SDK hands it out as text.
-            self._body = content.decode("utf-8", "replace")
-        if not isinstance(self._body, Mapping):
-            self._body = {"choices": [{"text": self._body}]} if plan.route == "chat" else {"output_text": self._body}
-        read = chat_texts if plan.route == "chat" else response_texts
-        texts = read(self._body, plan.settings.unjudged)
+        self._body: Any = None
+        texts = self._texts(content, text)
         self._channels = [channel for channel, text in texts.items() if visible(text)]
         self.exchanges = [Exchange(plan.asked.prompt, texts[channel], plan.asked.history) for channel in self._channels]
         """What is to be judged."""
+
+    def _texts(self, content: bytes, text: str) -> Texts:
+        chat_asked, unjudged = self._plan.route == "chat", self._plan.settings.unjudged
+        try:
+            self._body = parsed(content)
+        except TwiceError as error:
+            raise InputError("answer", str(error), _FIX) from None
+        except ValueError:
+            # Servers that say so by another content type; the SDK hands it out as text, and the caller may read it as events.
+            self._body = {}
+            events = self._plan.events(None)
+            found = _collected(events.feed(content), events.finish()) if data_of(content) else {}
+            return {**found, **both_readings({"text": text})}
+        if not isinstance(self._body, Mapping):
+            self._body = {"choices": [{"text": self._body}]} if chat_asked else {"output_text": self._body}
+        with _flat("answer"):
+            found = chat_texts(self._body, unjudged) if chat_asked else response_texts(self._body, unjudged)
+        if text != content.decode("utf-8", "replace"):
+            # By its content type it is not UTF-8, and a raw response hands it out as that says.
+            found |= both_readings({"text": text})
+        return found
 
     def settle(self, verdicts: Sequence[Verdict]) -> bytes | None:
         """The body that takes this one's place; None: it stays as it is.
@@ -165,13 +190,21 @@ class Answer:
 class Events:
     """A stream's bytes as events with their texts."""
 
-    def __init__(self, stream: chat.ChatStream | responses.ResponseStream) -> None:
+    def __init__(self, stream: chat.ChatStream | responses.ResponseStream, charset: str | None) -> None:
         self._stream = stream
+        self._charset = charset
         self._splitter = Splitter(events=True)
+        self._rest = Readings()
         self.ending = stream.ending
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """The events that are whole now."""
+        """The events that are whole now.
+
+        Raises:
+            InputError: who reads the lines in this character set sees other ones.
+        """
+        if self._charset is not None and self._charset.lower() not in _CHARSETS:
+            raise InputError("answer", f"is a stream in {self._charset!r:.40}", "have the server send events in UTF-8")
         return map(self._event, self._splitter.feed(chunk))
 
     def finish(self) -> Iterator[Event]:
@@ -184,19 +217,39 @@ class Events:
             self._stream.released(event.data)
 
     def _event(self, raw: bytes) -> Event:
-        payload, extras = data_of(raw), extras_of(raw)
+        payload, extras = (part.decode("utf-8", "replace") for part in (data_of(raw), extras_of(raw)))
         if not payload:
             # A server that does not stream although it was asked to.
-            payload, extras = extras, b""
-        texts: Texts = {"extras": extras.decode("utf-8", "replace")}
-        if payload.startswith(b"[DONE]"):
-            texts["rest"] = payload.removeprefix(b"[DONE]").decode("utf-8", "replace")
-            return Event(raw, texts=texts, last=True)
-        try:
-            data = parsed(payload)
-        except ValueError:
-            data = payload.decode("utf-8", "replace")
-        if isinstance(data, Mapping):
-            return Event(raw, data, {**self._stream.texts(data), **texts})
-        texts["rest"] = str(data)
-        return Event(raw, texts=texts)
+            payload, extras = extras, ""
+        texts: Texts = {"extras": extras}
+        if payload.startswith("[DONE]"):
+            texts["rest"] = payload.removeprefix("[DONE]")
+            return Event(raw, texts=self._rest.both(texts), last=True)
+        with _flat("event"):
+            try:
+                data = document_or_text(payload)
+            except UnclearError as error:
+                raise InputError("event", str(error), _FIX) from None
+            if isinstance(data, Mapping):
+                return Event(raw, data, {**self._stream.texts(data), **self._rest.both(texts)})
+        texts["rest"] = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+        return Event(raw, texts=self._rest.both(texts))
+
+
+@contextlib.contextmanager
+def _flat(field: str) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise InputError(field, "is nested too deeply", _FIX) from None
+
+
+def _collected(*events: Iterator[Event]) -> Texts:
+    """The texts of a stream that is there as a whole."""
+    found: Texts = {}
+    for event in itertools.chain(*events):
+        for channel, text in event.texts.items():
+            found[channel] = found.get(channel, "") + text
+        if event.last:
+            break
+    return found

@@ -196,9 +196,13 @@ def event(**data: Any) -> bytes:
         [event(type="content_block_start", index=0, content_block={"type": "tool_use", "name": "f", "input": {"bad": 1}})],
         [event(type="error", error={"message": "no", "failed_generation": "bad"})],
         [b"event: how bad\n" + event(type="ping")],
-        [b'data: {"type": "ping", "a": 1, "a": "bad"}\n\n'],
+        [
+            event(type="content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": p})
+            for p in ('{"a": "\\u006', '2\\u0061d"}')
+        ],
+        [of_choice(0, **call('{"a": "\\u00')), of_choice(0, **call('62ad"}'))],
     ],
-    ids=range(11),
+    ids=range(12),
 )
 async def test_text_in_any_part_of_a_stream_is_judged(parts: list[Any], make: Make) -> None:
     try:
@@ -207,6 +211,13 @@ async def test_text_in_any_part_of_a_stream_is_judged(parts: list[Any], make: Ma
         return
     assert "The guard blocked this." in repr(shown)
     assert "bad" not in repr(shown)
+
+
+@pytest.mark.parametrize("data", ['{"type": "ping", "a": 1, "a": "bad"}', '{"type": "ping"} {"a": "bad"}', '{"type": "bad'])
+async def test_an_event_that_readers_understand_differently_is_refused(data: str, make: Make) -> None:
+    shown = repr(await streamed(make(), f"data: {data}\n\n".encode()))
+    assert "invalid_request" in shown
+    assert "bad" not in shown
 
 
 async def test_copies_of_reasoning_cost_no_second_check(make: Make) -> None:

@@ -11,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from guardreasoner_integrations.openai import guarded, verdict_of
-from guardreasoner_sdk import BlockedError, ConfigurationError, Guard, Policy, UndeterminedError
+from guardreasoner_sdk import BlockedError, ConfigurationError, Guard, InputError, Policy, UndeterminedError
 from guardreasoner_sdk.testing import ScriptedJudge
 
 from .conftest import by_words
@@ -60,12 +60,15 @@ def test_text_in_any_place_of_an_answer_is_judged(server: Any, plain: OpenAI, gu
 
 def test_a_key_that_is_named_twice_hides_nothing(server: Any, plain: OpenAI, guard: Guard) -> None:
     body = json.dumps({**HEAD, "choices": [{"index": 0, "message": {"content": "fine"}}]})
-    server.raw = "application/json", body.replace('"content": "fine"', '"content": "evil", "content": "fine"').encode()
-    with pytest.raises(BlockedError):
-        guarded(plain, guard).chat.completions.with_raw_response.create(**ASK)
+    for twice in ('"content": "evil", "content": "fine"', '"content": "fine", "content": "\\u0065vil"'):
+        server.raw = "application/json", body.replace('"content": "fine"', twice).encode()
+        with pytest.raises(InputError, match="names a key twice in one object"):
+            guarded(plain, guard).chat.completions.with_raw_response.create(**ASK)
 
 
-@pytest.mark.parametrize("field", ["event: so evil", "id: so evil", "retry: so evil", "so evil", "evil: so"])
+@pytest.mark.parametrize(
+    "field", ["event: so evil", "event: \u3000evil", "id: so evil", "id: evil。", "retry: so evil", "so evil", "evil: so"]
+)
 def test_text_in_other_fields_of_an_event_is_judged(server: Any, plain: OpenAI, guard: Guard, field: str) -> None:
     server.raw = events(f"{field}\n{chunk('fine')}", "data: [DONE]")
     with pytest.raises(BlockedError):
