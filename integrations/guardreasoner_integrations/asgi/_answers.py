@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from guardreasoner_integrations._messages import NO_PROMPT
+from guardreasoner_integrations._readings import both_readings, read_by_tool
 from guardreasoner_integrations.asgi._bodies import Headers, document, with_message
 from guardreasoner_integrations.asgi._channel import Channel
 from guardreasoner_integrations.asgi._events import Cutter, Piece, cutter_for
@@ -15,6 +16,7 @@ from guardreasoner_integrations.asgi._replies import Message, RefusedError, Repl
 from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts
 from guardreasoner_sdk import Exchange, Guard, InputError, VerdictError
 from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.verdict import decisive
 
 __all__ = ["Answer", "Options", "StoppedError"]
 
@@ -135,11 +137,13 @@ class Answer:
 
     async def _judge_whole(self) -> None:
         found, texts = self._read_whole()
-        answer = "\n\n".join(texts.values())
+        read = (read_by_tool((str(place[-1]) if place else "", text)) for place, text in texts.items())
+        answers = [answer for answer in both_readings({(): "\n\n".join(read)}).values() if visible(answer)]
         try:
-            if visible(answer):
-                asked, options = self._asked, self._options
-                verdict = await options.guard.acheck(asked.prompt, answer, history=asked.history, timeout=options.timeout)
+            asked, options = self._asked, self._options
+            exchanges = [Exchange(asked.prompt, answer, asked.history) for answer in answers]
+            verdict = decisive(await options.guard.acheck_many(exchanges, timeout=options.timeout))
+            if verdict is not None:
                 verdict.raise_for_block()
         except Exception as error:
             message = self._options.instead(error)

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from guardreasoner_integrations._json import parsed
+from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parsed
+from guardreasoner_integrations._readings import Readings
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations.asgi._bodies import Headers, only_message
 from guardreasoner_integrations.asgi._replies import Reply, unreadable
@@ -90,15 +91,16 @@ class PlainText:
 
     def __init__(self, charset: str) -> None:
         self._decoder = codecs.getincrementaldecoder(charset)(errors="replace")
+        self._readings = Readings()
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
         if chunk:
-            yield Piece(chunk, {(): self._decoder.decode(chunk)}, found=True)
+            yield Piece(chunk, self._readings.both({(): self._decoder.decode(chunk)}), found=True)
 
     def end(self) -> Iterator[Piece]:
         rest = self._decoder.decode(b"", final=True)
         if rest:
-            yield Piece(b"", {(): rest}, found=True)
+            yield Piece(b"", self._readings.both({(): rest}), found=True)
 
     def message(self, message: str, place: Parts) -> bytes:
         return f"{message}\n".encode()
@@ -116,6 +118,9 @@ class _Lines:
         self._path = path
         self._limit = limit
         self._splitter = Splitter(events=events)
+        self._readings = Readings()
+        self._strings: bool | None = None
+        """Whether all events that are nothing but text were strings in JSON; None before the first one."""
 
     def feed(self, chunk: bytes) -> Iterator[Piece]:
         for raw in self._splitter.feed(chunk):
@@ -131,23 +136,49 @@ class _Lines:
         data, extras = (part.decode("utf-8", errors="replace") for part in self._parts(raw))
         texts: dict[Hashable, str] = {"extras": extras}
         if not data.strip() or data.strip() == "[DONE]":
-            return Piece(raw, texts, data=bool(extras))
-        try:
-            document = parsed(data)
-        except ValueError:
-            return Piece(raw, {**texts, (): data}, found=True)
+            return Piece(raw, self._readings.both(texts), data=bool(extras))
+        document = self._document(data)
+        if isinstance(document, str):
+            return Piece(raw, self._readings.both({**texts, (): document}), found=True)
         try:
             found = self._path.texts(document)
         except InputError as error:
             raise unreadable(str(error)) from None
         for place, text in found or ():
             answer = _answer(document, place)
-            texts[answer] = texts.get(answer, "") + text
-        return Piece(raw, texts, found[0][0] if found else (), found=found is not None)
+            key = str(place[-1]) if place else ""
+            texts[answer] = texts.get(answer, "") + self._readings.read_by_tool(answer, (key, text))
+        return Piece(raw, self._readings.both(texts), found[0][0] if found else (), found=found is not None)
+
+    def _document(self, data: str) -> Any:
+        """What a piece says: a document, or text.
+
+        Raises:
+            RefusedError: who reads it leniently sees another document than the one that is judged.
+        """
+        try:
+            document = document_or_text(data) if self._path.path != "$" else _plain(data)
+        except UnclearError as error:
+            raise unreadable(f"an event {error}; send each as one JSON document") from None
+        if isinstance(document, str):
+            self._strings = document != data and self._strings is not False
+        elif self._path.path == "$" and isinstance(document, int | float):
+            return data  # A word like any other.
+        return document
 
     def _parts(self, raw: bytes) -> tuple[bytes, bytes]:
         """The data of a piece, and what else in it could be text."""
         raise NotImplementedError
+
+
+def _plain(data: str) -> Any:
+    """What an event of nothing but text says: a string in JSON, or the text as it stands, whatever it begins like."""
+    try:
+        return parsed(data, strict=False)
+    except TwiceError as error:
+        raise UnclearError(str(error)) from None
+    except ValueError:
+        return data
 
 
 def _answer(document: Any, place: Parts) -> Parts:
@@ -167,7 +198,7 @@ class ServerSentEvents(_Lines):
         super().__init__(path, limit, events=True)
 
     def message(self, message: str, place: Parts) -> bytes:
-        said = json.dumps(only_message(place, message)) if place else message
+        said = json.dumps(only_message(place, message)) if place or self._strings else message
         return "".join(f"data: {line}\n" for line in said.splitlines()).encode() + b"\n"
 
     def error(self, reply: Reply) -> bytes:
@@ -190,4 +221,4 @@ class JsonLines(_Lines):
         return reply.body + b"\n"
 
     def _parts(self, raw: bytes) -> tuple[bytes, bytes]:
-        return raw, b""
+        return raw.removeprefix(codecs.BOM_UTF8), b""

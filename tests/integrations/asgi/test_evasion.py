@@ -75,8 +75,8 @@ async def test_interleaved_answers_are_judged_one_by_one(guard: Guard) -> None:
         b"how bad\n" + chunk("fine"),
         chunk("fine") + b"data: [DONE]\nhow bad\n\n",
         chunk("fine") + b": comment\nhow bad\n\n",
-        b'data: {"choices": [{"delta": {"content": "bad", "content": "fine"}}]}\n\n',
-        b'data: {"choices": [{"delta": {"content": "fine"}}]} {"a": "bad"}\n\n',
+        "event: 非常bad".encode() + b"\n" + chunk("fine"),
+        chunk("fine") + b'data: "bad"\n\n',
         b'data: {"choices": [\ndata: {"delta": {"content": "bad"}}]}\n\n',
         chunk("bad").rstrip(),
         chunk("bad").replace(b"\n", b"\r"),
@@ -88,6 +88,83 @@ async def test_text_in_any_part_of_an_event_is_judged(event: bytes, size: int, g
     got = await answered(guard, SSE, events(*parts, media="text/event-stream; charset=utf-8"))
     assert "bad" not in got.text
     assert "blocked" in got.text
+
+
+def escaped(text: str) -> str:
+    return "".join(f"\\u{ord(letter):04x}" for letter in text)
+
+
+BAD = escaped("bad")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"choices": [{"delta": {"content": "BAD", "content": "fine"}}]}',
+        '{"choices": [{"delta": {"content": "fine", "content": "BAD"}}]}',
+        '{"choices": [{"delta": {"content": "fine"}}]} {"a": "BAD"}',
+        '{"choices": [{"delta": {"content": "fine"}}]}, "BAD"',
+        '{"choices": [{"delta": {"content": "BAD"}}',
+        '\ufeff{"choices": [{"delta": {"content": "BAD"}}]}',
+        '"BAD" // a comment',
+    ],
+)
+@pytest.mark.parametrize("word", ["bad", BAD])
+@pytest.mark.parametrize("media", ["text/event-stream", "application/x-ndjson"])
+async def test_json_that_readers_understand_differently_leaves_in_no_event(
+    data: str, word: str, media: str, guard: Guard
+) -> None:
+    raw = data.replace("BAD", word).encode()
+    fine = chunk("Fine. ") if media == "text/event-stream" else chunk("Fine. ").removeprefix(b"data: ")[:-1]
+    line = b"data: " + raw + b"\n\n" if media == "text/event-stream" else b"\n" + raw + b"\n"
+    for before in (b"", fine):
+        got = await answered(guard, SSE, events(before, line, media=media))
+        assert word not in got.text
+        assert "unreadable_response" in got.text or "blocked" in got.text
+
+
+CALLS = "$.choices[*].delta..['content','name','arguments','input']"
+
+
+def calls(*pieces: str, key: str = "arguments", name: str = "f") -> list[bytes]:
+    said = [{"tool_calls": [{"index": 0, "function": {"name": name, key: piece}}]} for piece in pieces]
+    return [b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n" for delta in said]
+
+
+ARGUMENTS = ['{"a": "BAD"}', '["BAD"]', '{"BAD": 1}', json.dumps({"a": '{"b": "BAD"}'}), "Well: {'a': \"BAD\"}"]
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize("key", ["arguments", "input"])
+async def test_arguments_in_a_stream_are_read_decoded(size: int, key: str, guard: Guard) -> None:
+    route = GuardedRoute("/", prompt="$.message", event=CALLS)
+    for text in ARGUMENTS:
+        for word, found in ((BAD, True), (escaped("bat"), False)):
+            whole = text.replace("BAD", word)
+            parts = calls(*(whole[start : start + size] for start in range(0, len(whole), size)), key=key)
+            got = await answered(guard, route, events(*parts))
+            assert ("blocked" in got.text) is found
+            assert found or got.content == b"".join(parts)
+
+
+@pytest.mark.parametrize("key", ["arguments", "input", "content"])
+async def test_arguments_in_a_document_are_read_decoded(key: str, guard: Guard) -> None:
+    route = GuardedRoute("/", prompt="$.message", response=f"$..{key}")
+    for text in ARGUMENTS:
+        for word, status in ((BAD, 403), (escaped("bat"), 200)):
+            body = json.dumps({"message": {key: text.replace("BAD", word)}}).encode()
+            assert (await answered(guard, route, Response(body, media_type="application/json"))).status_code == status
+
+
+async def test_plain_text_that_somebody_may_parse_is_read_decoded(guard: Guard) -> None:
+    route = GuardedRoute("/", prompt="$.message", event="$")
+    for word, status in ((BAD, 403), (escaped("bat"), 200)):
+        text = f'Here: {{"a": "{word}"}}'
+        for size in (1, 4, 1000):
+            parts = [text[start : start + size].encode() for start in range(0, len(text), size)]
+            assert (await answered(guard, route, events(*parts, media="text/plain"))).status_code == status
+            lines = [b"data: " + part + b"\n\n" for part in parts]
+            assert (await answered(guard, route, events(*lines))).status_code == status
 
 
 @pytest.mark.parametrize("media", ["text/event-stream; charset=utf-16", "application/x-ndjson; charset=latin-1"])

@@ -17,6 +17,7 @@ from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations.asgi import GuardedRoute, GuardMiddleware
 from guardreasoner_sdk import Guard
 
+from .apps import MESSAGE
 from .conftest import EVENT
 
 ROUTE = GuardedRoute("/", prompt="$.message", response="$", event=EVENT)
@@ -68,7 +69,7 @@ async def streamed(guard: Guard, media: str, chunks: list[bytes], **options: Any
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
-    await GuardMiddleware(app, guard=guard, routes=[ROUTE], **options)(scope, receive, send)
+    await GuardMiddleware(app, guard=guard, **{"routes": [ROUTE], **options})(scope, receive, send)
     return sent
 
 
@@ -126,6 +127,33 @@ async def test_a_stream_of_nothing_passes(make_guard: Callable[..., Guard]) -> N
 async def test_an_event_that_is_not_json_is_judged_as_it_stands(make_guard: Callable[..., Guard]) -> None:
     sent = await streamed(make_guard(), "text/event-stream", [b"data: so bad\n\n"])
     assert sent[0]["status"] == 403
+
+
+WORDS_ALONE = GuardedRoute("/", prompt="$.message", event="$")
+
+
+@pytest.mark.parametrize("words", [["I have ", "5", " [or] ", '"six', '" cats', "true", " {", "}."], ["null", "1e3", "-0.5"]])
+async def test_words_that_look_like_json_are_words(words: list[str], make_guard: Callable[..., Guard]) -> None:
+    body = [f"data:{word}\n\n".encode() for word in words]
+    sent = await streamed(make_guard(), "text/event-stream", body, routes=[WORDS_ALONE])
+    assert b"".join(message.get("body", b"") for message in sent) == b"".join(body)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (['"Fine. "', '"So bad."'], f'data: "{MESSAGE}"'),
+        (['"Fine. "', "null", "5", '"So bad."'], f'data: "{MESSAGE}"'),
+        (["Fine. ", "So bad."], f"data: {MESSAGE}"),
+        (["Fine. ", '"So bad."'], f"data: {MESSAGE}"),
+    ],
+)
+async def test_a_message_comes_in_the_form_of_the_words(lines: list[str], said: str, make_guard: Callable[..., Guard]) -> None:
+    body = [f"data: {line}\n\n".encode() for line in lines]
+    sent = await streamed(make_guard(), "text/event-stream", body, routes=[WORDS_ALONE], on_block="message")
+    left = b"".join(message.get("body", b"") for message in sent).decode()
+    assert left.endswith(said + "\n\n")
+    assert "bad" not in left
 
 
 async def test_a_last_event_without_its_end_is_judged(make_guard: Callable[..., Guard]) -> None:
