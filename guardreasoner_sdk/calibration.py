@@ -180,6 +180,8 @@ class TaskCalibration(_Frozen):
         curve: from the guard's scores to probabilities.
         threshold: the probability, of those that the curve gives, from which the label is the positive one; None: the label
             stays the guard's own.
+        basis: what the threshold rests on: ``promised`` where the recall or rate asked for is promised, ``empirical`` where it
+            was reached on the rows it was chosen on and no more is known; None where that was not noted.
         band: the guard's own scores, not those of the curve, between which a cascade asks its second judge; None: not
             known.
         report: what it does.
@@ -187,6 +189,7 @@ class TaskCalibration(_Frozen):
 
     curve: Annotated[Isotonic | Temperature, Field(discriminator="method")]
     threshold: Probability | None = None
+    basis: Literal["promised", "empirical"] | None = None
     band: tuple[Probability, Probability] | None = None
     report: Report | None = None
 
@@ -230,6 +233,8 @@ class Calibration(_Frozen):
         tasks: by task; one that is missing stays as it is.
         made_of: rows and settings; None for one made by hand.
         notes: what one has to know, in sentences: why a task is missing, for instance.
+        shortfalls: the labelled tasks for which the recall or false-alarm rate that was asked for is not reached, with the
+            reason, as a sentence.
     """
 
     version: Literal[1] = 1
@@ -237,6 +242,7 @@ class Calibration(_Frozen):
     tasks: Mapping[Task, TaskCalibration]
     made_of: Provenance | None = None
     notes: tuple[str, ...] = ()
+    shortfalls: Mapping[Task, str] = {}
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

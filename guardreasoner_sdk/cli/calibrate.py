@@ -6,16 +6,17 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from guardreasoner_sdk.cli.options import Backend, BaseUrl, Dialect, GuardOptions, Model, Reasoning, ReasoningMode, Timeout
-from guardreasoner_sdk.cli.terminal import console, note
+from guardreasoner_sdk.cli.terminal import ExitCode, console, note
 from guardreasoner_sdk.errors import InputError
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.calibration import Calibration
+    from guardreasoner_sdk.evaluation.calibration import LabelCount
     from guardreasoner_sdk.evaluation.rows import LabelledRow
     from guardreasoner_sdk.verdict import Verdict
 
@@ -37,6 +38,10 @@ def calibrate(
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="Or thresholds with at most this share of false alarms, e.g. 0.05.")
     ] = None,
+    no_guarantee: Annotated[
+        bool,
+        typer.Option("--no-guarantee", help="The threshold that does so on the rows at hand, with no promise about others."),
+    ] = False,
     method: Annotated[CurveKind, typer.Option(help="Kind of curve; auto: the better one for each task.")] = CurveKind.AUTO,
     verdicts: Annotated[
         Path | None, typer.Option(help="What check --file or evaluate wrote for these rows: nothing is judged again.")
@@ -57,18 +62,28 @@ def calibrate(
     """Fit a guard's scores to your own labelled rows, with thresholds and the band of a cascade.
 
     Figures are measured on prompts that nothing was fitted on. Guard(calibration=...) applies the file.
+    Exit codes: 0 done, 2 usage error, 4 the recall or false-alarm rate asked for is not reached for every labelled task.
     """
     from guardreasoner_sdk.evaluation.benchmarks import read_file
-    from guardreasoner_sdk.evaluation.calibration import Plan
+    from guardreasoner_sdk.evaluation.calibration import Plan, count_labels
     from guardreasoner_sdk.evaluation.calibration import calibrate as calibrated
     from guardreasoner_sdk.evaluation.columns import Columns
 
-    plan = Plan(str(method), recall, false_alarm_rate, unseen, seed)  # type: ignore[arg-type]  # the same words
+    if no_guarantee and recall is None and false_alarm_rate is None:
+        raise InputError("--no-guarantee", "goes with --recall or --false-alarm-rate", "name one of them, or leave it out")
+    plan = Plan(str(method), recall, false_alarm_rate, unseen, seed, not no_guarantee)  # type: ignore[arg-type]  # the same words
     if not output.parent.is_dir() or output.is_dir():
         raise InputError("--output", f"{output} cannot be made", "name a file in a folder that is there")
     if output.exists() and any(path is not None and path.exists() and output.samefile(path) for path in (rows, verdicts)):
         raise InputError("--output", f"{output} holds the rows or their verdicts", "name another file")
     labelled = list(read_file(rows, Columns.parse(column) if column else None))
+    counts = count_labels(labelled, plan)
+    short = [count for count in counts if not count.enough]
+    if len(short) == len(counts):
+        _refuse(short)
+    if not quiet:
+        for count in short:
+            note(f"{count}; the other tasks go on")
     options = GuardOptions(model, backend, dialect, None, base_url, reasoning, timeout)
     if verdicts is not None:
         judged: Iterable[tuple[LabelledRow, Verdict]] = _stored(labelled, verdicts)
@@ -82,6 +97,21 @@ def calibrate(
     if not quiet:
         _show(found)
         note(f"written to {output}; apply it with Guard(calibration={str(output)!r}), or set GUARDREASONER_CALIBRATION")
+    if found.shortfalls:
+        for task, shortfall in found.shortfalls.items():
+            note(f"not reached: {task}: {shortfall}")
+        raise typer.Exit(ExitCode.NOT_REACHED)
+
+
+def _refuse(short: list[LabelCount]) -> NoReturn:
+    """Stop before anything is judged: what was asked for cannot be promised of these rows."""
+    for count in short:
+        note(f"not reached: {count}")
+    note(
+        "nothing was judged; label more rows, ask for less, "
+        "or take a threshold that does so on these rows, without a promise: --no-guarantee"
+    )
+    raise typer.Exit(ExitCode.NOT_REACHED)
 
 
 def _judged(rows: list[LabelledRow], options: GuardOptions, *, quiet: bool) -> Iterator[tuple[LabelledRow, Verdict]]:
@@ -149,7 +179,7 @@ def _show(calibration: Calibration) -> None:
             *(name, f"{report.fitted:,}", f"{report.rows:,}"),
             *(_change(before.ece, after.ece), _change(before.f1, after.f1), _change(before.recall, after.recall)),
             _change(before.false_alarm_rate, after.false_alarm_rate),
-            "the guard's own" if own.threshold is None else f"{own.threshold:.3f}",
+            "the guard's own" if own.threshold is None else f"{own.threshold:.3f}{' (empirical)' * (own.basis == 'empirical')}",
         )
         if own.band is not None and (band := report.band) is not None:
             bands.add_row(

@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     BLOCKED = 1
     USAGE = 2
     UNDETERMINED = 3
+    NOT_REACHED = 4
     INTERRUPTED = 130
     PIPE = 141
 

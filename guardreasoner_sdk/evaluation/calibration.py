@@ -7,8 +7,6 @@ measured on those kept apart.
 from __future__ import annotations
 
 import hashlib
-import math
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
@@ -23,6 +21,7 @@ from guardreasoner_sdk.calibration import (
 )
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.evaluation._curves import Method, UnfitError, draw, fit_curve
+from guardreasoner_sdk.evaluation._promises import CONFIDENCE, LEAST, LabelCount, allowed, count_labels, prompt_key
 from guardreasoner_sdk.evaluation.metrics import measure
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, called
 from guardreasoner_sdk.exchange import Exchange
@@ -36,7 +35,20 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-__all__ = ["CONFIDENCE", "FALSE_ALARM_RATE", "LEAST", "RECALL", "UNSEEN", "Case", "Method", "Plan", "calibrate", "fit"]
+__all__ = [
+    "CONFIDENCE",
+    "FALSE_ALARM_RATE",
+    "LEAST",
+    "RECALL",
+    "UNSEEN",
+    "Case",
+    "LabelCount",
+    "Method",
+    "Plan",
+    "calibrate",
+    "count_labels",
+    "fit",
+]
 
 RECALL = 0.95
 """The recall that a band keeps where none is asked for."""
@@ -46,12 +58,6 @@ FALSE_ALARM_RATE = 0.05
 
 UNSEEN = 0.4
 """Share of the prompts that is kept apart to measure on."""
-
-CONFIDENCE = 0.98
-"""A promise is kept in this share of draws of as many rows as it was fitted on."""
-
-LEAST = 10
-"""Fewest positives, and fewest negatives, to fit or to measure on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class Plan:
             guard's own.
         unseen: share of the prompts to measure on, 0 to 1.
         seed: of the split.
+        guarantee: whether the threshold has to promise that recall or rate; False: it keeps it on the rows that it is chosen
+            on, and what it does on others is measured only. The band of a cascade promises in either case.
 
     Raises:
         ConfigurationError: settings that cannot work.
@@ -100,6 +108,7 @@ class Plan:
     false_alarm_rate: float | None = None
     unseen: float = UNSEEN
     seed: int = 0
+    guarantee: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
@@ -110,6 +119,15 @@ class Plan:
             share = getattr(self, name)
             if share is not None and not 0 < share < 1:
                 raise ConfigurationError(f"{name}: must be a share between 0 and 1, not {share:g}")
+        if not self.guarantee and self.wish is None:
+            raise ConfigurationError("guarantee: False goes with a recall or a false_alarm_rate; name one, or leave it out")
+
+    @property
+    def wish(self) -> str | None:
+        """What thresholds are asked for, in words; None: for nothing."""
+        if self.recall is not None:
+            return f"a recall of {100 * self.recall:g} %"
+        return None if self.false_alarm_rate is None else f"a false-alarm rate of {100 * self.false_alarm_rate:g} %"
 
     @property
     def kept(self) -> float:
@@ -165,19 +183,24 @@ def fit(found: Sequence[Case], plan: Plan, *, model: str, backend: str) -> Calib
         MissingExtraError: scikit-learn is not installed.
     """
     tasks: dict[Task, TaskCalibration] = {}
+    shortfalls: dict[Task, str] = {}
     problems = []
     for task in TASKS:
         own = [case for case in found if case.task == task]
         apart = [draw(plan.seed, case.prompt) < plan.unseen for case in own]
         try:
-            tasks[task] = _fitted(
+            tasks[task], shortfall = _fitted(
                 _Part([case for case, kept in zip(own, apart, strict=True) if not kept]),
                 _Part([case for case, kept in zip(own, apart, strict=True) if kept]),
                 plan,
             )
         except UnfitError as error:
-            if own:
-                problems.append(f"{task} {error}")
+            if not own:
+                continue
+            problems.append(f"{task} {error}")
+            shortfall = None if plan.wish is None else f"The task is not calibrated: it {error}."
+        if shortfall is not None:
+            shortfalls[task] = shortfall
     if not tasks:
         problem = "; ".join(problems) or "hold no label of a task that the guard judges"
         raise InputError("rows", problem, "give more labelled rows, or a guard that gives scores")
@@ -195,6 +218,7 @@ def fit(found: Sequence[Case], plan: Plan, *, model: str, backend: str) -> Calib
             confidence=100 * CONFIDENCE,
         ),
         notes=tuple(f"Not calibrated: {problem}." for problem in problems),
+        shortfalls=shortfalls,
     )
 
 
@@ -223,7 +247,8 @@ class _Part:
             )
 
 
-def _fitted(seen: _Part, unseen: _Part, plan: Plan) -> TaskCalibration:
+def _fitted(seen: _Part, unseen: _Part, plan: Plan) -> tuple[TaskCalibration, str | None]:
+    """The calibration of a task, and why what was asked for is not reached; None where it is, or nothing was asked for."""
     seen.check("fit")
     unseen.check("measure")
     notes: list[str] = []
@@ -232,76 +257,73 @@ def _fitted(seen: _Part, unseen: _Part, plan: Plan) -> TaskCalibration:
         notes.append(f"{undecided:,} rows without a score or a decision are in no figure but the escalated share.")
     curve, note = fit_curve(seen.scores, seen.truths, seen.prompts, method=plan.method, seed=plan.seed)
     notes += [note] if note else []
-    low = _low(seen, plan.kept, int(unseen.truths.sum()), notes)
-    high = _high(seen, plan.let_pass, int((~unseen.truths).sum()), notes)
-    wanted = low if plan.recall is not None else high if plan.false_alarm_rate is not None else None
+    positives, negatives = int(seen.truths.sum()), int((~seen.truths).sum())
+    lost = allowed(positives, 1 - plan.kept, int(unseen.truths.sum()))
+    passed = allowed(negatives, plan.let_pass, int((~unseen.truths).sum()))
+    low, high = _low(seen, lost, plan.kept, notes), _high(seen, passed, plan.let_pass, notes)
     # Where no promise can be made on one side, everything there is doubtful.
     band = _band(seen, 0.0 if low is None else low, 1.0 if high is None else high)
-    task = TaskCalibration(curve=curve, threshold=None if wanted is None else curve(wanted), band=band)
-    return task.model_copy(update={"report": _report(task, band, seen, unseen, plan, notes)})
+    wanted = low if plan.recall is not None else high if plan.false_alarm_rate is not None else None
+    if not plan.guarantee:
+        wanted = _empirical(seen, plan)
+        notes.append(f"The threshold is empirical: it gives {plan.wish} on the rows it was chosen on, and promises nothing.")
+    threshold = None if wanted is None else curve(wanted)
+    basis = None if threshold is None else "promised" if plan.guarantee else "empirical"
+    task = TaskCalibration(curve=curve, threshold=threshold, basis=basis, band=band)
+    task = task.model_copy(update={"report": _report(task, band, seen, unseen, plan, notes)})
+    return task, _shortfall(task, plan)
 
 
-def _low(seen: _Part, recall: float, further: int, notes: list[str]) -> float | None:
-    """The highest score below which few enough positives lie."""
+def _empirical(seen: _Part, plan: Plan) -> float | None:
+    """The threshold that gives what is asked for on the very rows it is chosen on."""
+    if plan.recall is not None:
+        return _low(seen, int((1 - plan.recall) * int(seen.truths.sum()) + 1e-9), plan.recall, [])
+    return _high(seen, int(plan.let_pass * int((~seen.truths).sum()) + 1e-9), plan.let_pass, [])
+
+
+def _shortfall(task: TaskCalibration, plan: Plan) -> str | None:
+    if plan.wish is None or task.report is None:
+        return None
+    if task.threshold is None:
+        return f"No threshold {'promises' if plan.guarantee else 'gives'} {plan.wish}: the labels stay the guard's own."
+    found = task.report.after.recall if plan.recall is not None else task.report.after.false_alarm_rate
+    if not plan.guarantee or found is None:
+        return None
+    missed = 100 * plan.recall - found if plan.recall is not None else found - 100 * plan.let_pass
+    return f"On the rows kept apart the threshold gives {found:.1f} %, and not {plan.wish}." if missed > 1e-9 else None
+
+
+def _low(seen: _Part, lost: int | None, recall: float, notes: list[str]) -> float | None:
+    """The highest score below which no more positives lie than may be lost."""
     import numpy as np
 
     positives = np.sort(seen.scores[seen.truths])
-    lost = _allowed(len(positives), 1 - recall, further)
     if lost is None:
-        notes.append(f"{len(positives):,} positives are too few to promise a recall of {recall:.0%}.")
+        notes.append(f"{len(positives):,} positives are too few to promise a recall of {100 * recall:g}%.")
         return None
     first = positives[lost]
     if first == 0:
-        notes.append(f"More than {lost:,} positives score 0: only calling all positive keeps a recall of {recall:.0%}.")
+        notes.append(f"More than {lost:,} positives score 0: only calling all positive keeps a recall of {100 * recall:g}%.")
         return 0.0
     below = seen.scores[seen.scores < first]
     # Half-way to the next score: rows like those seen fall on the side that they fell on here.
     return float((first + below.max()) / 2) if below.size else 0.0
 
 
-def _high(seen: _Part, rate: float, further: int, notes: list[str]) -> float | None:
-    """The lowest score above which few enough negatives lie."""
+def _high(seen: _Part, passed: int | None, rate: float, notes: list[str]) -> float | None:
+    """The lowest score above which no more negatives lie than may pass."""
     import numpy as np
 
     negatives = np.sort(seen.scores[~seen.truths])[::-1]
-    passed = _allowed(len(negatives), rate, further)
     if passed is None:
-        notes.append(f"{len(negatives):,} negatives are too few to promise a false-alarm rate of {rate:.0%}.")
+        notes.append(f"{len(negatives):,} negatives are too few to promise a false-alarm rate of {100 * rate:g}%.")
         return None
     last = negatives[passed]
     if last == 1:
-        notes.append(f"More than {passed:,} negatives score 1: no threshold keeps false alarms to {rate:.0%}.")
+        notes.append(f"More than {passed:,} negatives score 1: no threshold keeps false alarms to {100 * rate:g}%.")
         return None
     above = seen.scores[seen.scores > last]
     return float((last + above.min()) / 2) if above.size else 1.0
-
-
-def _allowed(rows: int, rate: float, further: int) -> int | None:
-    """How many of the rows may be lost so that of as many further rows no larger share than ``rate`` is lost.
-
-    It holds with a probability of CONFIDENCE at the least, for the chance in both draws: the true rate is taken to be spread
-    as its upper limit of Clopper and Pearson (1934) says. None where not even a loss of none says so much.
-    """
-
-    def kept(lost: int) -> bool:
-        return _chance_of_more(int(rate * further + 1e-9), further, lost + 1, rows - lost) <= 1 - CONFIDENCE
-
-    if not rows or not kept(0):
-        return None
-    return bisect_right(range(1, rows), False, key=lambda lost: not kept(lost))
-
-
-def _chance_of_more(most: int, further: int, a: int, b: int) -> float:
-    """How likely more than ``most`` of further draws are hits, their rate spread as Beta(a, b)."""
-    chance = 0.0
-    for hits in range(most + 1):
-        ways = math.lgamma(further + 1) - math.lgamma(hits + 1) - math.lgamma(further - hits + 1)
-        chance += math.exp(ways + _log_beta(a + hits, b + further - hits) - _log_beta(a, b))
-    return 1 - chance
-
-
-def _log_beta(a: int, b: int) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def _band(seen: _Part, low: float, high: float) -> tuple[float, float]:
@@ -375,7 +397,7 @@ def _figures(predictions: list[Prediction]) -> Figures:
 
 def _cases(row: LabelledRow, verdict: Verdict) -> Iterator[Case]:
     """What a verdict says on the tasks that are labelled and that the guard judges."""
-    key, prompt = _key(row.exchange), _prompt(row.exchange)
+    key, prompt = _key(row.exchange), prompt_key(row.exchange)
     for task, truth in row.labels.items():
         finding: Finding | None = getattr(verdict, task)
         if finding is not None:
@@ -384,11 +406,6 @@ def _cases(row: LabelledRow, verdict: Verdict) -> Iterator[Case]:
 
 def _key(exchange: Exchange) -> str:
     return hashlib.sha256(exchange.model_dump_json().encode()).hexdigest()
-
-
-def _prompt(exchange: Exchange) -> str:
-    """The prompt, whatever its letter case and blanks are."""
-    return hashlib.sha256(" ".join(exchange.prompt.casefold().split()).encode()).hexdigest()
 
 
 def _digest(every: Sequence[Case]) -> str:

@@ -127,7 +127,7 @@ def test_a_row_without_its_verdict_is_named(call, run, rows, tmp_path, write_row
 
 
 def test_two_rows_of_one_id_are_refused(call, run, rows, tmp_path, write_rows):
-    twins = write_rows(tmp_path / "twins.jsonl", [{**row, "id": "same"} for row in rows[:2]])
+    twins = write_rows(tmp_path / "twins.jsonl", [{**row, "id": "same"} for row in rows])
     run("check", "--file", twins, "--output", tmp_path / "verdicts.jsonl", "--quiet")
     done = call(twins, "-o", tmp_path / "c.json", "--verdicts", tmp_path / "verdicts.jsonl")
     assert done.exit_code == 2
@@ -163,8 +163,55 @@ def test_an_output_that_cannot_be_made_is_refused_before_anything_is_judged(call
     assert "rows/s" not in done.stderr
 
 
-def test_too_few_rows_are_refused_with_the_reason(call, rows, tmp_path, write_rows):
-    done = call(write_rows(tmp_path / "few.jsonl", rows[:12]), "-o", tmp_path / "c.json", "--quiet")
+def test_too_few_rows_are_refused_with_the_reason_before_anything_is_judged(call, rows, tmp_path, write_rows):
+    done = call(write_rows(tmp_path / "few.jsonl", rows[:12]), "-o", tmp_path / "c.json")
     assert done.exit_code == 2
-    assert "needs 10 of each" in done.stderr
+    assert "needs about 25 positives and 25 negatives" in done.stderr
+    assert "rows/s" not in done.stderr
     assert not any(row["prompt"] in done.output for row in rows[:12])
+
+
+def test_a_promise_that_the_labels_are_too_few_for_is_refused_with_4_before_anything_is_judged(call, labelled, tmp_path):
+    done = call(labelled, "-o", tmp_path / "c.json", "--recall", "0.95")
+    assert done.exit_code == 4
+    assert "a recall of 95 % needs about 199 positives and 25 negatives" in done.stderr
+    assert "--no-guarantee" in done.stderr
+    assert "rows/s" not in done.stderr
+    assert not (tmp_path / "c.json").exists()
+    done = call(labelled, "-o", tmp_path / "c.json", "--false-alarm-rate", "0.01", "--quiet")
+    assert done.exit_code == 4
+    assert "a false-alarm rate of 1 % needs about 25 positives and 999 negatives" in done.stderr
+
+
+def test_stored_verdicts_promise_no_more_than_judging(call, run, labelled, tmp_path):
+    run("check", "--file", labelled, "--output", tmp_path / "verdicts.jsonl", "--quiet", "--reasoning", "off")
+    arguments = [labelled, "-o", tmp_path / "c.json", "--verdicts", tmp_path / "verdicts.jsonl", "--recall", "0.95"]
+    assert call(*arguments).exit_code == 4
+    assert call(*arguments, "--no-guarantee", "--quiet").exit_code == 0
+
+
+def test_a_threshold_without_a_promise_can_be_asked_for_and_is_named_so(call, labelled, tmp_path):
+    output = tmp_path / "c.json"
+    done = call(labelled, "-o", output, "--recall", "0.95", "--no-guarantee")
+    assert done.exit_code == 0, done.output
+    task = Calibration.load(output).tasks["prompt_harmfulness"]
+    assert task.basis == "empirical"
+    assert f"{task.threshold:.3f} (empirical)" in done.stdout
+    assert "The threshold is empirical" in done.stderr
+
+
+def test_a_task_that_is_short_of_labels_leaves_the_others_and_ends_with_4(call, rows, tmp_path, write_rows):
+    few = [{**row, "response": "No.", "refusal": number % 3 == 0} for number, row in enumerate(rows[:40])]
+    path = write_rows(tmp_path / "rows.jsonl", [*few, *rows[40:]])
+    done = call(path, "-o", tmp_path / "c.json", "--recall", "0.6")
+    assert done.exit_code == 4
+    assert "not reached: response_refusal: " in done.stderr
+    made = Calibration.load(tmp_path / "c.json")
+    assert made.tasks["prompt_harmfulness"].basis == "promised"
+    assert list(made.shortfalls) == ["response_refusal"]
+
+
+def test_no_guarantee_goes_with_what_would_be_promised(call, labelled, tmp_path):
+    done = call(labelled, "-o", tmp_path / "c.json", "--no-guarantee")
+    assert done.exit_code == 2
+    assert "--no-guarantee: goes with --recall or --false-alarm-rate" in done.stderr

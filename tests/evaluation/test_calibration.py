@@ -24,7 +24,8 @@ from guardreasoner_sdk import (
 )
 from guardreasoner_sdk.calibration import Calibration, Isotonic, Temperature
 from guardreasoner_sdk.evaluation._curves import draw
-from guardreasoner_sdk.evaluation.calibration import Case, Plan, calibrate, fit
+from guardreasoner_sdk.evaluation._promises import allowed, needed
+from guardreasoner_sdk.evaluation.calibration import Case, Plan, calibrate, count_labels, fit
 from guardreasoner_sdk.evaluation.metrics import calibration_error
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.judges.cascade import CascadeJudge
@@ -231,6 +232,82 @@ def test_too_few_positives_promise_nothing():
     assert task.band[0] == 0.0
 
 
+def test_what_is_not_promised_is_a_shortfall_and_what_is_not_asked_for_is_none():
+    found = drawn(120, sharp=0.5)
+    assert "No threshold promises a recall of 98 %" in fitted(found, recall=0.98).shortfalls[TASK]
+    assert not fitted(found).shortfalls
+    assert not fitted(drawn(6000, sharp=0.5), recall=0.9).shortfalls
+
+
+@pytest.mark.parametrize("wish", [{"recall": 0.6}, {"false_alarm_rate": 0.3}], ids=str)
+def test_a_threshold_that_does_not_do_on_the_rows_kept_apart_is_a_shortfall(wish):
+    # The scores mean nothing on the rows kept apart: their truths are turned round.
+    found = drawn(2000, sharp=3.0)
+    turned = [
+        Case(case.key, case.prompt, TASK, case.truth ^ (draw(0, case.prompt) < 0.4), case.label, case.score) for case in found
+    ]
+    made = fitted(turned, **wish)
+    assert made.tasks[TASK].basis == "promised"
+    assert "On the rows kept apart the threshold gives" in made.shortfalls[TASK]
+
+
+@pytest.mark.parametrize("wish", [{"recall": 0.95}, {"false_alarm_rate": 0.05}], ids=str)
+def test_an_empirical_threshold_does_what_is_asked_for_on_the_rows_it_was_chosen_on_and_says_what_it_is(wish):
+    found = drawn(150, sharp=0.5)
+    assert fitted(found, **wish).tasks[TASK].threshold is None
+    made = fitted(found, **wish, guarantee=False)
+    task = made.tasks[TASK]
+    assert task.threshold is not None
+    assert (task.basis, made.shortfalls) == ("empirical", {})
+    seen = [case for case in found if draw(0, case.prompt) >= 0.4]
+    said = {
+        truth: [task.curve(case.score) >= task.threshold for case in seen if case.truth is truth] for truth in (True, False)
+    }
+    if "recall" in wish:
+        assert 0.95 <= np.mean(said[True]) < 1
+    else:
+        assert 0 < np.mean(said[False]) <= 0.05
+    assert task.report is not None
+    assert any(note.startswith("The threshold is empirical") for note in task.report.notes)
+    assert Calibration.model_validate_json(made.model_dump_json()) == made
+
+
+def test_a_calibration_made_before_thresholds_had_a_basis_is_read():
+    old = fitted(drawn(2000), recall=0.9).model_dump(mode="json")
+    del old["shortfalls"], old["tasks"][TASK]["basis"]
+    made = Calibration.model_validate(old)
+    assert (made.tasks[TASK].basis, made.shortfalls) == (None, {})
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.1, 0.05, 0.01, 0.001])
+@pytest.mark.parametrize("unseen", [0.2, 0.4, 0.7])
+def test_as_many_rows_as_are_said_to_be_needed_do_and_hardly_fewer(rate, unseen):
+    def enough(rows):
+        further = round(unseen * rows)
+        return min(further, rows - further) >= 10 and allowed(rows - further, rate, further) is not None
+
+    assert enough(needed(rate, unseen))
+    assert not enough(int(0.75 * needed(rate, unseen)))
+
+
+def test_labels_are_counted_as_they_will_be_split():
+    rows = [row(number) for number in range(150)]
+    (prompts,) = [count for count in count_labels(rows, Plan(recall=0.95)) if count.task == TASK]
+    report = calibrate(((one, verdict(number)) for number, one in enumerate(rows)), Plan()).tasks[TASK].report
+    assert report is not None
+    assert prompts.positives[0] + prompts.negatives[0] == report.fitted
+    assert (prompts.positives[1], prompts.positives[1] + prompts.negatives[1]) == (report.positives, report.rows)
+    assert not prompts.enough
+    assert prompts.needed == (199, 25)
+    assert all(count.enough for count in count_labels(rows, Plan()) if count.task == TASK)
+    assert all(count.enough for count in count_labels(rows, Plan(recall=0.95, guarantee=False)) if count.task == TASK)
+
+
+def test_rows_without_labels_are_refused_when_they_are_counted():
+    with pytest.raises(InputError, match="carry no label"):
+        count_labels([LabelledRow("1", "own", Exchange("prompt"), {})], Plan())
+
+
 def test_rows_of_one_prompt_stay_on_one_side():
     found = [
         Case(f"{case.key}-{copy}", case.prompt, TASK, case.truth, case.label, case.score)
@@ -314,7 +391,14 @@ def test_few_prompts_with_many_rows_are_refused_or_fitted_but_never_break():
 
 @pytest.mark.parametrize(
     "wish",
-    [{"recall": 0.9, "false_alarm_rate": 0.1}, {"recall": 1.0}, {"recall": 0.0}, {"unseen": 1.0}, {"method": "magic"}],
+    [
+        {"recall": 0.9, "false_alarm_rate": 0.1},
+        {"recall": 1.0},
+        {"recall": 0.0},
+        {"unseen": 1.0},
+        {"method": "magic"},
+        {"guarantee": False},
+    ],
     ids=str,
 )
 def test_wishes_that_cannot_be_met_are_refused(wish):
