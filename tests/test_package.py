@@ -14,7 +14,7 @@ HEAVY = ["torch", "transformers", "vllm", "langchain", "fastapi", "onnxruntime",
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    code = f"import sys, guardreasoner_sdk; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys; from guardreasoner_sdk import *; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -109,3 +109,13 @@ def test_imports_run_one_way() -> None:
             for name in names:
                 if name and name.startswith("guardreasoner_sdk."):
                     assert ranks[name.split(".")[1]] <= ranks[own], f"{path}: imports {name}"
+
+
+def test_the_modules_of_public_names_are_attributes_and_others_are_none() -> None:
+    code = (
+        "import guardreasoner_sdk as g; print(g.errors.InputError is g.InputError, g.guard.Guard is g.Guard, 'Guard' in dir(g))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True True\n"
+    with pytest.raises(AttributeError, match="has no attribute 'Gaurd'"):
+        guardreasoner_sdk.Gaurd  # type: ignore[attr-defined]  # noqa: B018

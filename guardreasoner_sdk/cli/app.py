@@ -17,10 +17,10 @@ from guardreasoner_sdk.cli.finetune import finetune
 from guardreasoner_sdk.cli.models import models
 from guardreasoner_sdk.cli.schema import schema
 from guardreasoner_sdk.cli.score import score
-from guardreasoner_sdk.cli.terminal import reported, write
+from guardreasoner_sdk.cli.terminal import ExitCode, prepare, reported, unwritten, write
 from guardreasoner_sdk.cli.train import train
 
-__all__ = ["app"]
+__all__ = ["app", "run"]
 
 app = typer.Typer(
     help="Guardrails that say not only whether a prompt or an answer is harmful, but why.",
@@ -50,3 +50,28 @@ def _options(
 for _command in (check, doctor, models, schema, evaluate, score, calibrate, audit, finetune, export):
     app.command()(reported(_command))
 app.add_typer(train, name="train")
+
+
+def run(arguments: list[str] | None) -> int:
+    """Run a command as a process does.
+
+    Args:
+        arguments: what follows the program's name; None: those of the process.
+
+    Returns:
+        the exit code.
+    """
+    prepare()
+    try:
+        app(arguments, prog_name="guardreasoner")
+    except SystemExit as end:
+        # What happens outside a command, in --help for one, typer ends with 1 for whatever reason: that would be "blocked".
+        cause = end.__context__
+        if isinstance(cause, BrokenPipeError):
+            return unwritten(cause)
+        if isinstance(cause, typer.Abort | KeyboardInterrupt):
+            return ExitCode.INTERRUPTED
+        return end.code if isinstance(end.code, int) else ExitCode.ALLOWED
+    except OSError as error:
+        return unwritten(error)
+    return ExitCode.ALLOWED  # pragma: no cover - typer always ends with SystemExit

@@ -17,6 +17,7 @@ from guardreasoner_sdk import __version__
 from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk._text import visible
 from guardreasoner_sdk.catalog import BACKENDS, BackendInfo
+from guardreasoner_sdk.cli.options import import_engine
 from guardreasoner_sdk.cli.terminal import ExitCode, console, write_json
 from guardreasoner_sdk.errors import GuardError
 from guardreasoner_sdk.guard import Guard
@@ -49,6 +50,7 @@ def doctor(
 
 
 def _report() -> dict[str, Any]:
+    import_engine()
     return {
         "version": __version__,
         "python": platform.python_version(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ import typer
 
 from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.files.interrupts import Interrupts
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.policy import Blockable, Policy
 from guardreasoner_sdk.settings import Settings
@@ -30,6 +32,7 @@ __all__ = [
     "ReasoningMode",
     "Screen",
     "Timeout",
+    "import_engine",
 ]
 
 GUARD = "Guard"
@@ -136,6 +139,8 @@ class GuardOptions:
         policy: dict[str, Any] = {"on_undetermined": settings.on_undetermined, "min_score": _least(self.min_score)}
         if self.block:
             policy["block"] = _blocked(self.block)
+        if settings.base_url is None or settings.screen is not None:
+            import_engine()
         return Guard(
             self.model,
             backend=self.backend,
@@ -148,6 +153,15 @@ class GuardOptions:
             policy=Policy(**policy),
             cache=cache,
         )
+
+
+def import_engine() -> None:
+    """Import what runs the embedded guard, with Ctrl-C held back for so long.
+
+    Its compiled modules make an ImportError of a KeyboardInterrupt, traceback and all, and the guard a broken installation.
+    """
+    with Interrupts() as interrupts, interrupts.held(), contextlib.suppress(ImportError):
+        import onnxruntime  # noqa: F401
 
 
 def _blocked(lists: Sequence[str]) -> list[str]:

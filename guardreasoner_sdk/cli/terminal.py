@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import logging
@@ -20,7 +21,7 @@ from guardreasoner_sdk.errors import GuardError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ExitCode", "console", "note", "prepare", "reported", "write", "write_json"]
+__all__ = ["ExitCode", "console", "note", "prepare", "reported", "unwritten", "write", "write_json"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +43,10 @@ class ExitCode(IntEnum):
 
 def prepare() -> None:
     """Make the standard streams print whatever comes, and keep the package's log off the terminal."""
+    for name in ("stdout", "stderr"):
+        # What was closed when the process began is None: as with print(), what is written there goes nowhere.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - lives as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -62,9 +67,10 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def note(message: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"guardreasoner: {visible(message)}\n")
-    sys.stderr.flush()
+    """Write a line to standard error. Where that cannot be written there is nobody to tell, and the exit code has to do."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"guardreasoner: {visible(message)}\n")
+        sys.stderr.flush()
 
 
 def console(*, error: bool = False) -> Console:
@@ -84,6 +90,25 @@ def console(*, error: bool = False) -> Console:
         # Nobody looks at the edge of a file; columns squeezed into 80 characters are no use to grep either.
         made.width = _TABLE_WIDTH
     return made
+
+
+def unwritten(error: OSError) -> ExitCode:
+    """Say which file, or that standard output, cannot be used; nothing where its reader has just gone.
+
+    Args:
+        error: what the system said.
+
+    Returns:
+        what to end with.
+    """
+    if error.filename is not None:
+        note(f"{error.filename}: {error.strerror}")
+        return ExitCode.USAGE
+    if not isinstance(error, BrokenPipeError):
+        note(f"standard output cannot be written ({error.strerror})")
+    # Python would complain once more when it closes the stream.
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
+    return ExitCode.PIPE if isinstance(error, BrokenPipeError) else ExitCode.USAGE
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
@@ -111,14 +136,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except OSError as error:
             # What can go wrong with rows and verdicts is said where they are used. Left are odd files and standard output.
-            if error.filename is not None:
-                note(f"{error.filename}: {error.strerror}")
-                raise typer.Exit(ExitCode.USAGE) from None
-            if not isinstance(error, BrokenPipeError):
-                note(f"standard output cannot be written ({error.strerror})")
-            # Python would complain once more when it closes the stream.
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - lives as long as the process
-            raise typer.Exit(ExitCode.PIPE if isinstance(error, BrokenPipeError) else ExitCode.USAGE) from None
+            raise typer.Exit(unwritten(error)) from None
         except Exception as error:
             if os.environ.get("GUARDREASONER_DEBUG"):
                 traceback.print_exc()

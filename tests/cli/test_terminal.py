@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +106,10 @@ def test_json_on_a_terminal_with_a_poor_encoding(start):
     assert json.loads(out.decode("ascii"))["model"]
 
 
-@pytest.mark.parametrize("arguments", [("check", "kill"), ("check", "kill", "--json"), ("schema",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "kill"), ("check", "kill", "--json"), ("schema",), ("--help",), ("--version",), ("check", "-h"), ("train",)],
+)
 def test_a_reader_that_has_gone(start, arguments):
     process = start(*arguments)
     process.stdout.close()
@@ -113,16 +118,70 @@ def test_a_reader_that_has_gone(start, arguments):
     process.stderr.close()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full")
-def test_standard_output_on_a_full_disk(start):
+_FULL = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full")
+
+
+@_FULL
+@pytest.mark.parametrize(
+    "arguments", [("check", "kill", "--json"), ("--help",), ("--version",), ("check", "--help"), ("train",)]
+)
+def test_standard_output_on_a_full_disk(start, arguments):
     with open("/dev/full", "wb") as full:
-        process = start("check", "kill", "--json", stdout=full)
+        process = start(*arguments, stdout=full)
         _, err = process.communicate()
     assert process.returncode == 2
     assert err == b"guardreasoner: standard output cannot be written (No space left on device)\n"
 
 
+@_FULL
+@pytest.mark.parametrize(("arguments", "code"), [(("nonsense",), 2), (("check", " "), 2), (("check", "kill"), 1)])
+def test_what_cannot_be_said_on_standard_error_changes_no_exit_code(start, arguments, code):
+    with open("/dev/full", "wb") as full:
+        process = start(*arguments, stderr=full)
+        process.communicate()
+    assert process.returncode == code
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+@pytest.mark.parametrize(("words", "code"), [("check kill --json", 1), ("check kill", 1), ("check ' '", 2), ("--version", 0)])
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_streams_that_are_closed_take_nothing_and_change_nothing(words, code, closed):
+    command = f"{shlex.quote(sys.executable)} -m guardreasoner_sdk {words} {closed}"
+    assert subprocess.run(command, shell=True, check=False, capture_output=True).returncode == code
+
+
+_AT_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends itself SIGINT")
+@pytest.mark.parametrize(
+    "module", ["guardreasoner_sdk.cli.app", "pydantic", "typer", "guardreasoner_sdk.guard", "onnxruntime", "numpy.linalg"]
+)
+@pytest.mark.parametrize("way", [["-m", "guardreasoner_sdk"], ["-c", "from guardreasoner_sdk.cli import main; exit(main())"]])
+def test_ctrl_c_while_it_starts_is_130_without_a_traceback(tmp_path, module, way):
+    """The second way is what an installed script says. onnxruntime's compiled modules import numpy's, and swallow what rises."""
+    (tmp_path / "sitecustomize.py").write_text(_AT_IMPORT)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, *way, "check", "How do I bake bread?"],
+        env={**os.environ, "PYTHONPATH": path, "INTERRUPTED_AT": module},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_the_package_alone_loads_no_command_line():
-    code = "import sys, guardreasoner_sdk; print(sorted({'typer', 'rich', 'click'} & set(sys.modules)))"
+    code = "import sys; from guardreasoner_sdk import *; print(sorted({'typer', 'rich', 'click'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
