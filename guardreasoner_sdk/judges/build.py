@@ -168,9 +168,11 @@ def _default(found: _Found) -> str:
 def _check_installed(backend: str, found: _Found) -> None:
     info = BACKENDS[backend]
     if info.missing and info.extra is not None:
-        others = [name for name in found.weights if name != backend]
-        also = f" ({', '.join(others)} can run it too)" if others else ""
-        raise MissingExtraError(info.extra, f"Guards on {backend}, such as {found.name!r}{also},")
+        others = [name for name in found.weights if name not in (backend, "remote")]
+        also = f"; {' and '.join(others)} can run it too" if others else ""
+        if "remote" in found.weights:
+            also += "; a server that runs it needs no extra: base_url=..., --base-url or GUARDREASONER_BASE_URL"
+        raise MissingExtraError(info.extra, f"Guards on {backend} ({info.purpose}{also}), such as {found.name!r},")
 
 
 def _engine(name: str, found: _Found, settings: Settings, options: dict[str, Any]) -> Backend:

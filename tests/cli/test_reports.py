@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
+import re
 import subprocess
+import sys
 
 import jsonschema
 import pytest
@@ -39,6 +43,57 @@ def test_a_model_whose_engine_is_not_installed(run, monkeypatch):
     absent = BackendInfo("embedded", "", None, ("no_such_module",))
     monkeypatch.setattr(models_module, "BACKENDS", {**BACKENDS, "embedded": absent})
     assert json.loads(run("models", "--json").stdout)[0]["why_not"] == "embedded needs no_such_module"
+    assert "no: embedded needs no_such_module" in run("models").stdout
+
+
+@pytest.fixture
+def no_local_engine(monkeypatch):
+    """As with the core alone."""
+    absent = {
+        name: dataclasses.replace(info, modules=("no_such_module",)) if info.extra else info for name, info in BACKENDS.items()
+    }
+    monkeypatch.setattr(models_module, "BACKENDS", absent)
+
+
+def test_a_model_that_a_server_can_run_is_no_model_that_cannot_run(run, no_local_engine):
+    listed = {row["name"]: row for row in json.loads(run("models", "--json").stdout)}
+    assert listed["guardreasoner-8b"]["ready"] == ["remote"]
+    assert listed["guardreasoner-8b"]["why_not"] == "vllm needs no_such_module; a server can run it: --base-url"
+    assert listed["embedded"]["ready"] == ["embedded"]
+    assert "no:" not in run("models").stdout
+
+
+def test_models_in_a_pipe_are_lines_with_tabs(run):
+    heading, *lines = (line.split("\t") for line in run("models").stdout.splitlines())
+    assert [line[0] for line in lines] == list(MODELS)
+    assert heading[:4] == ["model", "context", "licence", "runs here by"]
+    assert {len(line) for line in (heading, *lines)} == {7}
+    assert all(cell == cell.strip() for line in lines for cell in line)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+@pytest.mark.parametrize("width", [80, 40])
+def test_models_fit_a_terminal(width):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "guardreasoner_sdk", "models"]
+    process = subprocess.Popen(command, stdout=slave, env={**environment, "TERM": "xterm", "NO_COLOR": "1"})
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # what Linux says when the other side has closed
+        while part := os.read(master, 4096):
+            shown += part
+    os.close(master)
+    assert process.wait() == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(any(line.startswith(name) for line in lines) for name in MODELS)
 
 
 def test_doctor(run):

@@ -105,7 +105,7 @@ def test_a_gguf_file_runs_on_llama_cpp(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_engine")
 def test_a_missing_engine_answers_with_the_pip_line() -> None:
-    with pytest.raises(MissingExtraError, match=r"pip install 'guardreasoner-sdk\[vllm\]'"):
+    with pytest.raises(MissingExtraError, match=r"on GPUs.* --base-url .*pip install 'guardreasoner-sdk\[vllm\]'$"):
         Guard("guardreasoner-8b")
     with pytest.raises(MissingExtraError, match=r"pip install 'guardreasoner-sdk\[transformers\]'"):
         Guard("guardreasoner-8b", backend="transformers")
