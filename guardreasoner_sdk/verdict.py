@@ -217,7 +217,8 @@ class Verdict(Judgement):
             blocks for that; None where it allows.
         model: the model that decided.
         backend: what ran it.
-        latency_ms: wall time from call to verdict, in milliseconds; in a batch, that of its part of the batch.
+        latency_ms: wall time from call to verdict, in milliseconds: what the caller waited, so that the first check of a guard
+            counts the loading of its model, unless ``Guard.load`` was called ahead; in a batch, that of its part of the batch.
         cached: whether it came from the guard's cache.
     """
 

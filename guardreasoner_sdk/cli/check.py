@@ -24,7 +24,7 @@ from guardreasoner_sdk.cli.options import (
 from guardreasoner_sdk.cli.pipes import PIPE
 from guardreasoner_sdk.cli.terminal import ExitCode, write_json
 from guardreasoner_sdk.errors import InputError, UndeterminedError
-from guardreasoner_sdk.exchange import MAX_CHARACTERS
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange
 
 __all__ = ["check"]
 
@@ -164,10 +164,13 @@ def check(
 
 def _check_one(options: GuardOptions, prompt: str | None, response: str | None, as_json: bool) -> ExitCode:
     from guardreasoner_sdk.cli.outcome import outcome
-    from guardreasoner_sdk.cli.show import show
+    from guardreasoner_sdk.cli.show import load, show
 
     text = _from_stdin(asked=prompt == "-") if prompt in (None, "-") else prompt
+    Exchange(text or "", response)  # what cannot be judged needs no model to be loaded
     with options.guard() as guard:
+        # A server has its model loaded, and whether it answers is a matter of the check's timeout.
+        loading = None if guard.judge.backend == "remote" else load(guard)
         try:
             verdict = guard.check(text or "", response)
         except UndeterminedError as error:
@@ -177,7 +180,7 @@ def _check_one(options: GuardOptions, prompt: str | None, response: str | None, 
     if as_json:
         write_json(verdict.model_dump(mode="json"))
     else:
-        show(verdict, result)
+        show(verdict, result, loading=loading)
     return result
 
 

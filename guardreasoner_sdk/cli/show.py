@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from guardreasoner_sdk._text import visible
 from guardreasoner_sdk.cli.terminal import ExitCode, console
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import TASKS, Finding, Task, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["show"]
+__all__ = ["load", "show"]
 
 _NAMES: dict[Task, str] = {
     "prompt_harmfulness": "prompt harmfulness",
@@ -21,12 +24,37 @@ _NAMES: dict[Task, str] = {
 _WIDTH = max(map(len, _NAMES.values()))
 
 
-def show(verdict: Verdict, result: ExitCode) -> None:
+def load(guard: Guard) -> float:
+    """Load a guard's model ahead of the check, so that the verdict's latency is that of judging.
+
+    What cannot be loaded for now is told by the check.
+
+    Args:
+        guard: the guard.
+
+    Returns:
+        the milliseconds that it took.
+
+    Raises:
+        ConfigurationError: it cannot be loaded at all.
+    """
+    started = time.monotonic()
+    try:
+        guard.load()
+    except ConfigurationError:
+        raise
+    except Exception:  # noqa: S110 - the check meets it again
+        pass
+    return (time.monotonic() - started) * 1000
+
+
+def show(verdict: Verdict, result: ExitCode, *, loading: float | None = None) -> None:
     """Print a verdict to standard output.
 
     Args:
         verdict: the verdict.
         result: what it means for the exit code.
+        loading: the milliseconds that loading the model took; None: nothing was loaded ahead.
     """
     out = console()
     colour = {ExitCode.ALLOWED: "green", ExitCode.BLOCKED: "red"}.get(result, "yellow")
@@ -48,7 +76,8 @@ def show(verdict: Verdict, result: ExitCode) -> None:
     for hop in verdict.path:
         _line(out, 0, f"{hop.model} on {hop.backend} {hop.why}", "dim")
     cached = ", from the cache" if verdict.cached else ""
-    _line(out, 0, f"{verdict.model} on {verdict.backend}, {verdict.latency_ms:.0f} ms{cached}", "dim")
+    ahead = "" if loading is None else f" (and {loading:.0f} ms to load)"
+    _line(out, 0, f"{verdict.model} on {verdict.backend}, judged in {verdict.latency_ms:.0f} ms{ahead}{cached}", "dim")
 
 
 def _finding(finding: Finding) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
@@ -30,6 +31,27 @@ def test_blocked_is_1_with_reasons(run, harmful):
     assert any(line.startswith("  - prompt_harmfulness is harmful (score 0.") for line in lines)
     assert any(line.startswith("    - P(harmful) is 0.") for line in lines)
     assert " on embedded, " in lines[-1]
+
+
+def test_the_latency_is_that_of_judging_and_loading_stands_apart(run, harmless, monkeypatch):
+    loaded = []
+    check = Guard.check
+
+    def spied(guard, *arguments):
+        loaded.append(guard.judge._model is not None)
+        return check(guard, *arguments)
+
+    monkeypatch.setattr(Guard, "check", spied)
+    last = run("check", harmless).stdout.splitlines()[-1]
+    assert re.search(r" on embedded, judged in \d+ ms \(and \d+ ms to load\)$", last)
+    assert loaded == [True]
+
+
+@pytest.mark.parametrize("prompt", ["", " "])
+def test_what_cannot_be_judged_loads_nothing(run, prompt, monkeypatch, tmp_path):
+    monkeypatch.setenv("GUARDREASONER_MODEL", str(tmp_path))
+    (tmp_path / "model.onnx").touch()
+    assert "prompt: " in run("check", "--json", stdin=prompt).stderr
 
 
 def test_json_is_one_line_and_a_verdict(run, harmful):
