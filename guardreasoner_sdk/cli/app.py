@@ -24,7 +24,8 @@ __all__ = ["app", "run"]
 
 app = typer.Typer(
     help="Guardrails that say not only whether a prompt or an answer is harmful, but why.",
-    epilog="Exit codes: 0 allowed, 1 blocked, 2 usage error, 3 undetermined.",
+    epilog="Exit codes: 0 allowed or done, 1 blocked, 2 cannot be run as given, 3 undetermined, "
+    "4 not reached (calibrate), 130 interrupted, 141 output closed.",
     no_args_is_help=True,
     # A traceback with local variables would print the judged text.
     pretty_exceptions_enable=False,

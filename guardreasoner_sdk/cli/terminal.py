@@ -30,7 +30,7 @@ _TABLE_WIDTH = 160
 
 
 class ExitCode(IntEnum):
-    """What the process ends with."""
+    """What the process ends with; docs/command-line.md says so to users."""
 
     ALLOWED = 0
     BLOCKED = 1
