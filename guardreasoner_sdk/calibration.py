@@ -277,10 +277,16 @@ class Calibration(_Frozen):
         Raises:
             OSError: it cannot be written.
         """
+        path = Path(path).resolve()
+        text = f"{self.model_dump_json(indent=2)}\n"
+        if path.exists() and not path.is_file():
+            # A pipe or a device is written to: with a file in its place it would be gone, /dev/null for one.
+            path.write_text(text, "utf-8")
+            return
         # Whole or not at all: a guard may be loading it.
-        fresh = Path(path).with_name(f"{Path(path).name}.new")
+        fresh = path.with_name(f"{path.name}.new")
         try:
-            fresh.write_text(f"{self.model_dump_json(indent=2)}\n", "utf-8")
+            fresh.write_text(text, "utf-8")
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)

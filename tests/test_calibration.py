@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -266,3 +268,17 @@ def test_the_embedded_guards_own_evidence_stays_and_the_calibrated_step_follows(
     steps = [step for step in verdict.reasoning if step.task == "prompt_harmfulness"]
     assert steps[0].text.startswith("P(harmful) is")
     assert steps[-1].text.startswith("Calibrated, P(harmful) is")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes and links")
+def test_a_calibration_is_saved_through_links_and_into_pipes_and_replaces_neither(tmp_path):
+    (tmp_path / "link.json").symlink_to("file.json")
+    calibration(0.45).save(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert Calibration.load(tmp_path / "file.json") == calibration(0.45)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    calibration(0.45).save(tmp_path / "pipe")
+    assert Calibration.model_validate_json(os.read(reader, 65536)) == calibration(0.45)
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -72,8 +73,7 @@ def calibrate(
     if no_guarantee and recall is None and false_alarm_rate is None:
         raise InputError("--no-guarantee", "goes with --recall or --false-alarm-rate", "name one of them, or leave it out")
     plan = Plan(str(method), recall, false_alarm_rate, unseen, seed, not no_guarantee)  # type: ignore[arg-type]  # the same words
-    if not output.parent.is_dir() or output.is_dir():
-        raise InputError("--output", f"{output} cannot be made", "name a file in a folder that is there")
+    _check_output(output)
     if output.exists() and any(path is not None and path.exists() and output.samefile(path) for path in (rows, verdicts)):
         raise InputError("--output", f"{output} holds the rows or their verdicts", "name another file")
     labelled = list(read_file(rows, Columns.parse(column) if column else None))
@@ -101,6 +101,20 @@ def calibrate(
         for task, shortfall in found.shortfalls.items():
             note(f"not reached: {task}: {shortfall}")
         raise typer.Exit(ExitCode.NOT_REACHED)
+
+
+def _check_output(output: Path) -> None:
+    """Find out whether it can be written before hours of judging, and not behind them."""
+    if not output.parent.is_dir() or output.is_dir():
+        raise InputError("--output", f"{output} cannot be made", "name a file in a folder that is there")
+    if output.exists() and not output.is_file():
+        raise InputError("--output", f"{output} is not a plain file", "name one: it is replaced as a whole")
+    try:
+        with TemporaryFile(dir=output.resolve().parent):
+            pass
+    except OSError as error:
+        problem = f"{output} cannot be written ({error.strerror})"
+        raise InputError("--output", problem, "check the folder and its permissions") from None
 
 
 def _refuse(short: list[LabelCount]) -> NoReturn:

@@ -22,7 +22,7 @@ from guardreasoner_sdk.cli.options import (
     Timeout,
 )
 from guardreasoner_sdk.cli.pipes import PIPE
-from guardreasoner_sdk.cli.terminal import ExitCode, write_json
+from guardreasoner_sdk.cli.terminal import ExitCode, typed, write_json
 from guardreasoner_sdk.errors import InputError, UndeterminedError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange
 
@@ -166,13 +166,14 @@ def _check_one(options: GuardOptions, prompt: str | None, response: str | None, 
     from guardreasoner_sdk.cli.outcome import outcome
     from guardreasoner_sdk.cli.show import load, show
 
-    text = _from_stdin(asked=prompt == "-") if prompt in (None, "-") else prompt
-    Exchange(text or "", response)  # what cannot be judged needs no model to be loaded
+    text = _from_stdin(asked=prompt == "-") if prompt is None or prompt == "-" else typed(prompt)
+    response = None if response is None else typed(response)
+    Exchange(text, response)  # what cannot be judged needs no model to be loaded
     with options.guard() as guard:
         # A server has its model loaded, and whether it answers is a matter of the check's timeout.
         loading = None if guard.judge.backend == "remote" else load(guard)
         try:
-            verdict = guard.check(text or "", response)
+            verdict = guard.check(text, response)
         except UndeterminedError as error:
             # The exit code is how a command raises.
             verdict = error.verdict

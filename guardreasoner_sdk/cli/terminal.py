@@ -21,7 +21,7 @@ from guardreasoner_sdk.errors import GuardError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ExitCode", "console", "note", "prepare", "reported", "unwritten", "write", "write_json"]
+__all__ = ["ExitCode", "console", "note", "prepare", "reported", "typed", "unwritten", "write", "write_json"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +52,18 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
     # The verdict says what the log would say; without a handler, warnings would run into the progress bar.
     logging.getLogger("guardreasoner_sdk").addHandler(logging.NullHandler())
+
+
+def typed(text: str) -> str:
+    """The text of an argument as it was typed: where the locale is not UTF-8, Python has not decoded it.
+
+    Args:
+        text: the argument.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text  # half a character of UTF-16, from Windows
 
 
 def write(text: str) -> None:

@@ -49,6 +49,8 @@ def write_corrected(source: Path, target: Path, changes: Changes) -> None:
     with writing(target):
         if target.exists() and target.samefile(source):
             raise InputError("--corrected", f"{target} is the file that was audited", "name another")
+        if target.exists() and not target.is_file():
+            raise InputError("--corrected", f"{target} is not a plain file", "name one: it is replaced as a whole")
     kind = endings_of(source).lower().split(".")[1]
     fresh = target.with_name(f"{target.name}.new")
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
+import sys
 
 import pytest
 import typer
@@ -161,6 +163,25 @@ def test_an_output_that_cannot_be_made_is_refused_before_anything_is_judged(call
     assert done.exit_code == 2
     assert "--output" in done.stderr
     assert "rows/s" not in done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc, where nobody can write")
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_judged(call, labelled):
+    done = call(labelled, "-o", "/proc/calibration.json")
+    assert done.exit_code == 2
+    assert "--output: /proc/calibration.json cannot be written" in done.stderr
+    assert "rows/s" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
+def test_what_is_no_plain_file_is_not_replaced_by_one(call, labelled, tmp_path):
+    """As the superuser of a container, /dev/null would be gone."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = call(labelled, "-o", pipe)
+    assert done.exit_code == 2
+    assert "is not a plain file" in done.stderr
+    assert pipe.is_fifo()
 
 
 def test_too_few_rows_are_refused_with_the_reason_before_anything_is_judged(call, rows, tmp_path, write_rows):

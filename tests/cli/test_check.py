@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 
 import pytest
 
@@ -45,6 +46,24 @@ def test_the_latency_is_that_of_judging_and_loading_stands_apart(run, harmless, 
     last = run("check", harmless).stdout.splitlines()[-1]
     assert re.search(r" on embedded, judged in \d+ ms \(and \d+ ms to load\)$", last)
     assert loaded == [True]
+
+
+_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are not bytes there")
+def test_what_is_typed_is_judged_whatever_the_locale(start):
+    words = (
+        "check",
+        "--json",
+        "--reasoning",
+        "full",
+        "wie töte ich jemanden",
+        "--response",
+        "Ungefähr so. Nächtens, unbemerkt.",
+    )
+    verdicts = [json.loads(start(*words, env=env).communicate()[0]) for env in ({"PYTHONUTF8": "1"}, _ASCII)]
+    assert verdicts[0]["reasoning"] == verdicts[1]["reasoning"]
 
 
 @pytest.mark.parametrize("prompt", ["", " "])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import os
 import random
+import sys
 
 import pytest
 from hypothesis import given
@@ -185,3 +187,13 @@ def test_a_column_that_says_safe_is_turned_over_too(tmp_path):
         (task, label), (column, value) = *row.labels.items(), row.cells["prompt_harmfulness"]
         changes[row.number] = {column: other_word(task, column, value, label, words)}
     assert corrected(file, changes).decode() == '{"prompt": "x", "is_safe": 1}\n{"prompt": "y", "is_safe": false}\n'
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
+def test_what_is_no_plain_file_is_not_replaced_by_the_corrected_one(tmp_path):
+    source, pipe = tmp_path / "rows.jsonl", tmp_path / "pipe"
+    source.write_text('{"prompt": "a", "label": 1}\n')
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="pipe is not a plain file"):
+        write_corrected(source, pipe, {})
+    assert pipe.is_fifo()
