@@ -33,6 +33,7 @@ from guardreasoner_sdk._content_table import (
     MEDIA,
     NO_CONTENT,
     PROTOCOL,
+    QUOTED,
     REFERENCES,
     SEALED,
     SEALED_TYPES,
@@ -231,7 +232,7 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
         yield Unread(str(kind), where)
     quoted = known or (quoted and not media)
     calls = [key for key, value in holder.items() if key in ARGUMENTS and value is not None]
-    for key, value in holder.items():
+    for key, value in sorted(holder.items(), key=lambda item: item[0] in QUOTED):
         unseen = key in REFERENCES and not quoted
         if (_passed(key, value) and not unseen) or (key == "data" and kind in SEALED_TYPES and _quiet(value)):
             continue

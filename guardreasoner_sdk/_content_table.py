@@ -19,6 +19,7 @@ __all__ = [
     "MEDIA",
     "NO_CONTENT",
     "PROTOCOL",
+    "QUOTED",
     "REFERENCES",
     "SEALED",
     "SEALED_TYPES",
@@ -151,6 +152,8 @@ SEALED_TYPES = frozenset({"redacted_thinking", "reasoning.encrypted"})
 # What a model hands to a tool, names and numbers too: it chose them.
 ARGUMENTS = frozenset({"args", "arguments", "input", "partial_json"})
 ITEMS = frozenset({"content", "parts"})
+# What a text quotes, and from where: read behind the text itself.
+QUOTED = frozenset({"annotations", "citations"})
 # Blocks whose content is made of blocks of its own.
 HOLDERS = frozenset({"mcp_tool_result", "message", "tool_result"})
 # LangChain's own places of tool calls. Providers put them once more where they like.

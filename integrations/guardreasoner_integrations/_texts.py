@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
 from guardreasoner_sdk._content import Text, Unread, walk
-from guardreasoner_sdk._content_table import NO_CONTENT
+from guardreasoner_sdk._content_table import NO_CONTENT, QUOTED
 from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["TECHNICAL", "Unjudged", "cannot_be_judged", "leaves"]
+
+_KEYS = re.compile(r"\w+")
 
 Unjudged = Literal["raise", "allow"]
 
@@ -40,7 +43,8 @@ def leaves(value: object, where: str, unjudged: Unjudged) -> Iterator[str]:
     """
     for piece in walk(value, where):
         if isinstance(piece, Text):
-            yield piece.text
+            # What a text quotes is no part of it.
+            yield f"\n{piece.text}" if QUOTED & set(_KEYS.findall(piece.where)) else piece.text
         elif isinstance(piece, Unread):
             if unjudged == "raise":
                 raise cannot_be_judged(piece.where, piece.kind)

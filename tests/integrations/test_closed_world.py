@@ -223,6 +223,13 @@ def test_addresses_that_an_answer_quotes_are_text() -> None:
     assert "https://x.test" in repr(found)
 
 
+def test_what_an_answer_cites_is_read_behind_it() -> None:
+    cited = {"type": "url_citation", "title": "A page", "url": "https://x.test", "start_index": 0, "end_index": 4}
+    part = {"type": "output_text", "annotations": [cited], "text": "fine"}
+    item = {"type": "message", "role": "assistant", "content": [part]}
+    assert list(response_texts({"output": [item]}, "raise").values()) == ["fine\nA page\nhttps://x.test"]
+
+
 def test_every_key_that_is_passed_over_has_a_reason_and_a_text_under_it_is_still_read() -> None:
     from guardreasoner_sdk._content_table import ASIDE, MARKERS, NO_CONTENT, PROTOCOL, SEALED
 
