@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,10 @@ from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messag
 from langchain_core.prompt_values import PromptValue
 
 from guardreasoner_integrations.langchain._messages import call_lines, pieces_of, shown, text_of, unread_parts
-from guardreasoner_integrations.langchain._questions import Answer, Prompt, answer_of, prompt_of
+from guardreasoner_integrations.langchain._questions import Answer, Prompt, answer_of, prompt_of, said
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk._content import Call, Text
-from guardreasoner_sdk._unescaping import Unescaper
+from guardreasoner_sdk._unescaping import SecondReading, Unescaper
 
 __all__ = ["ChunkReader", "answer_in", "prompt_in", "text_in", "unread_in"]
 
@@ -54,7 +55,7 @@ def answer_in(returned: Any, key: str | None) -> Answer:
         returned = _under("output", returned, key)
     if isinstance(returned, BaseMessage):
         return answer_of([returned])
-    return Answer(_str(returned))
+    return said(_str(returned))
 
 
 def text_in(chunk: Any, key: str | None) -> str:
@@ -71,8 +72,11 @@ def text_in(chunk: Any, key: str | None) -> str:
     return text_of(value) if isinstance(value, BaseMessage) else _str(value)
 
 
+_PLACES = re.compile(r"\[\d+\]")
+
+
 class ChunkReader:
-    """What the chunks of one stream say, by what is read as one text: what is said, and each tool call.
+    """What the chunks of one stream say, by what is read as one text: each place of a message, and each tool call.
 
     Args:
         key: where in a chunk that is a mapping.
@@ -81,6 +85,7 @@ class ChunkReader:
     def __init__(self, key: str | None) -> None:
         self._key = key
         self._readers: dict[Hashable, Unescaper] = {}
+        self._second: dict[Hashable, SecondReading] = {}
         self._names: dict[Hashable, str] = {}
 
     def texts(self, chunk: Any) -> dict[Hashable, str]:
@@ -89,16 +94,27 @@ class ChunkReader:
         Args:
             chunk: a str, a message chunk, or a mapping.
         """
+        found = self._said(chunk)
+        for channel, text in [*found.items()]:
+            # Nobody knows whether the reader of an answer will parse it.
+            reader = self._second.setdefault(channel, SecondReading(decoded=channel in self._readers))
+            if more := reader.feed(text):
+                found["decoded", channel] = more
+        return found
+
+    def _said(self, chunk: Any) -> dict[Hashable, str]:
         value = _value(chunk, self._key)
         if not isinstance(value, BaseMessage):
-            return {"text": self._decoded("text", _str(value))}
+            return {"text": _str(value)}
         pieces = pieces_of(value)
         found: dict[Hashable, str] = {}
-        said = "\n".join(shown(piece) for piece in pieces if isinstance(piece, Text))
-        if said:
-            found["text"] = self._decoded("text", said)
-        for place, call in enumerate(piece for piece in pieces if isinstance(piece, Call)):
-            channel = ("call", place if call.index is None else call.index)
+        for piece in pieces:
+            if isinstance(piece, Text):
+                place = _PLACES.sub("", piece.where)
+                channel: Hashable = "text" if place in ("content", "content.text") else place
+                found[channel] = f"{found[channel]}\n{shown(piece)}" if channel in found else shown(piece)
+        for number, call in enumerate(piece for piece in pieces if isinstance(piece, Call)):
+            channel = ("call", number if call.index is None else call.index)
             found[channel] = found.get(channel, "") + "".join(self._call(channel, call))
         return found
 
@@ -114,10 +130,7 @@ class ChunkReader:
             # Some servers say the name with every piece.
             self._names[channel] = call.name
             yield f"{call.name}\n"
-        yield self._decoded(channel, call.arguments)
-
-    def _decoded(self, channel: Hashable, text: str) -> str:
-        return self._readers.setdefault(channel, Unescaper()).feed(text)
+        yield self._readers.setdefault(channel, Unescaper()).feed(call.arguments)
 
 
 def unread_in(chunk: Any, key: str | None) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 
 from langchain_core.messages import (
     AIMessage,
-    AIMessageChunk,
     BaseMessage,
     ChatMessage,
     HumanMessage,
@@ -63,11 +62,10 @@ def text_of(message: BaseMessage) -> str:
     Args:
         message: any message; images and the like in it are left out (:func:`unread_parts` tells of them).
     """
-    own = isinstance(message, AIMessage) and not isinstance(message, AIMessageChunk)
     texts = []
     for piece in pieces_of(message):
         if isinstance(piece, Text):
-            texts.append(shown(piece, decoded=own))
+            texts.append(shown(piece))
         elif isinstance(piece, Call) and not _is_proper(piece):
             texts.append(call_lines(piece))
     return "\n".join(text for text in texts if visible(text))
@@ -124,15 +122,13 @@ def call_lines(call: Call) -> str:
     return "\n".join(line for line in (call.name, *_lines(given)) if visible(line))
 
 
-def shown(text: Text, *, decoded: bool = False) -> str:
+def shown(text: Text) -> str:
     """A piece of text, with its key where that says something.
 
     Args:
         text: the piece.
-        decoded: decode the escapes in what looks like JSON: a structured answer is read by a parser.
     """
-    said = unescaped(text.text) if decoded and "\\" in text.text else text.text
-    return said if text.key in _PLAIN else f"{text.key}: {said}"
+    return text.text if text.key in _PLAIN else f"{text.key}: {text.text}"
 
 
 def turns(messages: Sequence[BaseMessage]) -> list[Turn]:

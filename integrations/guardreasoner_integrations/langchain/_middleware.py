@@ -294,7 +294,7 @@ def _without(messages: Sequence[BaseMessage], place: int, unjudged: Sequence[int
 
 def _digest(messages: Sequence[BaseMessage], place: int) -> str:
     """What was judged, so that another text under the same id is judged anew."""
-    turn = [[messages[at].content, messages[at].additional_kwargs] for at in turn_at(messages, place)]
+    turn = [messages[at].model_dump(exclude={"id", "response_metadata"}) for at in turn_at(messages, place)]
     return hashlib.sha256(json.dumps(turn, sort_keys=True, default=repr).encode()).hexdigest()
 
 

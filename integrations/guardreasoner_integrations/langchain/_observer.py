@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from guardreasoner_integrations.langchain._messages import call_lines
-from guardreasoner_integrations.langchain._questions import Answer, Prompt, Question, Stage, answer_of, entry_of, prompt_of
+from guardreasoner_integrations.langchain._questions import Prompt, Question, Stage, answer_of, entry_of, prompt_of, said
 from guardreasoner_sdk._content import Call
 
 __all__ = ["ObservedRun", "Observer", "Sight"]
@@ -86,7 +86,7 @@ class Observer:
         return Sight(
             replace(run, stage="output"),
             tuple(
-                Question(prompt, answer_of([answer.message]) if isinstance(answer, ChatGeneration) else Answer(answer.text))
+                Question(prompt, answer_of([answer.message]) if isinstance(answer, ChatGeneration) else said(answer.text))
                 for answer in answers
             ),
         )
@@ -105,7 +105,7 @@ class Observer:
             prompt = self._calls.pop(about.get("tool_call_id"), Prompt(""))
         inputs = about.get("inputs")
         given = Call(str(about.get("tool") or ""), text if inputs is None else inputs, "")
-        return Sight(_run("tool_args", about), (Question(prompt, Answer(call_lines(given))),))
+        return Sight(_run("tool_args", about), (Question(prompt, said(call_lines(given))),))
 
     def tool_ends(self, output: Any, about: Mapping[str, Any]) -> Sight | None:
         """A tool has returned. What it returns is judged as a prompt: a model is about to read it."""

@@ -15,6 +15,7 @@ from langchain_core.messages import BaseMessage
 
 from guardreasoner_integrations.langchain._messages import arguments_of, from_human, text_of, turn_at, turns, unread_parts
 from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError, _steps
+from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.exchange import Turn, visible
 from guardreasoner_sdk.verdict import undetermined
 
@@ -34,6 +35,7 @@ __all__ = [
     "judge",
     "prompt_of",
     "run_steps",
+    "said",
     "wanted",
     "whole",
 ]
@@ -138,7 +140,17 @@ def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: C
         for message in messages
         for part in (text_of(message) if text else "", arguments_of(message, answered, every=not text))
     ]
-    return Answer(_joined(parts), tuple(kind for message in messages for kind in unread_parts(message)) if text else ())
+    return said(_joined(parts), tuple(kind for message in messages for kind in unread_parts(message)) if text else ())
+
+
+def said(text: str, unread: tuple[str, ...] = ()) -> Answer:
+    """An answer as it stands and, where that is another text, as somebody reads it who parses JSON in it.
+
+    Args:
+        text: its text.
+        unread: the types of its parts that are not text.
+    """
+    return Answer(_joined([text, second_reading(text)]), unread)
 
 
 def can_block(policy: Policy, *, response: bool) -> bool:

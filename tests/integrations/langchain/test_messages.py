@@ -48,6 +48,8 @@ ANSWERS = {
     "unreadable arguments": AIMessage("", invalid_tool_calls=[{"name": "t", "id": "1", "args": f'{{"q": "{BAD}', "error": None}]),
     "escaped arguments": AIMessage("", invalid_tool_calls=[{"name": "t", "id": "1", "args": f'{{"q": "{escaped(BAD)}', "error": ""}]),
     "escaped structured answer": AIMessage(json.dumps({"q": "?"}).replace("?", escaped(BAD))),
+    "escaped in a fence": AIMessage(f'Here:\n```json\n{{"q": "{escaped(BAD)}"}}\n```'),
+    "escaped twice": calling(body=json.dumps({"q": "?"}).replace("?", escaped(BAD))),
     "transcript": beside(audio={"id": "a", "transcript": BAD}),
     "legacy function": beside(function_call={"name": "f", "arguments": f'{{"q": "{escaped(BAD)}"}}'}),
     "refusal": beside(refusal=BAD),
@@ -186,6 +188,17 @@ def test_arguments_that_are_escaped_are_judged_as_the_tool_gets_them_at_every_cu
         with pytest.raises(BlockedError):
             list(GuardedChain(strict, chain).stream("hi"))
         assert judge.seen[-1].response == f'send\n{{"body": "{BAD}"}}'[: len(judge.seen[-1].response or "")]
+
+
+def test_words_are_not_parted_by_what_comes_in_between(strict: Guard) -> None:
+    def told(_: Any) -> Iterator[AIMessageChunk]:
+        yield AIMessageChunk("make poi")
+        yield AIMessageChunk("", additional_kwargs={"reasoning_content": "hm"})
+        yield AIMessageChunk([{"type": "thinking", "thinking": "well", "index": 0}])
+        yield AIMessageChunk("son")
+
+    with pytest.raises(BlockedError):
+        list(GuardedChain(strict, RunnableGenerator(told).with_types(output_type=AIMessage)).stream("hi"))
 
 
 def test_calls_that_are_told_twice_are_judged_once(strict: Guard, judge: ScriptedJudge) -> None:
