@@ -23,8 +23,8 @@ Answers = Callable[[Any], str]
 
 @pytest.fixture
 def answers() -> Iterator[Answers]:
-    """A server that answers every request with what it is given; its address."""
-    body = b""
+    """A server that answers every request with what it is given, a list as server-sent events; its address."""
+    body, kind = b"", ""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -32,7 +32,7 @@ def answers() -> Iterator[Answers]:
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(200)
-            self.send_header("content-type", "application/json")
+            self.send_header("content-type", kind)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -44,8 +44,11 @@ def answers() -> Iterator[Answers]:
     thread.start()
 
     def told(answer: Any) -> str:
-        nonlocal body
-        body = json.dumps(answer).encode()
+        nonlocal body, kind
+        kind = "text/event-stream" if isinstance(answer, list) else "application/json"
+        if isinstance(answer, list):
+            answer = "".join(f"event: {event.get('type')}\ndata: {json.dumps(event)}\n\n" for event in answer)
+        body = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         return f"http://127.0.0.1:{server.server_port}"
 
     yield told
@@ -235,3 +238,114 @@ def test_parts_of_chat_google_generative_ai(strict: Guard, answers: Answers, sha
         return google.ChatGoogleGenerativeAI(model="gemini-x", api_key="k", base_url=answers(answer), max_retries=1)
 
     judged(strict, model, shape)
+
+
+def pieces(text: str) -> list[str]:
+    return [text[at : at + 3] for at in range(0, len(text), 3)]
+
+
+def of_anthropic(block: dict[str, Any], **deltas: tuple[str, str]) -> Callable[[str], list[dict[str, Any]]]:
+    """The events of a message with this block, and the text in pieces of this kind."""
+
+    def told(text: str) -> list[dict[str, Any]]:
+        begun = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None}
+        usage = {"input_tokens": 1, "output_tokens": 1}
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": {**begun, "stop_sequence": None, "usage": usage}},
+            {"type": "content_block_start", "index": 0, "content_block": filled(block, text)},
+        ]
+        for kind, (key, shape) in deltas.items():
+            written = filled(shape, text)
+            events += [
+                {"type": "content_block_delta", "index": 0, "delta": {"type": kind, key: one}} for one in pieces(written)
+            ]
+        events.append({"type": "content_block_stop", "index": 0})
+        ended = {"stop_reason": "end_turn", "stop_sequence": None}
+        return [*events, {"type": "message_delta", "delta": ended, "usage": {"output_tokens": 1}}, {"type": "message_stop"}]
+
+    return told
+
+
+STREAMS_OF_ANTHROPIC = {
+    "text": of_anthropic({"type": "text", "text": ""}, text_delta=("text", "?")),
+    "thinking": of_anthropic(
+        {"type": "thinking", "thinking": "", "signature": ""},
+        thinking_delta=("thinking", "?"),
+        signature_delta=("signature", "s"),
+    ),
+    "tool": of_anthropic(
+        {"type": "tool_use", "id": "t", "name": "n", "input": {}}, input_json_delta=("partial_json", '{"status": "?"}')
+    ),
+    "search": of_anthropic(
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+        input_json_delta=("partial_json", '{"query": "?"}'),
+    ),
+    "page": of_anthropic(OF_ANTHROPIC["page"]),
+    "code": of_anthropic(OF_ANTHROPIC["code"]),
+    "tools": of_anthropic(OF_ANTHROPIC["tools"]),
+}
+
+
+def streamed(guard: Guard, model: Any, told: Callable[[str], list[dict[str, Any]]]) -> None:
+    assert list(GuardedChain(guard, model(told("a word"))).stream("hi"))
+    with pytest.raises(BlockedError):
+        list(GuardedChain(guard, model(told(BAD))).stream("hi"))
+
+
+@pytest.mark.parametrize("told", STREAMS_OF_ANTHROPIC.values(), ids=STREAMS_OF_ANTHROPIC)
+def test_streams_of_chat_anthropic(strict: Guard, answers: Answers, told: Any) -> None:
+    anthropic = pytest.importorskip("langchain_anthropic")
+
+    def model(events: Any) -> Any:
+        chat = anthropic.ChatAnthropic(model="claude-x", api_key="k", base_url=answers(events), max_retries=0)
+        return chat.bind_tools([{"name": "n", "description": "d", "input_schema": {"type": "object", "properties": {}}}])
+
+    streamed(strict, model, told)
+
+
+def of_responses(item: dict[str, Any], kind: str, key: str, shape: str, **place: int) -> Callable[[str], list[dict[str, Any]]]:
+    """The events of a response with this item, and the text in pieces of this kind."""
+
+    def told(text: str) -> list[dict[str, Any]]:
+        written = filled(shape, text)
+        whole = response()
+        at = {"output_index": 0, "item_id": item["id"], **place}
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {**whole, "output": [], "status": "in_progress"}},
+            {"type": "response.output_item.added", "output_index": 0, "item": item},
+        ]
+        if "summary_index" in place:
+            part = {"type": "summary_text", "text": ""}
+            events.append({"type": "response.reasoning_summary_part.added", **at, "part": part})
+        events += [{"type": f"response.{kind}.delta", **at, "delta": one} for one in pieces(written)]
+        events.append({"type": f"response.{kind}.done", **at, key: written})
+        done = {**item, "summary": [{"type": "summary_text", "text": written}]} if place else {**item, key: written}
+        events.append({"type": "response.output_item.done", "output_index": 0, "item": done})
+        events.append({"type": "response.completed", "response": {**whole, "output": [done]}})
+        return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+    return told
+
+
+CALL = {"id": "f", "call_id": "c", "name": "f"}
+STREAMS_OF_RESPONSES = {
+    "function": of_responses(
+        {**CALL, "type": "function_call", "arguments": ""}, "function_call_arguments", "arguments", '{"status": "?"}'
+    ),
+    "custom tool": of_responses({**CALL, "type": "custom_tool_call", "input": ""}, "custom_tool_call_input", "input", "?"),
+    "summary": of_responses(
+        {"type": "reasoning", "id": "r", "summary": []}, "reasoning_summary_text", "text", "?", summary_index=0
+    ),
+}
+
+
+@pytest.mark.parametrize("version", ["v0", "responses/v1", "v1"])
+@pytest.mark.parametrize("told", STREAMS_OF_RESPONSES.values(), ids=STREAMS_OF_RESPONSES)
+def test_streams_of_chat_openai(strict: Guard, answers: Answers, told: Any, version: str) -> None:
+    openai = pytest.importorskip("langchain_openai")
+
+    def model(events: Any) -> Any:
+        options = {"use_responses_api": True, "output_version": version, "max_retries": 0}
+        return openai.ChatOpenAI(model="m", api_key="k", base_url=answers(events), **options)
+
+    streamed(strict, model, told)
