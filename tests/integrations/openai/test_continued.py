@@ -13,7 +13,12 @@ from guardreasoner_sdk import BlockedError, Guard, InputError
 from .conftest import MESSAGE, seen
 from .test_streams import APIS, given, of, text_of
 
-BEFORE = [{"previous_response_id": "resp_0"}, {"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}]
+# In the body as it is sent: older SDKs know of no conversation.
+BEFORE: list[Any] = [
+    {"previous_response_id": "resp_0"},
+    {"extra_body": {"conversation": "conv_1"}},
+    {"extra_body": {"conversation": {"id": "conv_1"}}},
+]
 before = pytest.mark.parametrize("continued", BEFORE, ids=["response", "conversation", "conversation object"])
 
 
@@ -49,11 +54,10 @@ def test_the_answer_to_what_a_tool_gave_is_judged(server: Any, plain: OpenAI, gu
 
 
 @before
-@pytest.mark.parametrize("given", [[APPROVAL], [], None, [{"type": "item_reference", "id": "msg_1"}]])
+@pytest.mark.parametrize("given", [[APPROVAL], [], "", [{"type": "item_reference", "id": "msg_1"}]])
 def test_a_request_that_adds_no_text_is_sent_and_its_answer_judged(
     server: Any, plain: OpenAI, guard: Guard, continued: Any, given: Any
 ) -> None:
-    more = {} if given is None else {"input": given}
     for text in ("All is well.", "So evil."):
         server.raw = (
             "application/json",
@@ -61,9 +65,9 @@ def test_a_request_that_adds_no_text_is_sent_and_its_answer_judged(
         )
         if "evil" in text:
             with pytest.raises(BlockedError):
-                guarded(plain, guard).responses.create(model="m", **more, **continued)
+                guarded(plain, guard).responses.create(model="m", input=given, **continued)
         else:
-            verdict = verdict_of(guarded(plain, guard).responses.create(model="m", **more, **continued))
+            verdict = verdict_of(guarded(plain, guard).responses.create(model="m", input=given, **continued))
             assert verdict is not None
             assert verdict.allowed
     assert len(server.requests) == 2
@@ -83,9 +87,9 @@ async def test_a_tool_loop_goes_on_async(server: Any, guard: Guard) -> None:
     async with AsyncOpenAI(base_url=server.url, api_key="k", max_retries=0) as plain:
         create = guarded(plain, guard).responses.create
         for before in BEFORE:
-            assert (await create(model="m", input=[output("4")], **before)).output_text  # type: ignore[call-overload]
+            assert (await create(model="m", input=[output("4")], **before)).output_text
             with pytest.raises(BlockedError):
-                await create(model="m", input=[output("so evil")], **before)  # type: ignore[call-overload]
+                await create(model="m", input=[output("so evil")], **before)
 
 
 def test_instructions_stand_for_a_prompt(plain: OpenAI, guard: Guard) -> None:
