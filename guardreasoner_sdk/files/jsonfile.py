@@ -70,14 +70,16 @@ def lists_in(whole: Any) -> list[tuple[Place, list[Any]]]:
     """The lists of rows in a document, with the names and places that lead to each.
 
     A list of objects is one, and so is a list of anything but lists; a list of lists is looked into, unless these are
-    conversations. Of an object, the lists of objects count, however deep they stand; beside them, other lists are settings.
+    conversations. Of an object, the lists of objects count, however deep they stand; other lists are settings, unless there is
+    nothing but one.
 
     Args:
         whole: what the file holds.
     """
     if isinstance(whole, dict):
         found = [((name, *path), rows) for name, value in whole.items() for path, rows in lists_in(value)]
-        return [(path, rows) for path, rows in found if any(isinstance(row, dict | list) for row in rows)] or found
+        alone = len(whole) == len(found) == 1 and len(found[0][0]) == 1
+        return found if alone else [(path, rows) for path, rows in found if any(isinstance(row, dict | list) for row in rows)]
     if not isinstance(whole, list):
         return []
     nested = bool(whole) and all(isinstance(row, list) and not is_conversation(row) for row in whole)

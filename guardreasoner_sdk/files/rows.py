@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def near_prompt(names: Iterable[str]) -> str | None:
 
 
 _LONGEST_NAME = 40
+_NAME = re.compile(r"[\w.:/-]{1,40}")
+"""What is a column's name for sure, and no text that ought to be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,9 @@ def make_row(number: int, place: str, values: Mapping[str, Any], columns: Column
         asked = next((name for name in CONVERSATIONS if name in values), None)
     if asked is None:
         near = near_prompt(values)
-        fix = f"say --prompt-column {near}" if near is not None else "give every row a prompt, or say --prompt-column"
+        others = [name for name in values if _NAME.fullmatch(name)]
+        more = f" with one of {named(others)}" if others else ""
+        fix = f"say --prompt-column {near}" if near is not None else f"give every row a prompt, or say --prompt-column{more}"
         return broken(number, place, f"{columns.prompt}: is missing", fix)
     if columns.asked_response is not None and columns.response not in values:
         problem = f"{columns.response}: is missing"

@@ -93,6 +93,7 @@ def test_what_is_no_row_of_a_document_is_told_by_its_place(file):
         ("[1, 2", "is not JSON"),
         ("{}", "holds no list of rows"),
         ("7", "holds no list of rows"),
+        ({"models": {"white_box": ["a"], "black_box": ["b"]}}, "holds no list of rows"),
         ("[" * 100_000 + "]" * 100_000, "is nested too deeply"),
         ('[{"prompt": 1e999}]', "a number is too large"),
     ],
