@@ -66,7 +66,7 @@ def whole_json(path: Path, encoding: str | None = None) -> Any:
         raise InputError("--file", f"{path} {error}", fix) from None
 
 
-def lists_in(whole: Any) -> list[tuple[Place, list[Any]]]:
+def lists_in(whole: Any, *, levels: int = 8) -> list[tuple[Place, list[Any]]]:
     """The lists of rows in a document, with the names and places that lead to each.
 
     A list of objects is one, and so is a list of anything but lists; a list of lists is looked into, unless these are
@@ -75,9 +75,13 @@ def lists_in(whole: Any) -> list[tuple[Place, list[Any]]]:
 
     Args:
         whole: what the file holds.
+        levels: how deep they may stand.
     """
+    if not levels:
+        return []
     if isinstance(whole, dict):
-        found = [((name, *path), rows) for name, value in whole.items() for path, rows in lists_in(value)]
+        inner_of = [(name, lists_in(value, levels=levels - 1)) for name, value in whole.items()]
+        found = [((name, *path), rows) for name, lists in inner_of for path, rows in lists]
         alone = len(whole) == len(found) == 1 and len(found[0][0]) == 1
         return found if alone else [(path, rows) for path, rows in found if any(isinstance(row, dict | list) for row in rows)]
     if not isinstance(whole, list):
@@ -85,7 +89,7 @@ def lists_in(whole: Any) -> list[tuple[Place, list[Any]]]:
     nested = bool(whole) and all(isinstance(row, list) and not is_conversation(row) for row in whole)
     if not nested:
         return [((), whole)]
-    return [((place, *path), rows) for place, inner in enumerate(whole) for path, rows in lists_in(inner)]
+    return [((place, *path), rows) for place, inner in enumerate(whole) for path, rows in lists_in(inner, levels=levels - 1)]
 
 
 def is_conversation(value: Sequence[Any]) -> bool:

@@ -203,6 +203,8 @@ def make_row(number: int, place: str, values: Mapping[str, Any], columns: Column
         return broken(number, place, "id: is no plain value", "use a string or a number")
     try:
         exchange = _exchange(asked, values[asked], response, values.get("history"))
+    except RecursionError:
+        return broken(number, place, "is nested too deeply", "write texts, and lists of messages")
     except InputError as error:
         name = {"prompt": asked, "response": columns.response}.get(error.field, error.field)
         problem = f"{name}: {error.problem}"

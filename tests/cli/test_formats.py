@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import io
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk.evaluation._records import records_of
 from guardreasoner_sdk.files.cells import neutral, restored
 from guardreasoner_sdk.files.encodings import looks_like
-from guardreasoner_sdk.files.rows import Columns, rows_of
+from guardreasoner_sdk.files.rows import Columns, make_row, rows_of
 from guardreasoner_sdk.files.sources import Reading, open_source
 
 
@@ -39,6 +42,7 @@ def file(tmp_path):
     return write
 
 
+_KEYS = st.sampled_from(["prompt", "messages", "conversations", "response", "history", "id", "role", "content", "type", "text"])
 AB = [{"prompt": "a", "id": 1}, {"prompt": "b", "id": 2}]
 
 
@@ -93,6 +97,8 @@ def test_what_is_no_row_of_a_document_is_told_by_its_place(file):
         ("[1, 2", "is not JSON"),
         ("{}", "holds no list of rows"),
         ("7", "holds no list of rows"),
+        ("[" * 300 + "]" * 300, "holds no list of rows"),
+        ('{"a":' * 300 + "1" + "}" * 300, "holds no list of rows"),
         ({"models": {"white_box": ["a"], "black_box": ["b"]}}, "holds no list of rows"),
         ("[" * 100_000 + "]" * 100_000, "is nested too deeply"),
         ('[{"prompt": 1e999}]', "a number is too large"),
@@ -146,6 +152,28 @@ def test_conversations_are_judged_with_their_history(file):
     assert said[3].startswith("line 8: messages: must be a list of messages")
     by_name = _rows(file("rows.jsonl", json.dumps({"dialogue": turns})), prompt="dialogue")
     assert by_name[0].exchange == rows[0].exchange
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.text(max_size=3), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(_KEYS, _JSON, max_size=4), st.integers(0, 3_000))
+def test_a_row_of_whatever_shape_is_an_exchange_or_a_complaint(values, depth):
+    # Deep enough to be read by the parser and not to be walked through.
+    deep = functools.reduce(lambda inner, _: [inner], range(depth), values)
+    for row in (
+        values,
+        {"messages": [{"role": "user", "content": "a", "tool_calls": deep, "function_call": {"arguments": deep}}]},
+    ):
+        made = make_row(1, "line 1", row, Columns())
+        assert (made.exchange is None) is (made.cause is not None)
+        assert made.cause is None or made.cause.startswith("line 1: ")
+        assert len(made.cause or "") < 1_000
 
 
 def test_conversations_in_tables_are_json_in_a_cell(file):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._audit_correct import write_corrected
 from guardreasoner_sdk.evaluation._audit_set import LabelledSet, other_word
+from guardreasoner_sdk.evaluation._records import records_of
 
 LINES = (
     '\ufeff{"prompt": "a", "prompt_harmful":true , "n": 1.50}\r\n'
@@ -197,3 +198,20 @@ def test_what_is_no_plain_file_is_not_replaced_by_the_corrected_one(tmp_path):
     with pytest.raises(InputError, match="pipe is not a plain file"):
         write_corrected(source, pipe, {})
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"settings": {"seeds": [1, 2]}, "data": {"train": [{"prompt": "a", "x": "no"}],\n "test": [{"prompt": "b", "x": "no"}]}}',
+        '[[{"prompt": "a", "x": "no"}], [ {"prompt": "b", "x": "no"} ]]',
+        '{"prompt": "a", "x": "no"}\n{"prompt": "b", "x": "no"}\n',
+    ],
+)
+def test_documents_of_nested_lists_and_lines_called_json_keep_every_other_byte(tmp_path, text):
+    source, target = tmp_path / "rows.json", tmp_path / "corrected.json"
+    source.write_text(text, "utf-8")
+    numbers = [record.number for record in records_of(source)]
+    write_corrected(source, target, {numbers[1]: {"x": "yes"}})
+    head, _, tail = text.rpartition('"no"')
+    assert target.read_text("utf-8") == f'{head}"yes"{tail}'
