@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import conversation, said
+from guardreasoner_integrations._messages import NO_PROMPT, conversation, said
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_integrations.litellm._answers import plain
-from guardreasoner_integrations.litellm._requests import NO_PROMPT, asked_by, exchanges_of
+from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
 from guardreasoner_sdk import Exchange, InputError
 from guardreasoner_sdk.exchange import visible
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import conversation, said
+from guardreasoner_integrations._messages import NO_PROMPT, conversation, said
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk import Exchange, InputError
 from guardreasoner_sdk.exchange import visible
 
-__all__ = ["NO_PROMPT", "asked_by", "exchanges_of"]
-
-NO_PROMPT = "(no text)"
-"""Stands for the prompt of a request without one: an answer is judged as the answer to something."""
+__all__ = ["asked_by", "exchanges_of"]
 
 # Gemini's own format.
 _UNREAD = ("contents", "systemInstruction", "system_instruction")
@@ -23,7 +20,8 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
     """What a request asks: one exchange, or one for each prompt of a list; none where it holds no visible text.
 
     Reads Chat Completions and Anthropic messages (``messages``), text completions (``prompt``), and Responses, embeddings
-    and speech (``input``). Which of the fields counts only the server knows: a request with several is judged by all.
+    and speech (``input``). Which of the fields counts only the server knows: a request with several is judged by all. Responses
+    that go on with what the server remembers may hold nothing but what tools gave, or an approval.
 
     Args:
         data: the request, as litellm hands it to its hooks.
@@ -41,9 +39,10 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
             "request", "has no messages, input or prompt", "take the guardrail off this route, or skip its call type"
         )
     before = [message for field in ("system", "instructions") for message in _before(field, data.get(field), unjudged)]
+    continued = data.get("previous_response_id") is not None or data.get("conversation") is not None
     found: list[Exchange] = []
     for field in present:
-        for asked in _asked(field, data[field], before, data.get("suffix"), unjudged):
+        for asked in _asked(field, data[field], before, data.get("suffix"), unjudged, continued=continued and field == "input"):
             if asked not in found:
                 found.append(asked)
     return found
@@ -60,7 +59,9 @@ def asked_by(exchanges: Sequence[Exchange]) -> Exchange:
     return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT)
 
 
-def _asked(field: str, value: Any, before: list[dict[str, str]], suffix: object, unjudged: Unjudged) -> list[Exchange]:
+def _asked(
+    field: str, value: Any, before: list[dict[str, str]], suffix: object, unjudged: Unjudged, *, continued: bool
+) -> list[Exchange]:
     if field == "prompt" and isinstance(value, Mapping):
         if unjudged == "raise":
             raise cannot_be_judged("prompt", "a template at the server")
@@ -74,7 +75,7 @@ def _asked(field: str, value: Any, before: list[dict[str, str]], suffix: object,
         return [asked for talk in talks if (asked := conversation(field, talk)) is not None]
     if isinstance(value, str) or (field != "messages" and not all(isinstance(item, Mapping) for item in texts)):
         raise InputError(field, "is not text", "send text or messages, not tokens or other media")
-    asked = conversation(field, [*before, *said(field, texts, unjudged)])
+    asked = conversation(field, [*before, *said(field, texts, unjudged)], continued=continued)
     return [] if asked is None else [asked]
 
 

@@ -89,6 +89,29 @@ async def test_other_calls_are_judged_too(make: Make) -> None:
         await litellm.aresponses(model="openai/x", input="bad", mock_response="x")
 
 
+GIVEN = {"type": "function_call_output", "call_id": "c", "output": "12 degrees"}
+APPROVED = {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True}
+
+
+@pytest.mark.parametrize("item", [GIVEN, APPROVED])
+@pytest.mark.parametrize("place", ["previous_response_id", "conversation"])
+async def test_a_tool_loop_goes_on_without_a_prompt(item: dict[str, Any], place: str, make: Make) -> None:
+    make()
+    more = {place: "resp_1"}
+    response = await litellm.aresponses(model="openai/x", input=[item], mock_response="fine", **more)
+    assert response.output[0].content[0].text == "fine"
+    with pytest.raises(BlockedError) as caught:
+        await litellm.aresponses(model="openai/x", input=[item], mock_response="bad", **more)
+    assert caught.value.verdict.response_harmfulness.label == "harmful"
+
+
+@pytest.mark.parametrize("more", [{}, {"previous_response_id": "resp_1"}])
+async def test_what_a_tool_gave_is_judged_before_the_model_reads_it(more: dict[str, Any], make: Make) -> None:
+    make(event_hook="pre_call")
+    with pytest.raises(BlockedError):
+        await litellm.aresponses(model="openai/x", input=[{**GIVEN, "output": "so bad"}], mock_response="x", **more)
+
+
 async def test_a_call_without_anything_to_read_is_refused_unless_it_is_skipped(make: Make) -> None:
     guardrail = make()
     with pytest.raises(InputError, match="has no messages, input or prompt"):

@@ -108,7 +108,9 @@ def backend() -> FastAPI:
     async def respond(request: Request) -> Any:
         body = await request.json()
         told = body["input"]
-        if not isinstance(told, str):
+        if not isinstance(told, str) and told[-1].get("type") == "function_call_output":
+            told = told[-1]["output"]
+        elif not isinstance(told, str):
             told = told[-1]["content"] if isinstance(told[-1]["content"], str) else told[-1]["content"][-1]["text"]
         text = told.replace("evil", "bad")
         part = {"type": "output_text", "text": text, "annotations": []}
@@ -235,6 +237,20 @@ class TestEveryKindOfCall:
         assert got.status_code == 200
         # litellm's own stream of a replaced text completion has no text in it.
         assert MESSAGE in got.text or (stream and path == "/v1/completions")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_loop_goes_on_without_a_prompt(proxy: str, stream: bool) -> None:
+    def go_on(given: str) -> Any:
+        items = [{"type": "function_call_output", "call_id": "c", "output": given}]
+        return ask(proxy, "/v1/responses", "", "strict", input=items, previous_response_id="resp_1", stream=stream)
+
+    got = go_on("12 degrees")
+    assert (got.status_code, "degrees" in got.text) == (200, True)
+    for text in ("so bad", "so evil"):
+        got = go_on(text)
+        assert "The guard blocked this." in got.text
+        assert "so bad" not in got.text
 
 
 @pytest.mark.parametrize(("guardrail", "text", "asked"), [("strict", "so bad", []), ("strict", "so evil", ["x"])])
