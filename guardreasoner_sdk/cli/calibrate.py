@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -13,7 +14,7 @@ import typer
 
 from guardreasoner_sdk.cli.options import Backend, BaseUrl, Dialect, GuardOptions, Model, Reasoning, ReasoningMode, Timeout
 from guardreasoner_sdk.cli.terminal import ExitCode, console, note
-from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.calibration import Calibration
@@ -70,6 +71,8 @@ def calibrate(
     from guardreasoner_sdk.evaluation.calibration import calibrate as calibrated
     from guardreasoner_sdk.evaluation.columns import Columns
 
+    if find_spec("sklearn") is None:
+        raise MissingExtraError("eval", "Calibrations")
     if no_guarantee and recall is None and false_alarm_rate is None:
         raise InputError("--no-guarantee", "goes with --recall or --false-alarm-rate", "name one of them, or leave it out")
     plan = Plan(str(method), recall, false_alarm_rate, unseen, seed, not no_guarantee)  # type: ignore[arg-type]  # the same words

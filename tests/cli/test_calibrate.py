@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.machinery
 import os
 import random
 import sys
@@ -182,6 +183,19 @@ def test_what_is_no_plain_file_is_not_replaced_by_one(call, labelled, tmp_path):
     assert done.exit_code == 2
     assert "is not a plain file" in done.stderr
     assert pipe.is_fifo()
+
+
+def test_a_missing_extra_is_said_before_anything_is_judged(call, labelled, tmp_path, monkeypatch):
+    def find(name):
+        return None if name.startswith("sklearn") else importlib.machinery.PathFinder.find_spec(name)
+
+    monkeypatch.setattr("guardreasoner_sdk.cli.calibrate.find_spec", find, raising=False)
+    monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    done = call(labelled, "-o", tmp_path / "c.json")
+    assert done.exit_code == 2
+    assert "Calibrations need an extra: pip install 'guardreasoner-sdk[eval]'" in done.stderr
+    assert "rows/s" not in done.stderr
 
 
 def test_too_few_rows_are_refused_with_the_reason_before_anything_is_judged(call, rows, tmp_path, write_rows):
