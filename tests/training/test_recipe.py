@@ -207,7 +207,7 @@ def test_a_table_that_is_not_there_yet_can_be_set() -> None:
         ("rsft.epoch", "1", "rsft.epoch: is unknown; did you mean rsft.epochs?"),
         ("rsft.epochs", "many", "rsft.epochs: Input should be a valid number"),
         ("seed.of", "1", "'seed' has no settings of its own"),
-        ("rsft.lora.targets", ["model.lm_head", "q_proj"], "rsft.lora.targets: lm_head cannot have an adapter"),
+        ("rsft.lora.targets", ["model.lm_head", "q_proj"], "rsft: lora.targets must not hold lm_head"),
         ("base", "3", "base: "),
     ],
 )

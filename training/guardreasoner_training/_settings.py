@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from guardreasoner_training._secrets import Address, VariableName
 
@@ -121,21 +121,13 @@ class LoraSettings(_Settings):
         rank: of the adapters.
         alpha: their scale is alpha / rank.
         dropout: in front of them.
-        targets: the layers that get one: names, or ``all-linear``. Not the head: TRL computes with its weights directly, so
-            that an adapter on it would never be trained.
+        targets: the layers that get one: names, or ``all-linear``; not the head.
     """
 
     rank: Count = 64
     alpha: Positive = 128.0
     dropout: Share = 0.0
     targets: str | tuple[str, ...] = "all-linear"
-
-    @field_validator("targets")
-    @classmethod
-    def _no_head(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if any(name.rpartition(".")[2] == "lm_head" for name in ((targets,) if isinstance(targets, str) else targets)):
-            raise ValueError("lm_head cannot have an adapter, which TRL would never train; leave it out")
-        return targets
 
 
 class TrainerSettings(_Settings):
@@ -197,7 +189,10 @@ class TrainerSettings(_Settings):
         return self.batch * self.accumulation * self.devices
 
     @model_validator(mode="after")
-    def _saves(self) -> Self:
+    def _works(self) -> Self:
+        targets = self.lora.targets
+        if any(name.endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
+            raise ValueError("lora.targets must not hold lm_head: TRL computes with its weights and would not train an adapter")
         if self.save_steps > 1 and self.save_steps != int(self.save_steps):
             raise ValueError("save_steps must be a whole number of steps, or a share below 1")
         return self
