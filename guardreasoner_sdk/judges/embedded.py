@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from guardreasoner_sdk._arguments import check_count
 from guardreasoner_sdk._cpus import usable_cpus
 from guardreasoner_sdk.dialects.hazards import hazard
-from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.base import check_deadline
+from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError
+from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.judges.evidence import Passage, Row, behind_first_sentence, probe
+from guardreasoner_sdk.judges.model_folder import Model, load_model
+from guardreasoner_sdk.judges.threads import check_waited_for, each_in_threads, stoppable
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.judges.encoding import Encoder, Window
+    from guardreasoner_sdk.judges.encoding import Window
 
 _Shown = Literal["prompt", "part", "opening", "both"]
 """What a window shows: a prompt, a part of a response, its opening, or a first part that is no longer than an opening."""
@@ -34,21 +33,11 @@ ReasoningMode = Literal["auto", "full", "brief", "off"]
 
 DEFAULT_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
-_HEADS: dict[str, Task] = {
-    "prompt_harmful": "prompt_harmfulness",
-    "response_refusal": "response_refusal",
-    "response_harmful": "response_harmfulness",
-}
 _HISTORY_CHARACTERS = 1500
+_CUT_SHORT = "The time was up before it was found which passages carry it."
 
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    session: Any
-    encoder: Encoder
-    thresholds: dict[Task, float]
-    hazards: tuple[str, ...]
-    name: str
+Check = Callable[[], None]
+"""Called every few milliseconds; raises ``DeadlineError`` when nobody waits any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +47,18 @@ class _Placed:
     row: int
     shown: _Shown
     window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the model makes of a window: the chances of its three heads, and of each hazard category."""
+
+    row: int
+    shown: _Shown
+    place: tuple[float, float]
+    tokens: int
+    chances: tuple[float, float, float]
+    hazards: list[float]
 
 
 @dataclass(slots=True)
@@ -76,9 +77,20 @@ class _Scored:
     hazards: dict[Task, list[float]] = field(default_factory=dict)
     tokens: int = 0
 
-    def add(self, task: Task, score: float, placed: _Placed, hazards: list[float]) -> None:
+    def add(self, seen: _Seen) -> None:
+        prompt_harm, refusal, harm = seen.chances
+        self.tokens += seen.tokens
+        if seen.shown == "prompt":
+            self._add("prompt_harmfulness", prompt_harm, seen)
+            return
+        if seen.shown != "part":
+            self._add("response_refusal", refusal, seen)
+        if seen.shown != "opening":
+            self._add("response_harmfulness", harm, seen)
+
+    def _add(self, task: Task, score: float, seen: _Seen) -> None:
         if score > self.scores.get(task, -1.0):
-            self.scores[task], self.hottest[task], self.hazards[task] = score, placed.window.place, hazards
+            self.scores[task], self.hottest[task], self.hazards[task] = score, seen.place, seen.hazards
 
 
 class EmbeddedJudge:
@@ -118,7 +130,7 @@ class EmbeddedJudge:
         self._reasoning = reasoning
         self._threads = usable_cpus() if threads is None else threads
         self._lock = threading.Lock()
-        self._model: _Model | None = None
+        self._model: Model | None = None
 
     @property
     def model(self) -> str:
@@ -130,22 +142,33 @@ class EmbeddedJudge:
         await asyncio.to_thread(self._loaded)
 
     async def judge(self, exchanges: Sequence[Exchange], *, deadline: float | None) -> list[Judgement]:
-        """Judge in a worker thread, so that the event loop stays free."""
-        return await asyncio.to_thread(self.judge_now, exchanges, deadline=deadline)
+        """Judge in a worker thread, so that the event loop stays free. Cancelled, the thread ends soon, too."""
+        return await stoppable(lambda check: self._judged(exchanges, check), deadline)
 
     async def aclose(self) -> None:
         """Nothing to free: the session goes with the judge."""
 
     def judge_now(self, exchanges: Sequence[Exchange], *, deadline: float | None) -> list[Judgement]:
-        """Judge in the calling thread.
+        """Judge in the calling thread. What is not decided before the deadline is undetermined; the rest stays decided.
 
         Raises:
-            DeadlineError: the deadline passed between two runs of the model.
+            DeadlineError: the deadline passed before anything was decided.
         """
-        found = self._score([_texts(exchange) for exchange in exchanges], deadline)
-        return [self._judgement(exchange, scored, deadline) for exchange, scored in zip(exchanges, found, strict=True)]
+        return self._judged(exchanges, lambda: check_waited_for(deadline))
 
-    def _judgement(self, exchange: Exchange, scored: _Scored, deadline: float | None) -> Judgement:
+    def _judged(self, exchanges: Sequence[Exchange], check: Check) -> list[Judgement]:
+        contexts: dict[str, Sequence[int]] = {}
+        found = self._score([_texts(exchange) for exchange in exchanges], check, contexts)
+        if exchanges and not any(found):
+            raise DeadlineError()
+        return [
+            Judgement.unable(str(DeadlineError()), response=exchange.response is not None)
+            if scored is None
+            else self._judgement(exchange, scored, check, contexts)
+            for exchange, scored in zip(exchanges, found, strict=True)
+        ]
+
+    def _judgement(self, exchange: Exchange, scored: _Scored, check: Check, contexts: dict[str, Sequence[int]]) -> Judgement:
         model = self._loaded()
         thresholds = model.thresholds
         findings = {
@@ -166,12 +189,17 @@ class EmbeddedJudge:
                 steps.append(ReasoningStep(task=task, kind="evidence", text=text))
         probes = [probe(*asked) for asked in self._asked(exchange, scored, findings)]
         # All variants in one batch.
-        found = iter(self._score([row for one in probes for row in one.rows], deadline))
+        found = iter(self._score([row for one in probes for row in one.rows], check, contexts))
         tokens = scored.tokens
         for one in probes:
             own = list(islice(found, len(one.rows)))
-            steps += one.steps([variant.scores for variant in own])
-            tokens += sum(variant.tokens for variant in own)
+            judged = [variant for variant in own if variant is not None]
+            tokens += sum(variant.tokens for variant in judged)
+            if len(judged) == len(own):
+                steps += one.steps([variant.scores for variant in judged])
+            else:
+                # What was found stays found: only the search for its reasons was cut short.
+                steps += [ReasoningStep(task=task, kind="evidence", text=_CUT_SHORT) for task in one.scores]
         return Judgement(
             **findings, categories=tuple(categories), reasoning=tuple(_by_task(steps)), usage=Usage(input_tokens=tokens)
         )
@@ -192,34 +220,58 @@ class EmbeddedJudge:
             return False
         return self._reasoning == "full" or finding.label == LABELS[task][0]
 
-    def _score(self, rows: Sequence[Row], deadline: float | None = None) -> list[_Scored]:
-        """Score rows."""
-        model = self._loaded()
-        placed: list[_Placed] = []
-        for row, (prompts, context, response) in enumerate(rows):
-            check_deadline(deadline)
-            for prompt in prompts:
-                placed += [_Placed(row, "prompt", window) for window in model.encoder.prompt(prompt)]
-            if response is not None:
-                first, *later = model.encoder.pair(context or "", response)
-                opening = model.encoder.opening(first)
-                placed.append(_Placed(row, "both" if opening is first else "opening", opening))
-                placed += [_Placed(row, "part", window) for window in (later if opening is first else (first, *later))]
-        found = [_Scored() for _ in rows]
-        for one, (logits, hazards) in zip(placed, self._infer(placed, deadline), strict=True):
-            prompt_harm, refusal, harm = logits
-            own = found[one.row]
-            own.tokens += len(one.window.ids)
-            if one.shown == "prompt":
-                own.add("prompt_harmfulness", prompt_harm, one, hazards)
-                continue
-            if one.shown != "part":
-                own.add("response_refusal", refusal, one, hazards)
-            if one.shown != "opening":
-                own.add("response_harmfulness", harm, one, hazards)
-        return found
+    def _score(self, rows: Sequence[Row], check: Check, contexts: dict[str, Sequence[int]]) -> list[_Scored | None]:
+        """Score rows, one after the other; None for each that was not through before the deadline.
 
-    def _infer(self, windows: Sequence[_Placed], deadline: float | None) -> list[tuple[list[float], list[float]]]:
+        Args:
+            rows: what to score.
+            check: whether somebody still waits.
+            contexts: what the windows of a response show of a prompt, by prompt; filled as prompts are read.
+        """
+        windows = [0] * len(rows)
+        whole: set[int] = set()
+
+        def in_time() -> Iterator[_Placed]:
+            try:
+                for row, asked in enumerate(rows):
+                    for placed in self._windows(row, asked, check, contexts):
+                        check()
+                        windows[row] += 1
+                        yield placed
+                    whole.add(row)
+            except DeadlineError:
+                return
+
+        found = [_Scored() for _ in rows]
+        for seen in self._infer(in_time()):
+            found[seen.row].add(seen)
+        return [scored if row in whole and windows[row] else None for row, scored in enumerate(found)]
+
+    def _windows(self, row: int, asked: Row, check: Check, contexts: dict[str, Sequence[int]]) -> Iterator[_Placed]:
+        """The windows of a row, each made when it is its turn: those of a long text would take much more room than it."""
+        check()
+        encoder = self._loaded().encoder
+        prompts, context, response = asked
+        for prompt in prompts:
+            tokens = encoder.read(prompt, check)
+            contexts.setdefault(prompt, encoder.context(tokens))
+            for window in encoder.prompt_windows(tokens):
+                yield _Placed(row, "prompt", window)
+        if response is None:
+            return
+        shown = context or ""
+        if shown not in contexts:
+            contexts[shown] = encoder.context(encoder.read(shown, check))
+        windows = encoder.pair_windows(contexts[shown], encoder.read(response, check))
+        first = next(windows)
+        opening = encoder.opening(first)
+        yield _Placed(row, "both" if opening is first else "opening", opening)
+        if opening is not first:
+            yield _Placed(row, "part", first)
+        for window in windows:
+            yield _Placed(row, "part", window)
+
+    def _infer(self, windows: Iterable[_Placed]) -> list[_Seen]:
         """Run the model over windows: each on its own, several at a time.
 
         The int8 model scales its activations over all that is in a run, so that a window would score differently beside
@@ -232,34 +284,50 @@ class EmbeddedJudge:
         model = self._loaded()
         outputs = ["logits", "hazards"] if model.hazards else ["logits"]
 
-        def run(placed: _Placed) -> tuple[list[float], list[float]]:
-            check_deadline(deadline)
-            logits, *others = (found[0].astype(np.float64) for found in model.session.run(outputs, collate([placed.window])))
+        def run(placed: _Placed) -> _Seen:
+            given = model.session.run(outputs, collate([placed.window]))
+            logits, *others = (found[0].astype(np.float64) for found in given)
+            if not all(np.isfinite(values).all() for values in (logits, *others)):
+                # No comparison with a number that is none holds: taken as it is, it would read as a score below any threshold.
+                raise BackendError("the embedded model gave no number; its files are damaged, restore or reinstall them")
             hazards = [np.exp(other - other.max()) for other in others]
-            chances: list[float] = (1.0 / (1.0 + np.exp(-logits))).tolist()
-            return chances, (hazards[0] / hazards[0].sum()).tolist() if hazards else []
+            return _Seen(
+                placed.row,
+                placed.shown,
+                placed.window.place,
+                len(placed.window.ids),
+                tuple((1.0 / (1.0 + np.exp(-logits))).tolist()),
+                (hazards[0] / hazards[0].sum()).tolist() if hazards else [],
+            )
 
-        workers = min(self._threads, len(windows))
-        if workers < 2:
-            return [run(window) for window in windows]
-        # Made anew each time: a pool that is kept would not survive a fork.
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(run, windows))
+        return each_in_threads(run, windows, self._threads)
 
-    def _loaded(self) -> _Model:
+    def _loaded(self) -> Model:
         if self._model is None:
             with self._lock:
                 if self._model is None:
-                    self._model = _load(self._folder)
+                    self._model = load_model(self._folder)
         return self._model
 
 
 def _texts(exchange: Exchange) -> tuple[list[str], str | None, str | None]:
     prompts = [exchange.prompt]
     if exchange.history:
-        earlier = "\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in exchange.history)
-        prompts.append(f"{earlier[-_HISTORY_CHARACTERS:]}\nUser: {exchange.prompt}")
+        prompts.append(f"{_earlier(exchange.history)}\nUser: {exchange.prompt}")
     return prompts, exchange.prompt, exchange.response
+
+
+def _earlier(history: Sequence[Turn]) -> str:
+    """The last 1,500 characters of the earlier turns."""
+    earlier = ""
+    for turn in reversed(history):
+        # Only what is shown is put together: a long conversation is many times longer.
+        said = turn.content[-_HISTORY_CHARACTERS:]
+        name = f"{turn.role.capitalize()}: " if len(said) == len(turn.content) else ""
+        earlier = f"{name}{said}\n{earlier}" if earlier else f"{name}{said}"
+        if len(earlier) >= _HISTORY_CHARACTERS:
+            break
+    return earlier[-_HISTORY_CHARACTERS:]
 
 
 def _passage(exchange: Exchange, source: str, hottest: tuple[float, float], tasks: Sequence[Task]) -> Passage:
@@ -288,30 +356,3 @@ def _score_step(task: Task, finding: Finding, threshold: float) -> ReasoningStep
 
 def _by_task(steps: list[ReasoningStep]) -> list[ReasoningStep]:
     return sorted(steps, key=lambda step: TASKS.index(step.task) if step.task else len(TASKS))
-
-
-def _load(folder: Path) -> _Model:
-    for name in ("config.json", "tokenizer.json", "model.onnx"):
-        if not (folder / name).is_file():
-            raise ConfigurationError(f"embedded model: {folder / name} is missing; reinstall guardreasoner-sdk or fix the path")
-    try:
-        import onnxruntime
-        from tokenizers import Tokenizer
-
-        from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        if list(config["heads"]) != list(_HEADS):
-            raise ValueError(f"heads are {config['heads']}, not {list(_HEADS)}")
-        return _Model(
-            session=onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]),
-            encoder=Encoder(Tokenizer.from_file(str(folder / "tokenizer.json")), EncodingConfig.from_json(config["encoding"])),
-            hazards=tuple(config.get("hazards", ())),
-            thresholds={task: float(config["thresholds"][head]) for head, task in _HEADS.items()},
-            name=f"{config['name']}-{config['version']}",
-        )
-    except Exception as error:  # onnxruntime and tokenizers raise bare classes of their own
-        raise ConfigurationError(f"embedded model: {folder} cannot be loaded ({error}); reinstall guardreasoner-sdk") from error

@@ -7,7 +7,8 @@ decides how a text becomes numbers. It needs the standard library, numpy and tok
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Final
@@ -15,11 +16,16 @@ from typing import Final
 import numpy as np
 from tokenizers import Tokenizer
 
-from guardreasoner_sdk.judges.unmasking import Unmasker
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.exchange import MAX_CHARACTERS
+from guardreasoner_sdk.judges.unmasking import Unmasker, unchecked
 
-# Pieces are cut at spaces, where the tokenizer cuts anyway: the tokens stay the same, and a long text is encoded on
-# every core instead of one.
-_PIECE_CHARACTERS: Final = 8192
+# A call into C holds the interpreter's lock to its end. In pieces of this size none is felt, and a deadline is kept.
+_PIECE: Final = 2048
+_NEAR: Final = 512
+# What a judge may put before a prompt does not make one too long that was accepted.
+_MOST_CHARACTERS: Final = MAX_CHARACTERS + 50_000
+_MOST_TOKENS: Final = 1024
 _SPECIAL_TOKENS: Final = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
 _TWO_SEGMENT_SPECIALS: Final = 3
 
@@ -40,13 +46,54 @@ def clean(text: str) -> str:
     return _squeezed(_folded(text))
 
 
-def _folded(text: str) -> str:
+def _folded(text: str, check: Callable[[], None] = unchecked, most: int | None = None) -> str:
+    """The text in compatibility forms, without invisible characters; ``most`` characters of it at most."""
+    pieces = [text]
+    length = len(text)
+    if not (text.isascii() and text.isprintable()):
+        pieces, length = [], 0
+        for piece in _apart(text):
+            check()
+            pieces.append(_folded_piece(piece))
+            length += len(pieces[-1])
+            if most is not None and length > most:
+                break
+    if most is not None and length > most:
+        raise InputError(
+            "text",
+            f"has more than the {MAX_CHARACTERS:,} characters allowed once its compatibility forms are written out",
+            "split it and check the parts",
+        )
+    return "".join(pieces)
+
+
+def _folded_piece(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     # Only the characters that occur are looked up: a table of all of Unicode costs more than most texts.
-    table = {ord(character): _replacement(character) for character in set(text)}
-    text = text.translate({code: new for code, new in table.items() if new is not None})
+    table = {character: _replacement(character) for character in set(text)}
+    if any(new is not None for new in table.values()):
+        text = text.translate({ord(old): old if new is None else new for old, new in table.items()})
     return unicodedata.normalize("NFKC", text)
+
+
+def _apart(text: str) -> Iterator[str]:
+    """The text in pieces that are normalised apart as they are together, but for runs of marks that no language has."""
+    start, whole = 0, len(text)
+    while whole - start > _PIECE + _NEAR:
+        end = start + _PIECE
+        most = end + _NEAR
+        while end < most and not _begins(text[end]):
+            end += 1
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _begins(character: str) -> bool:
+    """Whether a character is never joined to one before it: no mark, no part of a Hangul syllable, nothing that is dropped."""
+    first = unicodedata.normalize("NFKC", character)[0]
+    return not ("\u1100" <= first <= "\u11ff" or unicodedata.category(first) in ("Mn", "Mc", "Me", "Cf"))
 
 
 def _squeezed(text: str) -> str:
@@ -133,6 +180,8 @@ class EncodingConfig:
                 continue
             if not isinstance(size, int) or isinstance(size, bool):
                 raise ValueError(f"encoding.{key} must be a whole number of tokens, not {size!r}")
+            if not 0 <= size <= _MOST_TOKENS:
+                raise ValueError(f"encoding.{key} must be 0 to {_MOST_TOKENS} tokens, not {size}")
             sizes[key] = size
         return cls(**sizes)
 
@@ -172,6 +221,7 @@ class Encoder:
         self._cls: int = ids["[CLS]"]
         self._sep: int = ids["[SEP]"]
         ranked = sorted(tokenizer.get_vocab(with_added_tokens=False).items(), key=itemgetter(1))
+        self._last = max(tokenizer.get_vocab(with_added_tokens=True).values())
         self._unmask = Unmasker(token for token, _ in ranked)
 
     @property
@@ -187,13 +237,28 @@ class Encoder:
 
         Returns:
             Ids; a special one among them is only ever `[UNK]`, for a word outside the vocabulary.
+
+        Raises:
+            InputError: the text is too long once its compatibility forms are written out: one character may become 18.
         """
+        return list(self.read(text))
+
+    def read(self, text: str, check: Callable[[], None] = unchecked) -> Sequence[int]:
+        """:meth:`tokens` in four bytes each, in steps of a few milliseconds.
+
+        Args:
+            text: any string.
+            check: called between two steps; what it raises ends the work.
+
+        Raises:
+            InputError: the text is too long once its compatibility forms are written out: one character may become 18.
+        """
+        ids = array("I")
         # Disguises are undone once invisible characters are gone, and before the blanks are, which part words spelt out.
-        pieces = _pieces(_squeezed(self._unmask(_folded(text))))
-        if len(pieces) == 1:
-            return list(self._tokenizer.encode(pieces[0], add_special_tokens=False).ids)
-        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-        return [token for encoding in encodings for token in encoding.ids]
+        for piece in self._unmask.pieces(_folded(text, check, _MOST_CHARACTERS), check):
+            # One by one: what the tokenizer keeps of each token beside its number is many times its size.
+            ids.extend(self._tokenizer.encode(_squeezed(piece), add_special_tokens=False).ids)
+        return ids
 
     def prompt(self, text: str) -> list[Window]:
         """Encode a prompt on its own: `[CLS] prompt [SEP]`.
@@ -204,11 +269,13 @@ class Encoder:
         Returns:
             One window or more; together they cover every token. Text that cleans to nothing gives one window.
         """
-        windows = []
-        for part, place in _parts(self.tokens(text), self._config.prompt_room, self._config.overlap_tokens):
+        return list(self.prompt_windows(self.read(text)))
+
+    def prompt_windows(self, tokens: Sequence[int]) -> Iterator[Window]:
+        """:meth:`prompt` for a prompt's tokens, window by window: those of a long text take more room than the text."""
+        for part, place in _parts(tokens, self._config.prompt_room, self._config.overlap_tokens):
             ids = (self._cls, *part, self._sep)
-            windows.append(Window(ids, (0,) * len(ids), place))
-        return windows
+            yield Window(ids, (0,) * len(ids), place)
 
     def pair(self, prompt: str, response: str) -> list[Window]:
         """Encode an answer with the prompt it answers: `[CLS] prompt' [SEP] part of the response [SEP]`.
@@ -222,14 +289,34 @@ class Encoder:
         Returns:
             One window or more, in the order of the response; together they cover every token of the response.
         """
-        context = _head_and_tail(self.tokens(prompt), self._config.pair_prompt_tokens)
+        return list(self.pair_windows(self.context(self.read(prompt)), self.read(response)))
+
+    def context(self, tokens: Sequence[int]) -> Sequence[int]:
+        """What a pair's windows show of the prompt: of a long one, its head and tail.
+
+        Args:
+            tokens: of the prompt.
+        """
+        return _head_and_tail(tokens, self._config.pair_prompt_tokens)
+
+    def pair_windows(self, context: Sequence[int], tokens: Sequence[int]) -> Iterator[Window]:
+        """:meth:`pair`, window by window.
+
+        Args:
+            context: what :meth:`context` gave for the prompt.
+            tokens: of the response.
+        """
         first = (self._cls, *context, self._sep)
         room = self._config.pair_tokens - _TWO_SEGMENT_SPECIALS - len(context)
-        windows = []
-        for part, place in _parts(self.tokens(response), room, self._config.overlap_tokens):
+        for part, place in _parts(tokens, room, self._config.overlap_tokens):
             second = (*part, self._sep)
-            windows.append(Window(first + second, (0,) * len(first) + (1,) * len(second), place))
-        return windows
+            yield Window(first + second, (0,) * len(first) + (1,) * len(second), place)
+
+    def widest(self) -> Window:
+        """The longest window that there is, of the last word in the vocabulary: whether a model takes all that may come."""
+        size = max(self._config.prompt_tokens, self._config.pair_tokens)
+        ids = (self._cls, *[self._last] * (size - 2), self._sep)
+        return Window(ids, (0,) * (size - 1) + (1,))
 
     def opening(self, first: Window) -> Window:
         """The window in which a refusal is read: the beginning of an answer, behind its prompt.
@@ -272,33 +359,21 @@ def collate(windows: Sequence[Window]) -> dict[str, np.ndarray]:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 
-def _pieces(text: str) -> list[str]:
-    """Cut at spaces into pieces of about `_PIECE_CHARACTERS`; one piece, perhaps empty, for a short text."""
-    pieces = []
-    start = 0
-    while len(text) - start > _PIECE_CHARACTERS:
-        cut = text.find(" ", start + _PIECE_CHARACTERS)
-        if cut < 0:
-            break
-        pieces.append(text[start:cut])
-        start = cut + 1
-    pieces.append(text[start:])
-    return pieces
-
-
-def _parts(tokens: list[int], room: int, overlap: int) -> Iterable[tuple[list[int], tuple[float, float]]]:
+def _parts(tokens: Sequence[int], room: int, overlap: int) -> Iterator[tuple[Sequence[int], tuple[float, float]]]:
     """Overlapping parts of at most `room` tokens that cover all, and their places. The last is full too: it has its context."""
     whole = len(tokens)
     if whole <= room:
-        return [(tokens, (0.0, 1.0))]
-    starts = [*range(0, whole - room, room - overlap), whole - room]
-    return [(tokens[start : start + room], (start / whole, (start + room) / whole)) for start in starts]
+        yield tokens, (0.0, 1.0)
+        return
+    for start in range(0, whole - room, room - overlap):
+        yield tokens[start : start + room], (start / whole, (start + room) / whole)
+    yield tokens[whole - room :], ((whole - room) / whole, 1.0)
 
 
-def _head_and_tail(tokens: list[int], budget: int) -> list[int]:
+def _head_and_tail(tokens: Sequence[int], budget: int) -> Sequence[int]:
     """The first and last tokens within the budget: a request stands at one end of a long prompt far oftener than in the
     middle."""
     if len(tokens) <= budget:
         return tokens
     head = (budget + 1) // 2
-    return tokens[:head] + tokens[len(tokens) - (budget - head) :]
+    return [*tokens[:head], *tokens[len(tokens) - (budget - head) :]]

@@ -10,11 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf, log
 from typing import Final
 
-__all__ = ["Unmasker"]
+__all__ = ["Unmasker", "unchecked"]
+
+
+def unchecked() -> None:
+    """Stands for a check where nobody waits with a deadline."""
+
 
 # Letters of other scripts that are drawn like a Latin one (Unicode Technical Standard 39, confusables), small letters first.
 _ALIKE: Final = str.maketrans(
@@ -41,15 +46,18 @@ _LEET: Final = {
     "+": "t", "\u20ac": "e", "\u00a3": "l",
 }  # fmt: skip
 _MIXED: Final = re.compile(r"[01345789@$|+!\u20ac\u00a3]")
-_CORE: Final = re.compile(r"(?P<before>[\"'(\[{<]*)(?P<word>[\w@$!|+\u20ac\u00a3]{3,24}?)(?P<after>(?:'s|[!.,;:?\"')\]}>])*)")
+_CORE: Final = re.compile(r"(?P<before>[\"'(\[{<]*+)(?P<word>[\w@$!|+\u20ac\u00a3]{3,24}?)(?P<after>(?:'s|[!.,;:?\"')\]}>])*+)")
 _JOINED: Final = re.compile(r"([-/])")
-_SHORTENED: Final = re.compile(r"(.*[A-Za-z].*)'(7|\$|[rv]3|1[1l]|l1)([!.,;:?\"')\]}>]*)")
+_SHORTENED: Final = re.compile(r"(.*)'(7|\$|[rv]3|1[1l]|l1)([!.,;:?\"')\]}>]*+)")
 _ENDINGS: Final = str.maketrans("7$31", "tsel")
 _MEASURE: Final = re.compile(
     r"\d+(?:st|nd|rd|th|[kmgtpn]?b|[kmcn]?m|[km]?g|[mk]?l|lbs?|oz|ft|in|hz|[kmn]?w|[km]?v|m?s|secs?|mins?|hrs?|h|d|[ap]m|[kxpcf])",
     re.IGNORECASE,
 )
-_INSIDE: Final = re.compile(r"[01345789@$|+!\u20ac\u00a3](?=.*[A-Za-z])|[A-Za-z](?:.{2,}|\d)[@$]|[a-z\d]\$+\d")
+# Each way of asking "and then, anywhere behind it" begins at the start, not at every place: it must not cost its square.
+_INSIDE: Final = re.compile(
+    r"\A[^01345789@$|+!\u20ac\u00a3]*+.+[A-Za-z]|\A[^A-Za-z]*+[A-Za-z].{2,}[@$]|[A-Za-z]\d[@$]|[a-z\d]\$++\d"
+)
 _NO_COMPOUND: Final = re.compile(r"[@$]|.*!")
 _AT_END: Final = re.compile(r"(?P<stem>[A-Za-z]+)(?P<digits>[013457]+)")
 _SPELT: Final = re.compile(r"(?<![^\W_])[^\W\d_](?P<gap>[.\-_*]|\u00b7)[^\W\d_](?:(?P=gap)[^\W\d_])+(?![^\W_])")
@@ -57,7 +65,18 @@ _SPACED: Final = re.compile(r"(?<![^\W_])[^\W\d_](?: {1,8}[^\W\d_](?![^\W_])){3,
 _MOST_LETTERS: Final = 400
 _SHORTEST_MEAN: Final = 2.4
 _PARTS: Final = re.compile(r"(\s+)")
-_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{16,}={0,2}(?![A-Za-z0-9+/=_-])")
+_GAP: Final = re.compile(" {2,}")
+# Where a long text may be cut, best places first. Nothing that is undone in one go reaches over the first kind: a blank before
+# a word that is no single letter. Nor over the others, except for words of more letters than a disguise or a token has.
+_CUTS: Final = (
+    re.compile(r"(?<=\s)(?=\S)(?![^\W\d_](?![^\W_]))"),
+    re.compile(r"(?<=\s)(?=\S)"),
+    re.compile(r"(?=[^\w\s+/=-]|[\u3400-\u4dbf\u4e00-\u9fff])"),
+)
+_NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/=_-]")
+_PIECE: Final = 2048
+_NEAR: Final = 1024
+_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{16,}+={0,2}+(?![A-Za-z0-9+/=_-])")
 _MOST_BASE64: Final = 20_000
 _MOST_GUESSES: Final = 16
 _LONGEST_SHORTENED: Final = 32
@@ -90,8 +109,28 @@ class Unmasker:
         Args:
             text: any text.
         """
+        return "".join(self.pieces(text))
+
+    def pieces(self, text: str, check: Callable[[], None] = unchecked) -> Iterator[str]:
+        """The text with its disguises undone, in pieces: no step takes longer than a few milliseconds, however long the text.
+
+        Args:
+            text: any text.
+            check: called between two pieces; what it raises ends the work.
+
+        Yields:
+            what stands for one part of the text after the other; cut where the tokenizer cuts, too.
+        """
+        latin: bool | None = None
+        for piece in _cut(text):
+            check()
+            if latin is None and _LOOKS.search(piece) is not None:
+                latin = _mostly_latin(text, check)
+            yield self._undone(piece, bool(latin))
+
+    def _undone(self, text: str, latin: bool) -> str:
         if not text.isascii():
-            text = _plain_letters(text.translate(_PUNCTUATION))
+            text = _plain_letters(text.translate(_PUNCTUATION), latin)
         if _BASE64.search(text) is not None:
             text = _BASE64.sub(_decoded, text)
         # Two blanks part words, so this comes before blanks are folded.
@@ -104,7 +143,7 @@ class Unmasker:
     def _spaced(self, found: str) -> str:
         """``b o m b``, ``h o w  t o``."""
         words: list[str] = []
-        for piece in re.split(" {2,}", found):
+        for piece in _GAP.split(found):
             letters = piece.replace(" ", "").lower()
             words += self._parted(letters) or ([letters] if len(letters) > 1 and "  " in found else [""])
         whole = all(words) and len(found.replace(" ", "")) >= _SHORTEST_MEAN * len(words)
@@ -142,7 +181,8 @@ class Unmasker:
         """A word with digits or signs for letters, as the vocabulary has it; else as it is. Parts of a compound each."""
         if _MIXED.search(word) is None:
             return word
-        if len(word) <= _LONGEST_SHORTENED and (short := _SHORTENED.fullmatch(word)) is not None:  # d0n'7, y0u'r3
+        short = _SHORTENED.fullmatch(word) if len(word) <= _LONGEST_SHORTENED else None
+        if short is not None and _LATIN.search(short[1]) is not None:  # d0n'7, y0u'r3
             ending = short[2].translate(_ENDINGS)
             return f"{self._spelt(short[1])}'{ending}{short[3]}"
         return "".join(self._one(part) for part in _JOINED.split(word))
@@ -184,12 +224,35 @@ class Unmasker:
         return any(word[:end] in self._known for end in ends)
 
 
-def _plain_letters(text: str) -> str:
+def _cut(text: str) -> Iterator[str]:
+    """The text in pieces of about 2,000 characters; a word that may be base64 in one, with 20,000 more at most."""
+    start, whole = 0, len(text)
+    while whole - start > _PIECE + _NEAR:
+        least = start + _PIECE
+        found = next((cut for at in _CUTS if (cut := at.search(text, least, least + _NEAR)) is not None), None)
+        if found is None:
+            found = _NO_BASE64.search(text, least + _NEAR, least + _NEAR + _MOST_BASE64)
+        end = min(least + _NEAR + _MOST_BASE64, whole) if found is None else found.start()
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _mostly_latin(text: str, check: Callable[[], None]) -> bool:
+    """Whether more than half of a text's letters are those of ASCII."""
+    letters = plain = 0
+    for start in range(0, len(text), _PIECE):
+        check()
+        piece = text[start : start + _PIECE].translate(_PUNCTUATION)
+        letters += sum(map(str.isalpha, piece))
+        plain += sum(map(str.isalpha, piece.encode("ascii", "ignore").decode("ascii")))
+    return plain * 2 > letters
+
+
+def _plain_letters(text: str, latin: bool) -> str:
     """Letters that are drawn like Latin ones become those, in words that have Latin letters, or stand among such words."""
     if _LOOKS.search(text) is None:
         return text
-    letters = [character for character in text if character.isalpha()]
-    latin = sum(character.isascii() for character in letters) * 2 > len(letters)
 
     def plain(found: re.Match[str]) -> str:
         word = found[0]
