@@ -1,11 +1,15 @@
-"""What a guarded stream costs beside the bare one: the first text's delay, and the time to the end.
+"""What a guarded stream costs beside the bare one: the first text's delay, the time to the end, and how the cost grows.
 
-    python benchmarks/streaming.py [--rate 50] [--sentences 12] [--rounds 3] [--output FILE]
+    python benchmarks/streaming.py [--rate 50] [--sentences 12] [--rounds 3] [--beside CHECKOUT] [--output FILE]
 
 Every way streams the same answer, word by word, in the same run and in turn: from a source that writes ``--rate`` words a
 second (as a served model does; beside the bare stream), and from one that never waits (beside one check at the end).
 The guards: the embedded one, and one that takes ``--check`` seconds for a verdict and computes nothing, as a reasoning guard
 on another machine would. Medians over the rounds. Nothing is downloaded.
+
+How the cost grows: CPU seconds of the embedded guard for answers of ``--characters``, each in a process of its own, once it has
+loaded. ``--beside`` names another checkout of this repository, for instance of an earlier commit: the same answers are streamed
+there too, in turn, and the ratio of the CPU seconds is given.
 """
 
 from __future__ import annotations
@@ -14,13 +18,18 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from guardreasoner_sdk import Exchange, Guard, Judgement
+import guardreasoner_sdk
+from guardreasoner_sdk import Exchange, Guard, Judgement, Verdict
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 
 PROMPT = "How do I bake a birthday cake for twelve children?"
@@ -38,6 +47,13 @@ Seen = tuple[float, float, float]
 def words(sentences: int) -> list[str]:
     """The answer, in the pieces that it streams in."""
     text = " ".join(SENTENCES[place % len(SENTENCES)] for place in range(sentences))
+    return [f"{word} " for word in text.split()]
+
+
+def words_of(characters: int) -> list[str]:
+    """An answer of so many characters, in the pieces that it streams in."""
+    shortest = min(map(len, SENTENCES))
+    text = "".join(words(characters // shortest + 1))[:characters]
     return [f"{word} " for word in text.split()]
 
 
@@ -97,6 +113,61 @@ def _whole(guard: Guard, stream: Iterator[str]) -> Iterator[str]:
     yield from text
 
 
+def cost(characters: int) -> dict[str, Any]:
+    """What the embedded guard of this process takes for an answer."""
+    checks = judged = 0
+
+    def count(exchange: Exchange, verdict: Verdict) -> None:
+        nonlocal checks, judged
+        checks += 1
+        judged += len(exchange.response or "")
+
+    with Guard(on_verdict=count) as guard:
+        guard.check(PROMPT, "Beat the butter.")
+        checks = judged = 0
+        started = time.process_time()
+        stream = guard.stream(PROMPT, iter(words_of(characters)))
+        shown = sum(map(len, stream))
+        took = time.process_time() - started
+    return {
+        "characters": shown,
+        "checks": checks,
+        "judged_characters": judged,
+        "cpu_s": round(took, 3),
+        "package": str(Path(guardreasoner_sdk.__file__).resolve().parent.parent),
+    }
+
+
+def cost_in(checkout: Path, characters: int) -> dict[str, Any]:
+    """:func:`cost` with the package of a checkout, in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    command = [sys.executable, str(Path(__file__).resolve()), "--cost", str(characters)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout)
+    package = found.pop("package")
+    if Path(package) != checkout.resolve():
+        raise SystemExit(f"--beside: {checkout} holds no guardreasoner_sdk; the package came from {package}")
+    return found
+
+
+def growth(lengths: list[int], beside: Path | None) -> list[dict[str, Any]]:
+    """How the cost grows with the answer, printed; in this checkout and, where there is one, in another beside it."""
+    print("\nembedded; CPU seconds for a whole answer")
+    other = f"{'beside':>12}{'checks':>8}{'judged':>12}{'ratio':>8}" if beside else ""
+    print(f"{'characters':<12}{'here':>10}{'checks':>8}{'judged':>12}{other}")
+    rows = []
+    for characters in lengths:
+        row = cost_in(Path(__file__).resolve().parent.parent, characters)
+        line = f"{row['characters']:<12}{row['cpu_s']:>8.2f} s{row['checks']:>8}{row['judged_characters']:>12}"
+        if beside:
+            there = cost_in(beside, characters)
+            row |= {f"beside_{name}": value for name, value in there.items() if name != "characters"}
+            row["cpu_ratio"] = round(row["cpu_s"] / there["cpu_s"], 4)
+            line += f"{there['cpu_s']:>10.2f} s{there['checks']:>8}{there['judged_characters']:>12}{row['cpu_ratio']:>8.3f}"
+        print(line, flush=True)
+        rows.append(row)
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,8 +175,16 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=12, help="sentences in the answer (default: 12)")
     parser.add_argument("--check", type=float, default=0.5, help="seconds that the slow guard takes (default: 0.5)")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured, in turn (default: 3)")
+    parser.add_argument(
+        "--characters", type=int, nargs="*", default=[5000, 10_000, 20_000], help="lengths of which the cost is measured"
+    )
+    parser.add_argument("--beside", type=Path, help="another checkout, whose cost is measured in turn")
+    parser.add_argument("--cost", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help="write the figures as JSON, too")
     options = parser.parse_args()
+    if options.cost is not None:
+        print(json.dumps(cost(options.cost)))
+        return
     pieces = words(options.sentences)
 
     async def slow(exchange: Exchange) -> Judgement:
@@ -154,10 +233,12 @@ def main() -> None:
                     }
                 )
         guard.close()
+    grown = growth(options.characters, options.beside)
     if options.output:
         machine = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
-        report = machine | {"options": {key: value for key, value in vars(options).items() if key != "output"}}
-        options.output.write_text(json.dumps(report | {"results": results}, indent=2) + "\n", "utf-8")
+        told = {key: value for key, value in vars(options).items() if key not in ("beside", "cost", "output")}
+        report = machine | {"options": told, "results": results, "growth": grown}
+        options.output.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

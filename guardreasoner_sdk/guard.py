@@ -243,9 +243,9 @@ class Guard:
     ) -> GuardedStream[T]:
         """Pass an answer on while it is being written, as far as it was judged.
 
-        Chunks are held back until the answer so far was judged together with the prompt: at every end of a sentence, and
-        after ``window`` characters at the latest. They are released whole and in order. At the end the whole is judged; that
-        verdict is ``stream.verdict``. The source is read only as fast as the stream is.
+        Chunks are held back until they were judged together with the prompt and what stands before them: at every end of a
+        sentence, and after ``window`` characters at the latest. They are released whole and in order. At the end the whole
+        is judged; that verdict is ``stream.verdict``. The source is read only as fast as the stream is.
 
         Args:
             prompt: what the human asked.

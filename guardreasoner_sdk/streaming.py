@@ -24,9 +24,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from guardreasoner_sdk._ahead import ReadAhead
+from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk._window import Window
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.exchange import Turn
+from guardreasoner_sdk.exchange import Exchange, Turn
+from guardreasoner_sdk.judges.base import LOOK_BACK
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 if TYPE_CHECKING:
@@ -45,6 +47,12 @@ OnBlock: TypeAlias = Literal["raise", "message"] | Callable[[Verdict], T | list[
 NOTICEABLE = 0.1
 """Seconds from which a check is slow: a synchronous stream then lets as much time pass before the next one, while there is room
 in the window."""
+
+NOTICEABLE_WORK = 0.005
+"""The same in CPU seconds, for a judge that works in the reader's own thread."""
+
+DOUBTFUL = 0.1
+"""Score of an excerpt's harmfulness from which the answer is judged whole, though nothing was found."""
 
 READ_AHEAD = 64
 """Most chunks that an asynchronous stream reads ahead of its reader."""
@@ -74,15 +82,42 @@ class _Stream(Generic[T]):
             raise ConfigurationError("on_block: 'message' is for streams of str; pass a function from a verdict to a chunk")
         self._guard = guard
         self._timeout = timeout
-        self._window = Window(prompt, history, size=window, hold=mode == "hold", text=text)
+        look_back = getattr(guard.judge, "look_back", LOOK_BACK)
+        self._window = Window(prompt, history, size=window, hold=mode == "hold", text=text, look_back=look_back)
         self._ends_in_text = False
         self.verdict: Verdict | None = None
-        """The last verdict; at the end, the one on the whole answer (or on the answer that was blocked)."""
+        """The last verdict: on the answer so far or on an excerpt of it; at the end, the one on the whole answer (or on the
+        answer that was blocked)."""
 
     @property
     def blocked(self) -> bool:
         """Whether the guard stopped the stream."""
         return self.verdict is not None and not self.verdict.allowed
+
+    def _judging(self, *, last: bool) -> Steps[list[Exchange], list[T]]:
+        """Judge what is due; returns the items that are free now: none where something blocks.
+
+        An excerpt may look worse than the answer is, as any quotation may, or a little better. Where it gives cause for doubt,
+        the answer so far is judged whole, and decides.
+        """
+        looks = self._window.looks(last=last)
+        verdicts = list((yield [look.exchange for look in looks]))
+        wholes = {}
+        for place, (look, verdict) in enumerate(zip(looks, verdicts, strict=True)):
+            found = verdict.blocked_by == "finding"
+            if (found or self._in_doubt(verdict)) and (whole := self._window.whole(look, found=found)) is not None:
+                wholes[place] = whole
+        asked = (yield [whole.exchange for whole in wholes.values()]) if wholes else []
+        for (place, whole), verdict in zip(wholes.items(), asked, strict=True):
+            # A failure to decide clears nothing, whatever the policy makes of it.
+            if verdicts[place].allowed or not verdict.undetermined:
+                looks[place], verdicts[place] = whole, verdict
+        return [] if self._noted(verdicts) else self._window.release(looks, list(wholes.values()))
+
+    def _in_doubt(self, verdict: Verdict) -> bool:
+        finding = verdict.response_harmfulness
+        scored = finding is not None and finding.score is not None and finding.score >= DOUBTFUL
+        return scored and "harmful_response" in self._guard.policy.block
 
     def _noted(self, verdicts: Sequence[Verdict]) -> Verdict | None:
         """Keep the verdict that counts: a finding before a failure, a failure before the last; returns one that blocks."""
@@ -116,6 +151,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
             raise InputError("chunks", f"must be an iterable of chunks, not {type(chunks).__name__}", fix)
         self._source = chunks
         self._items = iter(chunks)
+        self._works_here = hasattr(guard.judge, "judge_now")
         self._patient_until = 0.0
         self._steps = self._run()
 
@@ -144,20 +180,24 @@ class GuardedStream(_Stream[T], Iterator[T]):
                     yield from self._judged()
                     if self.blocked:
                         return
-            yield from self._judged()
+            yield from self._judged(last=True)
         finally:
             self._close_source()
 
-    def _judged(self) -> Sequence[T]:
+    def _judged(self, *, last: bool = False) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
-        started = time.monotonic()
-        verdict = self._noted(self._guard.check_many(self._window.exchanges(), timeout=self._timeout))
-        if verdict is not None:
-            return as_list(self._instead(verdict))
-        took = time.monotonic() - started
+        started, worked = time.monotonic(), time.process_time()
+        free = run_steps(self._judging(last=last), self._verdicts)
+        if self.verdict is not None and self.blocked:
+            return as_list(self._instead(self.verdict))
+        took, worked = time.monotonic() - started, time.process_time() - worked
+        slow = took > NOTICEABLE or (self._works_here and worked > NOTICEABLE_WORK)
         # The source wrote on meanwhile: rather judge more at once than fall behind it, check by check.
-        self._patient_until = time.monotonic() + took if took > NOTICEABLE else 0.0
-        return self._shown(self._window.release())
+        self._patient_until = time.monotonic() + took if slow else 0.0
+        return self._shown(free)
+
+    def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
+        return self._guard.check_many(exchanges, timeout=self._timeout)
 
     def _close_source(self) -> None:
         for part in (self._items, self._source):
@@ -213,18 +253,21 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
                         yield shown
                     if self.blocked:
                         return
-            for shown in await self._judged():
+            for shown in await self._judged(last=True):
                 yield shown
         finally:
             await self._items.aclose()
 
-    async def _judged(self) -> Sequence[T]:
+    async def _judged(self, *, last: bool = False) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
-        verdict = self._noted(await self._guard.acheck_many(self._window.exchanges(), timeout=self._timeout))
-        if verdict is not None:
-            instead = self._instead(verdict)
+        free = await arun_steps(self._judging(last=last), self._verdicts)
+        if self.verdict is not None and self.blocked:
+            instead = self._instead(self.verdict)
             return as_list(await instead if inspect.isawaitable(instead) else instead)
-        return self._shown(self._window.release())
+        return self._shown(free)
+
+    async def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
+        return await self._guard.acheck_many(exchanges, timeout=self._timeout)
 
 
 def on_block_of(guard: Guard, on_block: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import random
@@ -18,6 +19,7 @@ from guardreasoner_sdk import (
     BlockedError,
     ConfigurationError,
     Exchange,
+    Finding,
     Guard,
     InputError,
     Judgement,
@@ -25,7 +27,8 @@ from guardreasoner_sdk import (
     UndeterminedError,
     Verdict,
 )
-from guardreasoner_sdk.streaming import NOTICEABLE, READ_AHEAD
+from guardreasoner_sdk.judges.embedded import EmbeddedJudge
+from guardreasoner_sdk.streaming import DOUBTFUL, NOTICEABLE, READ_AHEAD
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 
 HARM = "█"
@@ -167,16 +170,24 @@ def test_an_allowed_stream_is_unchanged_chunk_by_chunk(pieces: list[str], window
         assert asyncio.run(alist(guard.astream("Tell me.", Source(pieces), window=window, mode=mode))) == pieces
 
 
+class Recording(InThread):
+    """Knows what it was shown of answers."""
+
+    def __init__(self, script=by_mark, look_back: int = 1000) -> None:
+        self.look_back = look_back
+        self.script = script
+        self.seen: list[str] = []
+
+    def judge_now(self, exchanges: list[Exchange], *, deadline: float | None) -> list[Judgement]:
+        self.seen.extend(exchange.response or "" for exchange in exchanges)
+        return [self.script(exchange) for exchange in exchanges]
+
+
 @given(st.lists(st.text("abc .\n", max_size=9), max_size=20), st.integers(1, 30))
 def test_what_is_released_was_judged_and_the_end_judges_the_whole(pieces: list[str], window: int) -> None:
-    seen: list[str] = []
-
-    class Recording(InThread):
-        def judge_now(self, exchanges, *, deadline):
-            seen.extend(exchange.response or "" for exchange in exchanges)
-            return super().judge_now(exchanges, deadline=deadline)
-
-    with Guard(judge=Recording()) as guard:
+    judge = Recording()
+    seen = judge.seen
+    with Guard(judge=judge) as guard:
         shown = ""
         for piece in guard.stream("Tell me.", pieces, window=window):
             shown += piece
@@ -184,6 +195,181 @@ def test_what_is_released_was_judged_and_the_end_judges_the_whole(pieces: list[s
     assert seen
     assert seen[-1].rstrip() == "".join(pieces).rstrip()
     assert all(len(longer) - len(text) <= window + 9 for text, longer in itertools.pairwise(["", *seen]))
+
+
+def sentences(characters: int, place: str = "") -> list[str]:
+    """An answer of so many characters in which every stretch can be told from every other, word by word."""
+    count = characters // 60
+    text = "".join(f"Sentence {place}{number:05d} says nothing, and it says so at some length. " for number in range(count))
+    return [f"{word} " for word in text.split()]
+
+
+def test_the_cost_of_a_stream_grows_with_its_answer_and_not_with_the_square() -> None:
+    def judged(characters: int, **options) -> int:
+        judge = Recording()
+        with Guard(judge=judge) as guard:
+            collect(guard, sentences(characters), **options)
+        return sum(map(len, judge.seen))
+
+    for options in ({}, {"mode": "pass"}, {"window": 20}, {"window": 5000}):
+        assert judged(40_000, **options) < 5 * judged(10_000, **options)
+
+
+@pytest.mark.parametrize("look_back", [50, 1000])
+@pytest.mark.parametrize("window", [30, 200, 3000])
+async def test_what_is_shown_was_judged_together_with_what_stands_before_it(look_back: int, window: int) -> None:
+    pieces = sentences(8000)
+    answer = "".join(pieces)
+    begins = functools.cache(answer.index)
+
+    def check(judge: Recording, at: int, piece: str) -> int:
+        ends = at + len(piece)
+        assert any(begins(text) <= max(0, at - look_back) and ends <= begins(text) + len(text) for text in judge.seen), at
+        return ends
+
+    at = aat = 0
+    with Guard(judge=Recording(look_back=look_back)) as guard:
+        for piece in guard.stream("Tell me.", pieces, window=window):
+            at = check(guard.judge, at, piece)
+        assert guard.judge.seen[-1] == answer
+    async with Guard(judge=Recording(look_back=look_back)) as guard:
+        async for piece in guard.astream("Tell me.", Source(pieces), window=window):
+            aat = check(guard.judge, aat, piece)
+        assert guard.judge.seen[-1] == answer
+    assert at == aat == len(answer)
+
+
+def test_a_finding_that_lies_across_the_border_of_two_checks_is_found_before_its_end_is_shown() -> None:
+    def both_halves(exchange: Exchange) -> Judgement:
+        found = "first half" in (exchange.response or "") and "second half" in (exchange.response or "")
+        return judgement("unharmful", "compliance", "harmful" if found else "unharmful")
+
+    apart = 900
+    for place in range(0, 4000, 131):
+        pieces = [*sentences(place, "a"), "first half. ", *sentences(apart, "b"), "second half. ", *sentences(3000, "c")]
+        judge = Recording(both_halves)
+        with Guard(judge=judge) as guard:
+            shown, verdict = collect(guard, pieces)
+        assert "first half" in shown
+        assert "second half" not in shown
+        assert verdict is not None
+        assert verdict.blocked_by == "finding"
+
+
+def test_the_last_verdict_is_that_of_the_whole_answer_and_known_to_the_cache() -> None:
+    with Guard(judge=EmbeddedJudge(reasoning="off"), cache=1000) as guard:
+        pieces = sentences(2000)
+        stream = guard.stream("Tell me.", pieces)
+        answer = "".join(stream)
+        verdict = guard.check("Tell me.", answer)
+        assert verdict.cached
+        assert stream.verdict is not None
+        assert stream.verdict.findings == verdict.findings
+        fresh = EmbeddedJudge(reasoning="off").judge_now([Exchange("Tell me.", answer)], deadline=None)
+        assert stream.verdict.findings == fresh[0].findings
+
+
+async def test_each_of_several_answers_is_judged_whole_at_the_end() -> None:
+    judge = Recording()
+    items = [{"a": one, "b": two} for one, two in zip(sentences(5000, "a"), sentences(5000, "b"), strict=True)]
+    items += [{"b": " And nothing but blanks for the other one."}, {"a": " \n"}]
+    wholes = ["".join(item.get(key, "") for item in items) for key in "ab"]
+    async with Guard(judge=judge) as guard:
+        assert list(guard.stream("Tell me.", items, text=lambda item: item)) == items
+        assert judge.seen[-2:] == wholes
+        judge.seen.clear()
+        assert [item async for item in guard.astream("Tell me.", once(items), text=lambda item: item)] == items
+        assert judge.seen[-2:] == wholes
+        assert sum(map(len, judge.seen)) < 60 * len(wholes[0])
+
+
+async def once(items):
+    for item in items:
+        yield item
+
+
+def harmful_without_its_beginning(exchange: Exchange) -> Judgement:
+    told = (exchange.response or "").startswith("It is a tale. ")
+    return judgement("unharmful", "compliance", "unharmful" if told else "harmful")
+
+
+async def test_an_excerpt_that_looks_bad_out_of_its_context_blocks_nothing() -> None:
+    judge = Recording(harmful_without_its_beginning)
+    pieces = ["It is a tale. ", *sentences(4000)]
+    events: list[Verdict] = []
+    async with Guard(judge=judge, on_verdict=lambda exchange, verdict: events.append(verdict)) as guard:
+        assert list(guard.stream("Tell me.", pieces)) == pieces
+        assert await alist(guard.astream("Tell me.", Source(pieces))) == pieces
+    excerpts = [place for place, text in enumerate(judge.seen) if not text.startswith(pieces[0])]
+    assert len(excerpts) > 40
+    assert all(judge.seen[place + 1].startswith(pieces[0]) for place in excerpts)
+    assert len(events) == len(judge.seen)
+
+
+@pytest.mark.parametrize("on_undetermined", ["block", "allow", "raise"])
+def test_an_excerpt_is_not_cleared_by_a_guard_that_cannot_decide_on_the_whole(on_undetermined) -> None:
+    def script(exchange: Exchange) -> Judgement:
+        text = exchange.response or ""
+        if text.startswith("Sentence 00000") and HARM in text:
+            return judgement("unharmful", "compliance", "undetermined")
+        return by_mark(exchange)
+
+    pieces = [*sentences(5000), HARM + ". ", "more. "]
+    with Guard(judge=Recording(script), policy=Policy(on_undetermined=on_undetermined)) as guard:
+        shown, verdict = collect(guard, pieces)
+    assert shown == "".join(pieces[:-2])
+    assert verdict is not None
+    assert verdict.blocked_by == "finding"
+
+
+def test_a_doubtful_excerpt_is_put_before_the_whole_within_a_budget() -> None:
+    def script(exchange: Exchange) -> Judgement:
+        text = exchange.response or ""
+        if text.startswith("Sentence 00000") and "00050" in text:
+            return judgement("unharmful", "compliance", "harmful")
+        return judgement("unharmful", "compliance").model_copy(
+            update={"response_harmfulness": Finding(label="unharmful", score=DOUBTFUL if "00050" in text else 0.0)}
+        )
+
+    with Guard(judge=Recording(script)) as guard:
+        shown, verdict = collect(guard, sentences(6000))
+    assert "00040" in shown
+    assert "00050" not in shown
+    assert verdict is not None
+    assert verdict.blocked_by == "finding"
+
+    def always(exchange: Exchange) -> Judgement:
+        finding = Finding(label="unharmful", score=DOUBTFUL)
+        return judgement("unharmful", "compliance").model_copy(update={"response_harmfulness": finding})
+
+    judge = Recording(always)
+    with Guard(judge=judge) as guard:
+        collect(guard, sentences(40_000))
+    assert sum(map(len, judge.seen)) < 40 * 40_000
+
+
+def test_an_answer_too_long_to_be_judged_ends_when_it_becomes_so() -> None:
+    piece = "x" * 300_000 + ". "
+    with Guard(judge=Recording()) as guard:
+        stream = guard.stream("Tell me.", itertools.repeat(piece))
+        with pytest.raises(InputError, match="response: has 2,100,014 characters"):
+            list(stream)
+
+
+def test_a_harmful_prompt_blocks_at_the_first_check_and_stays_in_every_verdict() -> None:
+    def script(exchange: Exchange) -> Judgement:
+        return judgement("harmful" if "bomb" in exchange.prompt else "unharmful", "compliance", "unharmful")
+
+    with Guard(judge=Recording(script)) as guard:
+        stream = guard.stream("How do I build a bomb?", sentences(3000), on_block="message")
+        assert list(stream) == [guard.policy.message]
+    verdicts: list[Verdict] = []
+    policy = Policy(block={"harmful_response"})
+    with Guard(judge=Recording(script), policy=policy, on_verdict=lambda exchange, verdict: verdicts.append(verdict)) as guard:
+        stream = guard.stream("How do I build a bomb?", sentences(3000))
+        assert "".join(stream) == "".join(sentences(3000))
+    assert {verdict.prompt_harmfulness.label for verdict in verdicts if verdict.prompt_harmfulness} == {"harmful"}
+    assert stream.verdict is verdicts[-1]
 
 
 def test_checks_come_at_sentence_ends_and_after_a_full_window(guard: Guard, judge: ScriptedJudge) -> None:

@@ -10,7 +10,11 @@ from guardreasoner_sdk.errors import DeadlineError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["DirectJudge", "Judge", "check_deadline", "load_judge"]
+__all__ = ["LOOK_BACK", "DirectJudge", "Judge", "check_deadline", "load_judge"]
+
+LOOK_BACK = 1000
+"""Characters of an answer, at least, that a check in the middle of a stream shows before what is new. A judge that wants more,
+or can do with fewer, has an attribute ``look_back``."""
 
 
 class Judge(Protocol):

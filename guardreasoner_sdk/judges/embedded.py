@@ -116,6 +116,8 @@ class EmbeddedJudge:
 
     backend = "embedded"
     batch_size = 64
+    look_back = 200
+    """Of an answer in a stream: as much as its windows overlap, and a little more."""
 
     def __init__(
         self, folder: str | Path | None = None, *, reasoning: ReasoningMode = "auto", threads: int | None = None
