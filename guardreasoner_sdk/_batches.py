@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from dataclasses import dataclass, field
 from typing import Any
 
+from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
@@ -22,7 +23,7 @@ class Work:
     """Part of a batch on its way: the rows in order, and which of them the judge has to see."""
 
     started: float
-    deadline: float | None
+    deadline: Deadline | None
     slots: list[tuple[Exchange | None, Judgement | None]] = field(default_factory=list)
     misses: list[Exchange] = field(default_factory=list)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 
+from guardreasoner_sdk._forks import Lock, abandon, renew_after_fork
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
 
@@ -14,6 +14,8 @@ __all__ = ["JudgementCache"]
 class JudgementCache:
     """Keeps what was decided. What was not decided is asked again, so that a passing failure is not remembered.
 
+    A forked child starts with an empty one: the fork may have hit it in the middle of a change.
+
     Args:
         size: most judgements kept; 0 keeps none.
     """
@@ -21,7 +23,13 @@ class JudgementCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept: OrderedDict[Exchange, Judgement] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget everything."""
+        abandon(self._kept)
+        self._kept = OrderedDict()
 
     def get(self, exchange: Exchange) -> Judgement | None:
         """What was decided upon an exchange, or None."""

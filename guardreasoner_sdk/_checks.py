@@ -7,16 +7,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from guardreasoner_sdk import _forks
 from guardreasoner_sdk._batches import Row, Work
 from guardreasoner_sdk._cache import JudgementCache
+from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk._loop import GuardLoop
-from guardreasoner_sdk.errors import ClosedError, InputError, UndeterminedError
+from guardreasoner_sdk.errors import BackendError, ClosedError, InputError, UndeterminedError
 from guardreasoner_sdk.exchange import Exchange, exchange_from
-from guardreasoner_sdk.judges.base import DirectJudge, Judge, load_judge
+from guardreasoner_sdk.judges.base import Judge, is_direct, load_judge
 from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
 from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.policy import Policy
@@ -30,6 +33,9 @@ __all__ = ["Checks", "result_of", "result_soon"]
 logger = logging.getLogger("guardreasoner_sdk")
 
 T = TypeVar("T")
+
+_judging: ContextVar[frozenset[Checks]] = ContextVar("guardreasoner_judging", default=frozenset())
+"""Whose judge is at work around here: a guard that its own judge asks would wait for itself."""
 
 
 class Checks:
@@ -58,6 +64,7 @@ class Checks:
         calibration: str | Path | Calibration | None = None,
     ) -> None:
         self.judge = judge
+        self._direct = judge if is_direct(judge) else None
         self.policy = policy
         self._timeout = timeout
         self._cache = JudgementCache(cache)
@@ -65,6 +72,11 @@ class Checks:
         self._calibration = None if calibration is None else _calibration_of(judge, calibration)
         self._loop = GuardLoop()
         self._closed = False
+
+    @property
+    def direct(self) -> bool:
+        """Whether the judge answers in the calling thread, so that there is nothing to wait for meanwhile."""
+        return self._direct is not None
 
     def check(self, exchange: Exchange, timeout: float | None) -> Verdict:
         """One verdict, for a thread that waits."""
@@ -78,12 +90,11 @@ class Checks:
 
     def begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
         """Take in one part of a batch: what is known already, and what the judge has to see."""
-        self._check_open()
+        self._check_usable()
         limit = self._timeout if timeout is None else timeout
         if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
-        started = time.monotonic()
-        work = Work(started, None if limit is None else started + limit)
+        work = Work(time.monotonic(), None if limit is None else Deadline.after(limit))
         for row in rows:
             try:
                 exchange = exchange_from(row)
@@ -99,9 +110,15 @@ class Checks:
 
     def judged(self, work: Work) -> list[Judgement]:
         """Have the judge work, in the calling thread where it can."""
-        if isinstance(self.judge, DirectJudge):
-            return judge_carefully_now(self.judge, work.misses, work.deadline)
-        return result_of(self.hosted(work))
+        if not work.misses:
+            return []
+        if self._direct is None:
+            return result_of(self.hosted(work))
+        around = _judging.set(_judging.get() | {self})
+        try:
+            return judge_carefully_now(self._direct, work.misses, work.deadline)
+        finally:
+            _judging.reset(around)
 
     def hosted(self, work: Work) -> Future[list[Judgement]]:
         """Have the judge work on the guard's own loop."""
@@ -109,7 +126,7 @@ class Checks:
             done: Future[list[Judgement]] = Future()
             done.set_result([])
             return done
-        return self._loop.submit(judge_carefully, self.judge, work.misses, work.deadline)
+        return self._loop.submit(self._judged, work, _judging.get() | {self})
 
     def settle(self, work: Work, judgements: list[Judgement]) -> list[Verdict]:
         """Make verdicts of judgements: cache, policy, events."""
@@ -140,11 +157,12 @@ class Checks:
 
     def load(self) -> Future[None]:
         """Start to load the judge's model."""
-        self._check_open()
+        self._check_usable()
         return self._loop.submit(load_judge, self.judge)
 
     def close(self) -> None:
         """Free the judge and stop the loop; the first time only."""
+        self._check_outside()
         if not self._closed:
             self._closed = True
             try:
@@ -154,6 +172,7 @@ class Checks:
 
     async def aclose(self) -> None:
         """:meth:`close` for a coroutine."""
+        self._check_outside()
         if not self._closed:
             self._closed = True
             try:
@@ -166,9 +185,19 @@ class Checks:
             return judgement
         return self._calibration.apply(judgement)
 
-    def _check_open(self) -> None:
+    def _check_usable(self) -> None:
         if self._closed:
             raise ClosedError("the guard is closed; make a new one")
+        self._check_outside()
+
+    def _check_outside(self) -> None:
+        _forks.notice_fork()
+        if self in _judging.get():
+            raise BackendError("the judge used the guard that it judges for; give it a guard of its own")
+
+    async def _judged(self, work: Work, around: frozenset[Checks]) -> list[Judgement]:
+        _judging.set(around)  # for this task and what it starts
+        return await judge_carefully(self.judge, work.misses, work.deadline)
 
     def _tell(self, exchange: Exchange, verdict: Verdict) -> None:
         if self._on_verdict is not None:

@@ -14,7 +14,7 @@ from guardreasoner_sdk._batches import Row, Work, aparts, parts
 from guardreasoner_sdk._checks import Checks, result_of, result_soon
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange, Message, Turn, exchange_from_messages
-from guardreasoner_sdk.judges.base import DirectJudge, Judge
+from guardreasoner_sdk.judges.base import Judge
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
@@ -193,7 +193,7 @@ class Guard:
         try:
             for part in parts(rows, self.judge.batch_size):
                 work = checks.begin(part, timeout)
-                if isinstance(self.judge, DirectJudge):
+                if checks.direct:
                     yield from checks.settle(work, checks.judged(work))
                     continue
                 waiting.append((work, checks.hosted(work)))

@@ -77,6 +77,8 @@ def test_imports_run_one_way() -> None:
         "_content": 0,
         "_content_table": 0,
         "_unescaping": 0,
+        "_deadline": 0,
+        "_forks": 0,
         "_checks": 4,
         "_cache": 2,
         "_cpus": 0,

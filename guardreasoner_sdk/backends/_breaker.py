@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from circuitbreaker import STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
 
+from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError
 from guardreasoner_sdk.errors import BackendError
 
 __all__ = ["Breaker"]
-
-NEAR = 0.05
-"""Seconds before a deadline from which on a cancelled call counts as one that ran into it: judges stop a moment early."""
 
 
 class Breaker:
@@ -66,7 +63,7 @@ class Breaker:
             self._circuit.reset()
             raise
         except asyncio.CancelledError:
-            if deadline is not None and time.monotonic() >= deadline - NEAR:
+            if Deadline.of(deadline).passed:
                 self._fail("no answer before the deadline")
             raise
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk._forks import Lock
 from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
@@ -29,7 +29,7 @@ DEFAULT_CONTEXT = 8192
 _ERROR = 4
 """ggml's GGML_LOG_LEVEL_ERROR."""
 
-_LOADING = threading.Lock()
+_LOADING = Lock()
 """llama.cpp has one place to send its messages to, for the whole process."""
 
 

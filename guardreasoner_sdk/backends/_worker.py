@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -13,6 +11,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Generic, TypeVar
 
+from guardreasoner_sdk._deadline import Deadline
+from guardreasoner_sdk._forks import abandon, renew_after_fork
 from guardreasoner_sdk.backends._answers import failed
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.generation import Completion, Query
@@ -37,13 +37,13 @@ class Job:
 
     def __init__(self, query: Query, deadline: float | None) -> None:
         self.query = query
-        self.deadline = deadline
+        self.deadline = Deadline.of(deadline)
         self.future: Future[Completion | BackendError] = Future()
 
     @property
     def wanted(self) -> bool:
         """Whether somebody still waits for the answer; engines look between two tokens."""
-        return not self.future.done() and (self.deadline is None or time.monotonic() < self.deadline)
+        return not self.future.done() and not self.deadline.passed
 
     def settle(self, answer: Completion | BackendError) -> None:
         """Hand the answer over; too late is no error."""
@@ -68,9 +68,14 @@ class EngineThread(Generic[Engine]):
         self._name = name
         self._closed = False
         self._reset()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start anew when there is something to do: neither the thread nor an engine that it may just use is of any use."""
+        abandon(self._engine, self._waiting, self._running)
+        self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._waiting: deque[Job | Future[None]] = deque()
@@ -82,7 +87,7 @@ class EngineThread(Generic[Engine]):
         jobs = [Job(query, deadline) for query in queries]
         self._put(jobs)
         try:
-            return list(await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs)))
+            return list(await asyncio.gather(*(_answered(job) for job in jobs)))
         finally:
             for job in jobs:
                 job.future.cancel()
@@ -99,14 +104,12 @@ class EngineThread(Generic[Engine]):
             self._closed = True
             for job in self._running:
                 _fail(job, ClosedError("the guard was closed before it decided"))
-            thread = self._thread if self._pid == os.getpid() else None
+            thread = self._thread
             self._wake.notify()
         if thread is not None:
             await asyncio.to_thread(thread.join)
 
     def _put(self, items: Sequence[Job | Future[None]]) -> None:
-        if self._pid != os.getpid():
-            self._reset()
         with self._wake:
             if self._closed:
                 raise ClosedError("the engine is closed; make a new guard")
@@ -157,8 +160,16 @@ class EngineThread(Generic[Engine]):
             for load in loads:
                 _fail(load, error)
         for job in (item for item in items if isinstance(item, Job)):
-            late = job.deadline is not None and time.monotonic() >= job.deadline
-            job.settle(DeadlineError() if late else BackendError("the engine gave no answer"))
+            job.settle(DeadlineError() if job.deadline.passed else BackendError("the engine gave no answer"))
+
+
+async def _answered(job: Job) -> Completion | BackendError:
+    """The answer, or that there was none in time: an engine may be busy with one step, or with loading, for longer."""
+    try:
+        async with job.deadline.scope():
+            return await asyncio.wrap_future(job.future)
+    except TimeoutError:
+        return DeadlineError()
 
 
 def _fail(item: Job | Future[None], error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -83,8 +82,9 @@ class LlamaCppBackend:
             ConfigurationError: llama.cpp cannot run these weights.
             ClosedError: the backend was closed.
         """
-        here = (os.getpid(), asyncio.get_running_loop())
-        if self._turns.home != here:
+        here = asyncio.get_running_loop()
+        if self._turns.home is not here:
+            # Of another loop, as in a forked child.
             self._turns = _Turns(here)
         # Of several questions about one answer the farthest comes first: the cache then only has to be cut back.
         order = sorted(range(len(queries)), key=lambda number: -len(queries[number].continuation))
@@ -115,10 +115,10 @@ class _Turns:
     """Lets callers in one at a time: first the one that goes on with its prompt, then the one that has waited longest.
 
     Args:
-        home: the process and event loop of the callers; another one needs turns of its own.
+        home: the event loop of the callers; another one needs turns of its own.
     """
 
-    def __init__(self, home: tuple[int, asyncio.AbstractEventLoop] | None) -> None:
+    def __init__(self, home: asyncio.AbstractEventLoop | None) -> None:
         self.home = home
         self._busy = False
         self._last: Any = None

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import math
 import os
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk.backends._answers import by_text, failed, too_long
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
 from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
@@ -115,7 +115,7 @@ class VLLMBackend:
         """
         loading = self._engine()
         # wait() leaves the load alone when this caller's deadline passes or its task is cancelled: others wait for it too.
-        await asyncio.wait({loading}, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        await asyncio.wait({loading}, timeout=None if deadline is None else Deadline.of(deadline).remaining())
         if not loading.done():
             return [DeadlineError() for _ in queries]
         engine = loading.result()
@@ -291,7 +291,7 @@ class _Engine:
         self.under_way.add(task)
         try:
             # What the timeout cancels, and what the caller cancels, vLLM aborts in the engine.
-            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+            async with Deadline.of(deadline).scope():
                 answer = await self._generate(query, prompt)
         except TimeoutError:
             return DeadlineError()

@@ -94,7 +94,7 @@ def evaluate(
     from guardreasoner_sdk.evaluation import paper
     from guardreasoner_sdk.evaluation.report import print_report, standings, write_page, write_summary
     from guardreasoner_sdk.evaluation.runs import JOURNAL
-    from guardreasoner_sdk.judges.base import DirectJudge
+    from guardreasoner_sdk.judges.base import is_direct
 
     systems = paper.rows(compare or _COMPARED)
     rows = _rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
@@ -104,7 +104,7 @@ def evaluate(
     with options.guard(cache=0) as guard:
         run = _run(guard, settings, rows, output, overwrite=overwrite, quiet=quiet)
         summary = run.summary(_described(guard, settings), part=_part(limit, sample, seed), bootstrap=bootstrap, seed=seed)
-        batched = not isinstance(guard.judge, DirectJudge)
+        batched = not is_direct(guard.judge)
     tables = standings(summary, systems)
     write_summary(summary, tables, output / "summary.json")
     write_page(summary, tables, run, output / "report.html", journal=JOURNAL, batched=batched)

@@ -19,7 +19,7 @@ from guardreasoner_sdk.files.journal import Entry, Journal, writing
 from guardreasoner_sdk.files.output import Output
 from guardreasoner_sdk.files.state import fingerprint
 from guardreasoner_sdk.guard import Guard
-from guardreasoner_sdk.judges.base import DirectJudge
+from guardreasoner_sdk.judges.base import is_direct
 from guardreasoner_sdk.settings import Settings
 from guardreasoner_sdk.verdict import Task, Verdict
 
@@ -148,7 +148,7 @@ def go_on(guard: Guard, rows: Sequence[LabelledRow], journal: Journal, *, done: 
 
 def _judged(guard: Guard, rows: Sequence[LabelledRow]) -> Iterator[Verdict]:
     exchanges = (row.exchange for row in rows)
-    if not isinstance(guard.judge, DirectJudge):
+    if not is_direct(guard.judge):
         return guard.iter_many(exchanges)
     # One at a time: the latency is that of a check, and not of a batch that the check stood in.
     return itertools.chain.from_iterable(guard.iter_many([exchange]) for exchange in exchanges)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
-from guardreasoner_sdk.errors import DeadlineError
+from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["LOOK_BACK", "DirectJudge", "Judge", "check_deadline", "load_judge"]
+__all__ = ["LOOK_BACK", "DirectJudge", "Judge", "check_deadline", "is_direct", "keeps_deadline", "load_judge"]
 
 LOOK_BACK = 1000
 """Characters of an answer, at least, that a check in the middle of a stream shows before what is new. A judge that wants more,
@@ -21,7 +20,11 @@ class Judge(Protocol):
     """Turns exchanges into judgements. Give your own to ``Guard(judge=...)``.
 
     The core is asynchronous and runs on the guard's own event loop, whoever calls and from wherever. A judge may raise: the
-    guard makes undetermined findings of it.
+    guard makes undetermined findings of it, as it does of everything else that is no judgement for each exchange. A judge
+    cannot ask the guard that it belongs to, which would wait for itself.
+
+    One that sees to it that :meth:`judge` ends at the deadline, with a judgement for each exchange, may say so by an
+    attribute ``keeps_deadline = True``: the guard then leaves it its time, and what it decided is not lost with the rest.
 
     Attributes:
         model: name of what judges, for the verdict.
@@ -44,7 +47,7 @@ class Judge(Protocol):
         Args:
             exchanges: one to ``batch_size`` of them.
             deadline: time on ``time.monotonic()``, in seconds, after which nobody waits any more; None for no limit. The
-                guard enforces it; a judge may use it to stop early.
+                guard enforces it; a judge may use it to stop early, and hands it on as it is.
         """
         ...
 
@@ -55,7 +58,11 @@ class Judge(Protocol):
 
 @runtime_checkable
 class DirectJudge(Judge, Protocol):
-    """A judge fast enough to answer in the calling thread: a hop to another one would show in its latency."""
+    """A judge fast enough to answer in the calling thread: a hop to another one would show in its latency.
+
+    Any judge that has the method is one. :func:`is_direct` asks for it; ``isinstance`` would read the properties too, which
+    may load a model.
+    """
 
     def judge_now(self, exchanges: Sequence[Exchange], *, deadline: float | None) -> list[Judgement]:
         """Like :meth:`Judge.judge`, in the calling thread. It must raise ``DeadlineError`` soon after the deadline."""
@@ -71,8 +78,26 @@ def check_deadline(deadline: float | None) -> None:
     Raises:
         DeadlineError: it has passed.
     """
-    if deadline is not None and time.monotonic() >= deadline:
-        raise DeadlineError()
+    if deadline is not None:
+        Deadline.of(deadline).check()
+
+
+def is_direct(judge: Judge) -> TypeGuard[DirectJudge]:
+    """Whether a judge answers in the calling thread.
+
+    Args:
+        judge: the judge; nothing of it is run or loaded.
+    """
+    return callable(getattr(judge, "judge_now", None))
+
+
+def keeps_deadline(judge: Judge) -> bool:
+    """Whether a judge ends at the deadline by itself, with a judgement for each exchange.
+
+    Args:
+        judge: the judge; one that does not say so does not.
+    """
+    return getattr(judge, "keeps_deadline", False) is True
 
 
 async def load_judge(judge: Judge) -> None:

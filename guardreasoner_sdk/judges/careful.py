@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import signal
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+from guardreasoner_sdk._deadline import JUDGE_GRACE, Deadline
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, GuardError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.base import DirectJudge, Judge
+from guardreasoner_sdk.judges.base import DirectJudge, Judge, keeps_deadline
 from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["judge_carefully", "judge_carefully_now"]
+__all__ = ["judge_carefully", "judge_carefully_now", "stops_the_task", "unable"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
@@ -24,46 +27,44 @@ async def judge_carefully(judge: Judge, exchanges: Sequence[Exchange], deadline:
     Args:
         judge: who judges.
         exchanges: what.
-        deadline: time on ``time.monotonic()``, in seconds, after which the judge is cancelled; None for no limit.
+        deadline: time on ``time.monotonic()``, in seconds, after which the judge is cancelled unless it keeps the deadline
+            itself; None for no limit.
 
     Raises:
         ConfigurationError: the judge cannot work at all (no model, a missing extra): to hide that helps nobody.
     """
     try:
-        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            return _counted(await judge.judge(exchanges, deadline=deadline), exchanges)
-    except ConfigurationError:
-        raise
-    except Exception as error:
+        async with nullcontext() if keeps_deadline(judge) else Deadline.of(deadline).scope(JUDGE_GRACE):
+            return _read(await judge.judge(exchanges, deadline=deadline), exchanges)
+    except BaseException as error:
+        if stops_the_task(error):
+            raise
         if _alone_might_do(error, exchanges):
-            return [(await judge_carefully(judge, [exchange], deadline))[0] for exchange in exchanges]
-        return _unable(error, exchanges)
+            # Side by side: one that hangs must not take the time of the others.
+            alone = await asyncio.gather(*(judge_carefully(judge, [exchange], deadline) for exchange in exchanges))
+            return [judgement for [judgement] in alone]
+        return unable(error, exchanges)
 
 
 def judge_carefully_now(judge: DirectJudge, exchanges: Sequence[Exchange], deadline: float | None) -> list[Judgement]:
     """:func:`judge_carefully` for a judge that answers in the calling thread."""
     try:
-        return _counted(judge.judge_now(exchanges, deadline=deadline), exchanges)
-    except ConfigurationError:
-        raise
-    except Exception as error:
+        return _read(judge.judge_now(exchanges, deadline=deadline), exchanges)
+    except BaseException as error:
+        if _stops_the_caller(error):
+            raise
         if _alone_might_do(error, exchanges):
             return [judge_carefully_now(judge, [exchange], deadline)[0] for exchange in exchanges]
-        return _unable(error, exchanges)
+        return unable(error, exchanges)
 
 
-def _counted(judgements: list[Judgement], exchanges: Sequence[Exchange]) -> list[Judgement]:
-    if len(judgements) != len(exchanges):
-        raise BackendError(f"the judge gave {len(judgements)} judgements for {len(exchanges)} exchanges")
-    return judgements
+def unable(error: BaseException, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    """What there is to say about exchanges when their judge has failed.
 
-
-def _alone_might_do(error: Exception, exchanges: Sequence[Exchange]) -> bool:
-    """Whether one bad row may have failed a batch, so that the others deserve a try on their own."""
-    return len(exchanges) > 1 and not isinstance(error, TimeoutError)
-
-
-def _unable(error: Exception, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    Args:
+        error: what it raised; its message is repeated where it is one of ours.
+        exchanges: what it was given.
+    """
     if isinstance(error, TimeoutError):
         cause = str(error if isinstance(error, DeadlineError) else DeadlineError())
     elif isinstance(error, GuardError):
@@ -74,3 +75,56 @@ def _unable(error: Exception, exchanges: Sequence[Exchange]) -> list[Judgement]:
     logger.warning("%d exchange(s) undetermined: %s", len(exchanges), type(error).__name__)
     log_failure(logger, "the failure", error)
     return [Judgement.unable(cause, response=exchange.response is not None) for exchange in exchanges]
+
+
+def _read(judgements: object, exchanges: Sequence[Exchange]) -> list[Judgement]:
+    """The judgements, if that is what they are, one for each exchange. One that is none costs the others nothing."""
+    if not isinstance(judgements, Sequence) or isinstance(judgements, str | bytes):
+        raise BackendError(f"the judge gave {type(judgements).__name__}, and no list of judgements")
+    if len(judgements) != len(exchanges):
+        raise BackendError(f"the judge gave {len(judgements)} judgements for {len(exchanges)} exchanges")
+    return [
+        given
+        if isinstance(given, Judgement)
+        else unable(BackendError(f"the judge gave {type(given).__name__}, and no judgement"), [exchange])[0]
+        for given, exchange in zip(judgements, exchanges, strict=True)
+    ]
+
+
+def _alone_might_do(error: BaseException, exchanges: Sequence[Exchange]) -> bool:
+    """Whether one bad row may have failed a batch, so that the others deserve a try on their own."""
+    return len(exchanges) > 1 and not isinstance(error, TimeoutError)
+
+
+def stops_the_task(error: BaseException) -> bool:
+    """Whether it is no failure of a judge on the guard's loop: a wrong configuration, or the end of the task that judges.
+
+    Args:
+        error: what was raised in the current task.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        # A judge may also stumble over the cancellation of something of its own.
+        return task is None or task.cancelling() > 0
+    return isinstance(error, ConfigurationError | KeyboardInterrupt | GeneratorExit)
+
+
+def _stops_the_caller(error: BaseException) -> bool:
+    """Whether it is no failure of a judge in the calling thread: a wrong configuration, or the end of the program."""
+    if isinstance(error, SystemExit):
+        return _raised_by_a_signal(error)
+    return isinstance(error, ConfigurationError | KeyboardInterrupt | GeneratorExit)
+
+
+def _raised_by_a_signal(error: BaseException) -> bool:
+    """Whether a signal's handler raised it, as servers do to end: it only happened to hit the judge."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = [getattr(getattr(handler, "__func__", handler), "__code__", None) for handler in handlers]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False

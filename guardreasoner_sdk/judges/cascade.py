@@ -41,6 +41,8 @@ class CascadeJudge:
         ConfigurationError: a judge that is none, or a band that is no interval, or for an unknown task.
     """
 
+    keeps_deadline = True
+
     def __init__(self, first: Judge, second: Judge, *, band: Band = BAND) -> None:
         check_judge("first", first)
         check_judge("second", second)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from guardreasoner_sdk._arguments import check_count
 from guardreasoner_sdk._cpus import usable_cpus
+from guardreasoner_sdk._deadline import Deadline
+from guardreasoner_sdk._forks import Lock, abandon, renew_after_fork
 from guardreasoner_sdk.dialects.hazards import hazard
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.judges.evidence import Passage, Row, behind_first_sentence, probe
 from guardreasoner_sdk.judges.model_folder import Model, load_model
-from guardreasoner_sdk.judges.threads import check_waited_for, each_in_threads, stoppable
+from guardreasoner_sdk.judges.threads import each_in_threads
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class EmbeddedJudge:
 
     backend = "embedded"
     batch_size = 64
+    keeps_deadline = True
     look_back = 200
     """Of an answer in a stream: as much as its windows overlap, and a little more."""
 
@@ -131,8 +133,14 @@ class EmbeddedJudge:
         self._folder = DEFAULT_FOLDER if folder is None else Path(folder)
         self._reasoning = reasoning
         self._threads = usable_cpus() if threads is None else threads
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._model: Model | None = None
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Load the model anew when it is needed: the fork may have hit the inherited one in the middle of a run."""
+        abandon(self._model)
+        self._model = None
 
     @property
     def model(self) -> str:
@@ -145,7 +153,7 @@ class EmbeddedJudge:
 
     async def judge(self, exchanges: Sequence[Exchange], *, deadline: float | None) -> list[Judgement]:
         """Judge in a worker thread, so that the event loop stays free. Cancelled, the thread ends soon, too."""
-        return await stoppable(lambda check: self._judged(exchanges, check), deadline)
+        return await Deadline.in_thread(lambda own: self.judge_now(exchanges, deadline=own), deadline)
 
     async def aclose(self) -> None:
         """Nothing to free: the session goes with the judge."""
@@ -156,7 +164,7 @@ class EmbeddedJudge:
         Raises:
             DeadlineError: the deadline passed before anything was decided.
         """
-        return self._judged(exchanges, lambda: check_waited_for(deadline))
+        return self._judged(exchanges, Deadline.of(deadline).check)
 
     def _judged(self, exchanges: Sequence[Exchange], check: Check) -> list[Judgement]:
         contexts: dict[str, Sequence[int]] = {}

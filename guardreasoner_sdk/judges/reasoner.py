@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import get_args
 
 from guardreasoner_sdk._arguments import check_backend, check_dialect
+from guardreasoner_sdk._deadline import ROW_GRACE, Deadline
 from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.dialects.base import Dialect, Reasoning
-from guardreasoner_sdk.errors import ConfigurationError, DeadlineError
+from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.judges.careful import stops_the_task, unable
 from guardreasoner_sdk.verdict import Judgement
 
 __all__ = ["ReasonerJudge"]
-
-GRACE = 0.02
-"""Seconds by which the judge stops before its caller does, so that those of a batch that are decided are not lost."""
 
 
 class ReasonerJudge:
@@ -27,7 +25,8 @@ class ReasonerJudge:
 
         Guard(judge=ReasonerJudge(GuardReasonerDialect("chat"), TransformersBackend("/models/my-guard")))
 
-    Every exchange goes its own way through the engine, so that one that takes long holds up no other.
+    Every exchange goes its own way through the engine, and has the deadline for itself: one that fails or takes long is
+    undetermined, and costs no other its judgement.
 
     Args:
         dialect: how the model is asked and read.
@@ -37,6 +36,8 @@ class ReasonerJudge:
     Raises:
         ConfigurationError: one of these that it cannot work with.
     """
+
+    keeps_deadline = True
 
     def __init__(self, dialect: Dialect, backend: Backend, *, reasoning: Reasoning = "auto") -> None:
         check_dialect("dialect", dialect)
@@ -87,7 +88,7 @@ class ReasonerJudge:
         Raises:
             ConfigurationError: the engine cannot work at all.
         """
-        tasks = [asyncio.ensure_future(self._in_time(exchange, deadline)) for exchange in exchanges]
+        tasks = [asyncio.ensure_future(self._alone(exchange, deadline)) for exchange in exchanges]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -98,13 +99,14 @@ class ReasonerJudge:
         """Free the engine."""
         await self._backend.aclose()
 
-    async def _in_time(self, exchange: Exchange, deadline: float | None) -> Judgement:
-        left = None if deadline is None else deadline - time.monotonic()
+    async def _alone(self, exchange: Exchange, deadline: float | None) -> Judgement:
         try:
-            async with asyncio.timeout(None if left is None else max(0.0, left - min(GRACE, left / 10))):
+            async with Deadline.of(deadline).scope(ROW_GRACE):
                 return await self._judge(exchange, deadline)
-        except TimeoutError:
-            return Judgement.unable(str(DeadlineError()), response=exchange.response is not None)
+        except BaseException as error:
+            if stops_the_task(error):
+                raise
+            return unable(error, [exchange])[0]
 
     async def _judge(self, exchange: Exchange, deadline: float | None) -> Judgement:
         if not self._loaded:

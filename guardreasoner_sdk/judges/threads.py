@@ -1,58 +1,17 @@
-"""Work that is shared among threads, and that stops when nobody waits for it any more."""
+"""Work that is shared among threads of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures.thread  # its own hook at the end, which waits for executors' threads, has to be there first
-import contextlib
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from itertools import chain, islice
 from typing import TypeVar
 
-from guardreasoner_sdk.errors import DeadlineError
-from guardreasoner_sdk.judges.base import check_deadline
-
-__all__ = ["each_in_threads", "stoppable"]
+__all__ = ["each_in_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_leaving = threading.Event()
-# The interpreter waits for executors' threads before it runs what ``atexit`` holds: only this is told before. Without it, work
-# that is under way at the end keeps the process until it is done.
-with contextlib.suppress(AttributeError, RuntimeError):
-    threading._register_atexit(_leaving.set)  # type: ignore[attr-defined]
-
-
-async def stoppable(function: Callable[[Callable[[], None]], R], deadline: float | None) -> R:
-    """Run a function in a worker thread; it ends soon after the coroutine is cancelled or the interpreter ends.
-
-    Args:
-        function: called with a check that it calls every few milliseconds; the check raises ``DeadlineError`` as soon as
-            nobody waits any more.
-        deadline: time on ``time.monotonic()``, in seconds, or None.
-    """
-    stopped = threading.Event()
-    try:
-        return await asyncio.to_thread(function, lambda: check_waited_for(deadline, stopped))
-    finally:
-        stopped.set()
-
-
-def check_waited_for(deadline: float | None, stopped: threading.Event | None = None) -> None:
-    """:func:`check_deadline`, that also asks whether the work was given up.
-
-    Args:
-        deadline: time on ``time.monotonic()``, in seconds, or None.
-        stopped: set when the work was given up.
-
-    Raises:
-        DeadlineError: nobody waits any more.
-    """
-    if _leaving.is_set() or (stopped is not None and stopped.is_set()):
-        raise DeadlineError()
-    check_deadline(deadline)
 
 
 def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:
@@ -100,8 +59,8 @@ def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int
     return [found[number] for number in sorted(found)]
 
 
-def _started(work: Callable[[], None]) -> concurrent.futures.Future[None]:
-    done: concurrent.futures.Future[None] = concurrent.futures.Future()
+def _started(work: Callable[[], None]) -> Future[None]:
+    done: Future[None] = Future()
 
     def run() -> None:
         try:
