@@ -269,7 +269,7 @@ def test_messages_of_openai_are_taken_as_they_are() -> None:
 
     own = ChatCompletionMessage(role="assistant", content="", refusal="no")
     assert exchange_from_messages([ASKED, own]).response == "no"
-    call = ResponseFunctionToolCall(type="function_call", call_id="c", name="f", arguments='{"q": "x"}')
+    call = ResponseFunctionToolCall(type="function_call", id="f", call_id="c", name="f", arguments='{"q": "x"}')
     part = ResponseOutputText(type="output_text", text="done", annotations=[])
     said = ResponseOutputMessage(type="message", id="m", role="assistant", status="completed", content=[part])
     assert exchange_from_messages([ASKED, call, said]).response == 'f({"q": "x"})\n\ndone'
@@ -293,6 +293,8 @@ def test_messages_of_langchain_are_taken_as_they_are() -> None:
 
 @pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")  # LiteLLM's own types
 def test_messages_of_litellm_are_taken_as_they_are() -> None:
-    types = pytest.importorskip("litellm.types.utils", reason="LiteLLM is not installed")
-    own = types.Message(content="", reasoning_content="hm", provider_specific_fields={"refusal": "no"})
+    pytest.importorskip("litellm", reason="LiteLLM is not installed: pip install 'guardreasoner-sdk[litellm]'")
+    from litellm.types.utils import Message
+
+    own = Message(content="", reasoning_content="hm", provider_specific_fields={"refusal": "no"})
     assert set((exchange_from_messages([ASKED, own]).response or "").split("\n")) == {"hm", "no"}
