@@ -24,14 +24,15 @@ def instead_of(body: Mapping[str, Any], blocked: Collection[Hashable], note: Not
     choices = body.get("choices")
     if not isinstance(choices, list):
         return {**completion(note), **_kept(body)}
-    indices = {channel[0] for channel in blocked if isinstance(channel, tuple)}
+    numbers = [choice.get("index", place) if isinstance(choice, Mapping) else place for place, choice in enumerate(choices)]
+    found = {channel[0] if isinstance(channel, tuple) else channel for channel in blocked}
+    if not found <= set(numbers):
+        # It stands in no choice, but in the body as somebody may read it otherwise: nothing of that is let by.
+        found = set(numbers)
     return {
         **_kept(body),
         "choices": [
-            choice
-            if isinstance(choice, Mapping) and choice.get("index", place) not in indices
-            else _choice(choice.get("index", place) if isinstance(choice, Mapping) else place, note)
-            for place, choice in enumerate(choices)
+            choice if number not in found else _choice(number, note) for number, choice in zip(numbers, choices, strict=True)
         ],
     }
 

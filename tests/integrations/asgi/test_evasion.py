@@ -123,7 +123,7 @@ async def test_json_that_readers_understand_differently_leaves_in_no_event(
         assert "unreadable_response" in got.text or "blocked" in got.text
 
 
-CALLS = "$.choices[*].delta..['content','name','arguments','input']"
+CALLS = "$.choices[*].delta..['content','name','arguments','partial_json','input']"
 
 
 def calls(*pieces: str, key: str = "arguments", name: str = "f") -> list[bytes]:
@@ -135,7 +135,7 @@ ARGUMENTS = ['{"a": "BAD"}', '["BAD"]', '{"BAD": 1}', json.dumps({"a": '{"b": "B
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
-@pytest.mark.parametrize("key", ["arguments", "input"])
+@pytest.mark.parametrize("key", ["arguments", "partial_json", "input"])
 async def test_arguments_in_a_stream_are_read_decoded(size: int, key: str, guard: Guard) -> None:
     route = GuardedRoute("/", prompt="$.message", event=CALLS)
     for text in ARGUMENTS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
@@ -12,7 +11,7 @@ from openai import OpenAI
 from guardreasoner_integrations.openai import guarded
 from guardreasoner_sdk import BlockedError, Guard, InputError
 
-from .conftest import seen
+from .conftest import MESSAGE, seen
 from .test_evasion import ASK, chat, events
 from .test_streams import given
 
@@ -228,11 +227,22 @@ def test_a_body_is_judged_in_the_character_set_that_it_is_read_in(server: Any, p
         assert create(**ASK).text == body
 
 
-def test_an_answer_that_is_nested_too_deeply_is_refused(server: Any, plain: OpenAI, guard: Guard) -> None:
-    deep = "".join(itertools.chain(['{"choices": [{"message": {"content": '], ["["] * 700, ["]"] * 700, ["}}]}"]))
+def test_what_stands_in_no_choice_lets_no_choice_by(server: Any, plain: OpenAI, guard: Guard) -> None:
+    create = guarded(plain, guard, on_block="message").chat.completions.with_raw_response.create
+    kind, body = chat({"content": "so +AGUAdgBpAGw-"}, {"content": "fine"})
+    server.raw = f"{kind}; charset=utf-7", body
+    answer = create(**ASK, n=2)
+    assert [choice.message.content for choice in answer.parse().choices] == [MESSAGE, MESSAGE]
+    assert "AGUAdgBpAGw" not in answer.text
+
+
+@pytest.mark.parametrize("depth", [50, 700, 5000])
+def test_no_depth_hides_a_text(server: Any, plain: OpenAI, guard: Guard, depth: int) -> None:
+    create = guarded(plain, guard).chat.completions.with_raw_response.create
+    deep = f'{{"choices": [{{"message": {{"content": {"[" * depth}"{EVIL}"{"]" * depth}}}}}]}}'
     server.raw = "application/json", deep.encode()
-    with pytest.raises(InputError, match="nested too deeply"):
-        guarded(plain, guard).chat.completions.create(**ASK)
+    with pytest.raises((BlockedError, InputError)):
+        create(**ASK)
     server.raw = events(f"data: {deep}")
-    with pytest.raises(InputError, match="nested too deeply"):
-        list(guarded(plain, guard).chat.completions.create(**ASK, stream=True))
+    with pytest.raises((BlockedError, InputError)):
+        list(create(**ASK, stream=True).parse())
