@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from guardreasoner_sdk.errors import PortableError
 
 __all__ = ["TwiceError", "UnclearError", "document_or_text", "parsed"]
+
+
+# Not the words that some servers end a stream with: [END].
+_LIKE_JSON = re.compile(r"[\ufeff\s]*(?:[{\"]|\[(?!\s*(?!true|false|null|NaN|Infinity)[A-Za-z]))")
 
 
 class TwiceError(PortableError, ValueError):
@@ -54,7 +59,7 @@ def document_or_text(data: str) -> Any:
     except TwiceError as error:
         raise UnclearError(str(error)) from None
     except ValueError:
-        if data.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
+        if _LIKE_JSON.match(data) is not None:
             raise UnclearError("is not one whole JSON document") from None
         return data
 

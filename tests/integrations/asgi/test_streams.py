@@ -156,6 +156,19 @@ async def test_a_message_comes_in_the_form_of_the_words(lines: list[str], said: 
     assert "bad" not in left
 
 
+@pytest.mark.parametrize("word", ["[END]", "[done]", "[ Finished ]", "ping", "end of stream", "1 more", "..."])
+async def test_a_word_that_ends_a_stream_is_no_broken_json(word: str, make_guard: Callable[..., Guard]) -> None:
+    body = b'data: {"choices": [{"delta": {"content": "Hi."}}]}\n\ndata: ' + word.encode() + b"\n\n"
+    sent = await streamed(make_guard(), "text/event-stream", [body])
+    assert b"".join(message.get("body", b"") for message in sent) == body
+
+
+@pytest.mark.parametrize("data", ['["', "[", "[true", "['a']", "[ 1", "[null,", "[-1 ", "[[", "{a: 1}", "\ufeff\t{", '"a', '"'])
+async def test_what_begins_like_json_and_is_none_is_refused(data: str, make_guard: Callable[..., Guard]) -> None:
+    sent = await streamed(make_guard(), "text/event-stream", [b"data: " + data.encode() + b"\n\n"])
+    assert sent[0]["status"] == 500
+
+
 async def test_a_last_event_without_its_end_is_judged(make_guard: Callable[..., Guard]) -> None:
     sent = await streamed(make_guard(), "text/event-stream", [b'data: {"choices": [{"delta": {"content": "bad"}}]}'])
     assert sent[0]["status"] == 403
