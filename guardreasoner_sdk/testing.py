@@ -10,7 +10,7 @@ from guardreasoner_sdk.verdict import Finding, Judgement, Label, undetermined
 
 __all__ = ["ScriptedJudge", "judgement"]
 
-Answer = Judgement | Exception
+Answer = Judgement | BaseException
 
 
 def judgement(prompt: Label | None = "unharmful", refusal: Label | None = None, response: Label | None = None) -> Judgement:
@@ -70,7 +70,7 @@ class ScriptedJudge:
             answer = self._answer(exchange)
             if inspect.isawaitable(answer):
                 answer = await answer
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
             answers.append(answer)
         return answers

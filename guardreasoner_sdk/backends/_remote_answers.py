@@ -28,6 +28,12 @@ _FINISHED: dict[str, Literal["stop", "length"]] = {
 _UNKNOWN = "\ufffd"
 """What stands where a token is a part of a character only."""
 
+_ROUNDING = 0.01
+"""By how much a log-probability may lie above 0, as those of half precision do."""
+
+_MOST = 2**53
+"""Beyond that no whole number means what it says."""
+
 _SPECIAL = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]")
 _BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")
 
@@ -92,14 +98,26 @@ def read_choices(logprobs: object, text: str) -> Choices | None:
 
     Returns:
         the probabilities, or None where there are none. Behind a token that cannot be found in the text nothing is known.
+
+    Raises:
+        ValueError: a log-probability is none: not a number, above 0, or beyond any float.
     """
     if not isinstance(logprobs, dict):
         return None
     content = logprobs.get("content")
     if isinstance(content, list) and all(isinstance(entry, dict) for entry in content):
+        _check_logprobs(entry.get("logprob") for entry in content)
+        for entry in content:
+            top = entry.get("top_logprobs")
+            if isinstance(top, list):
+                _check_logprobs(one.get("logprob") for one in top if isinstance(one, dict))
         return _chosen([_shown(entry.get("token"), entry.get("bytes")) for entry in content], _of_chat(content), text)
     tokens = logprobs.get("tokens")
     if isinstance(tokens, list):
+        own, tops = logprobs.get("token_logprobs"), logprobs.get("top_logprobs")
+        _check_logprobs(own if isinstance(own, list) else ())
+        for top in tops if isinstance(tops, list) else ():
+            _check_logprobs(top.values() if isinstance(top, dict) else ())
         return _chosen([_shown(token) for token in tokens], _of_completion(logprobs, tokens), text)
     return None
 
@@ -147,7 +165,7 @@ def _chosen(tokens: Sequence[str], listed: Listed, text: str) -> Choices | None:
                 first = (token, logprob)
             elif (token, logprob) == first:
                 continue  # the chosen token, listed among the most probable ones too
-            if isinstance(logprob, int | float) and not math.isnan(logprob):
+            if isinstance(logprob, int | float):
                 found[token] = min(1.0, found.get(token, 0.0) + math.exp(min(0.0, logprob)))
         return found
 
@@ -159,7 +177,7 @@ def _shown(token: object, content: object = None) -> str:
     if isinstance(content, list) and content:
         try:
             return bytes(content).decode("utf-8", "replace")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass  # no list of bytes: its text must do
     if not isinstance(token, str):
         return _UNKNOWN
@@ -201,6 +219,17 @@ def _after(text: str, part: str, place: int) -> int | None:
     return place if _SPECIAL.fullmatch(part) else None
 
 
+def _check_logprobs(logprobs: Iterable[object]) -> None:
+    """All at once, though most are never looked at: a server that miscounts one is not believed about the others."""
+    for logprob in logprobs:
+        if type(logprob) is float:
+            sound = logprob <= _ROUNDING  # which NaN is not, either
+        else:
+            sound = logprob is None or (type(logprob) is int and -_MOST <= logprob <= 0)
+        if not sound:
+            raise ValueError("a log-probability in it is none")
+
+
 def _usage(usage: object) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
@@ -213,7 +242,11 @@ def _usage(usage: object) -> Usage:
 
 
 def _count(number: object) -> int:
-    return number if isinstance(number, int) and number > 0 else 0
+    if type(number) is not int or number <= 0:
+        return 0
+    if number > _MOST:
+        raise ValueError("a number of tokens in it is none")
+    return number
 
 
 def _object(body: str) -> dict[str, Any]:

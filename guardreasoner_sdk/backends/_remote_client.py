@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from guardreasoner_sdk.backends._remote_errors import UnreadableError
 from guardreasoner_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["OPENAI", "Address", "find_address", "open_client"]
+__all__ = ["MAX_ANSWER_BYTES", "OPENAI", "Address", "find_address", "open_client"]
 
 OPENAI = "https://api.openai.com/v1"
+
+MAX_ANSWER_BYTES = 16 * 2**20
+"""Longest answer that is read, uncompressed: 2,048 tokens with 20 probabilities each are some 5 MB."""
+
+_GRACE = 0.05
+"""Seconds by which the limit of a whole request lies behind those of its parts."""
+
+_OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that are about the bytes on the way."""
 
 _NEEDED = frozenset(
     {
@@ -101,23 +114,74 @@ def find_address(base_url: str | None, api_key: SecretStr | str | None) -> Addre
     return Address(url, host, SecretStr(authorization), own)
 
 
-def open_client(address: Address, retries: int) -> AsyncOpenAI:
+def open_client(address: Address, retries: int, max_answer_bytes: int = MAX_ANSWER_BYTES) -> AsyncOpenAI:
     """Make the client. It follows no redirect: judged text goes to the address that was given.
+
+    The timeout of a request is one for the whole of it, to the last byte of the answer: the library starts its own ones anew
+    with every byte that comes. Where both are due, its own goes first, which says what it waited for.
 
     Args:
         address: the server.
         retries: how often it asks again for what may be asked again, with growing pauses (jitter; Retry-After).
+        max_answer_bytes: longest answer to read, uncompressed.
     """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    # httpx, or what openai's newer versions have in its place.
+    library = import_module(next(kind for kind in DefaultAsyncHttpxClient.__mro__ if kind.__name__ == "AsyncClient").__module__)
+
+    class Client(DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **options: Any) -> Any:
+            limit = request.extensions.get("timeout", {}).get("read")
+            try:
+                async with asyncio.timeout(None if limit is None else limit + _GRACE):
+                    response = await super().send(request, **{**options, "stream": True})
+                    try:
+                        body = await _body(response, max_answer_bytes)
+                    except UnreadableError:
+                        if response.status_code < 400:
+                            raise
+                        body = b""  # the status says enough
+                    finally:
+                        await response.aclose()
+            except TimeoutError:
+                raise library.ReadTimeout("the answer is not complete", request=request) from None
+            headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in _OF_THE_BODY]
+            return library.Response(response.status_code, headers=headers, content=body, request=request)
 
     hooks: dict[str, list[Callable[..., Awaitable[None]]]] = {} if address.own else {"request": [_strip]}
     return AsyncOpenAI(
         base_url=address.url,
         api_key="none",
-        default_headers={"Authorization": address.authorization.get_secret_value()},
+        default_headers={"Authorization": address.authorization.get_secret_value(), "Accept-Encoding": "gzip"},
         max_retries=retries,
-        http_client=DefaultAsyncHttpxClient(follow_redirects=False, event_hooks=hooks),
+        http_client=Client(follow_redirects=False, event_hooks=hooks),
     )
+
+
+async def _body(response: Any, most: int) -> bytes:
+    """Read an answer as far as it may go: a small compressed one may hold any number of bytes.
+
+    Raises:
+        UnreadableError: it is longer, or compressed in a way that was not asked for, or cut off.
+    """
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", ""):
+        raise UnreadableError("it is compressed in a way that was not asked for")
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS) if coding == "gzip" else None
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        if chunk and inflate is not None and inflate.eof:
+            raise UnreadableError("more follows its end")
+        try:
+            body += chunk if inflate is None else inflate.decompress(chunk, most + 1 - len(body))
+        except zlib.error:
+            raise UnreadableError("it is not compressed as it says") from None
+        if len(body) > most:
+            raise UnreadableError(f"it is longer than {most:,} bytes")
+    if inflate is not None and not inflate.eof:
+        raise UnreadableError("its compressed body is cut off")
+    return bytes(body)
 
 
 async def _strip(request: Any) -> None:

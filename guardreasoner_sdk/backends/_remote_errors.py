@@ -10,7 +10,7 @@ from guardreasoner_sdk.errors import BackendError, ConfigurationError, GuardErro
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAIError
 
-__all__ = ["RefusedError", "ServerError", "explain"]
+__all__ = ["RefusedError", "ServerError", "UnreadableError", "explain"]
 
 _TOO_LONG = re.compile(
     r"context[ _](?:length|window|size)|maximum model length|too long|longer than|too many tokens|must have less than"
@@ -51,24 +51,32 @@ class RefusedError(BackendError):
         self.room = room
 
 
-def explain(error: OpenAIError, *, host: str, model: str) -> GuardError:
+class UnreadableError(Exception):
+    """The body of an answer that is not read to its end; the message says why and quotes nothing."""
+
+
+def explain(error: OpenAIError | UnreadableError, *, host: str, model: str) -> GuardError:
     """Turn an error of the openai client into one of ours.
 
     The client's own messages quote what the server said, and a server may say the key and the judged text: they are looked
     at here, and go no further.
 
     Args:
-        error: what the client raised.
+        error: what the client raised; some versions of it wrap what was raised in it.
         host: the server's name and port.
         model: the model asked for.
     """
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
+    if isinstance(error, UnreadableError):
+        return ServerError(f"unreadable answer from the server at {host}: {error}")
     if isinstance(error, APIStatusError):
         return _of_status(error, host, model)
     if isinstance(error, APITimeoutError):
         return ServerError(f"the server at {host} did not answer in time")
     if isinstance(error, APIConnectionError):
+        if isinstance(error.__cause__, UnreadableError):
+            return explain(error.__cause__, host=host, model=model)
         if type(error.__cause__).__name__ in ("ReadError", "RemoteProtocolError"):
             return ServerError(f"unreadable answer from the server at {host}: the connection broke off")
         return ServerError(f"the server at {host} cannot be reached")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from guardreasoner_sdk._deadline import Deadline
+from guardreasoner_sdk._forks import abandon, renew_after_fork
 from guardreasoner_sdk.backends._breaker import Breaker
 from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.backends._remote_answers import read_answer, read_owner
-from guardreasoner_sdk.backends._remote_client import find_address, open_client
-from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, explain
+from guardreasoner_sdk.backends._remote_client import MAX_ANSWER_BYTES, find_address, open_client
+from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query
 
@@ -69,7 +69,8 @@ class RemoteBackend:
         api_key: the server's key. It is never shown.
         max_connections: most requests under way at a time; others wait, within their deadline.
         retries: how often to ask again.
-        request_timeout: seconds that one request may take, where no deadline is nearer.
+        request_timeout: seconds from one request to the last byte of its answer, where no deadline is nearer.
+        max_answer_bytes: longest answer to read, uncompressed. 2,048 tokens with 20 probabilities each are some 5 MB.
         breaker_failures: failures in a row that open the breaker.
         breaker_recovery: seconds until it is tried again.
         probabilities: whether to ask for token probabilities. A server that refuses is asked for fewer, then for none.
@@ -95,6 +96,7 @@ class RemoteBackend:
         max_connections: int = 64,
         retries: int = 2,
         request_timeout: float = 60.0,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         breaker_failures: int = 5,
         breaker_recovery: float = 30.0,
         probabilities: bool = True,
@@ -105,6 +107,7 @@ class RemoteBackend:
             ("max_connections", max_connections, 1),
             ("retries", retries, 0),
             ("breaker_failures", breaker_failures, 1),
+            ("max_answer_bytes", max_answer_bytes, 1),
         ):
             if not isinstance(count, int) or isinstance(count, bool) or count < least:
                 raise ConfigurationError(f"{option}: must be a whole number from {least}, not {count!r}")
@@ -117,6 +120,7 @@ class RemoteBackend:
         self._max_connections = max_connections
         self._retries = retries
         self._request_timeout = request_timeout
+        self._max_answer_bytes = max_answer_bytes
         self._breaker_options = (breaker_failures, breaker_recovery)
         self._most = dict.fromkeys((COMPLETIONS, CHATS), MOST_CHOICES if probabilities else 0)
         self._proven: set[str] = set()
@@ -126,10 +130,15 @@ class RemoteBackend:
         self._extra = dict(extra_body or {})
         self._closed = False
         self._start()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave connections, locks and the loop they belong to to the parent: closing them here would end them there."""
+        abandon(self._client, self._tasks)
+        self._start()
 
     def _start(self) -> None:
         """What belongs to this process and its event loop."""
-        self._process = os.getpid()
         self._client: AsyncOpenAI | None = None
         self._opening = asyncio.Lock()
         self._asking_owner = asyncio.Lock()
@@ -188,40 +197,36 @@ class RemoteBackend:
     async def aclose(self) -> None:
         """Close the connections. What is under way fails."""
         self._closed = True
-        if self._process == os.getpid():
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if self._client is not None:
-                await self._client.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the engine is closed; make a new guard")
-        if self._process != os.getpid():
-            self._start()  # connections, locks and the loop they belong to do not survive a fork
 
     async def _opened(self) -> AsyncOpenAI:
         async with self._opening:
             if self._client is None:
                 # In a thread: the client's import and its certificates take up to a second.
-                self._client = await asyncio.to_thread(open_client, self._address, self._retries)
+                self._client = await asyncio.to_thread(open_client, self._address, self._retries, self._max_answer_bytes)
             return self._client
 
     async def _answer(self, query: Query, deadline: float | None) -> Completion | BackendError:
-        left = None if deadline is None else deadline - time.monotonic()
         late = DeadlineError()
-        if left is not None and left <= 0:
+        if Deadline.of(deadline).passed:
             return late
         try:
             self._breaker.check()
-            async with asyncio.timeout(left):
+            async with Deadline.of(deadline).scope():
                 client = await self._opened()
                 path, body = await self._request(query)
                 async with self._slots:
                     with self._breaker.call(deadline):
-                        completion = await self._ask(client, path, body, query, deadline)
+                        completion = await self._ask(client, path, body, query)
         except BackendError as error:
             return error
         except TimeoutError:
@@ -258,16 +263,14 @@ class RemoteBackend:
         body |= self._greedy | self._extra
         return path, {field: value for field, value in body.items() if value is not None}
 
-    async def _ask(
-        self, client: AsyncOpenAI, path: str, body: dict[str, Any], query: Query, deadline: float | None
-    ) -> Completion:
+    async def _ask(self, client: AsyncOpenAI, path: str, body: dict[str, Any], query: Query) -> Completion:
         """Ask for as many log-probabilities as the server gives, and for as long an answer as there is room for."""
         retries = self._retries
         counts = self._counts(path, query.choices)
         shortened = False
         while True:
             try:
-                answer = await self._send(client, path, {**body, **_logprobs(path, counts[0])}, retries, deadline)
+                answer = await self._send(client, path, {**body, **_logprobs(path, counts[0])}, retries)
                 break
             except RefusedError as error:
                 if error.room is not None and not shortened and error.room < body.get("max_tokens", 0):
@@ -298,15 +301,14 @@ class RemoteBackend:
             return (most,)
         return (most, FEW_CHOICES, 0) if most > FEW_CHOICES else (most, 0)
 
-    async def _send(self, client: AsyncOpenAI, path: str, body: dict[str, Any], retries: int, deadline: float | None) -> str:
+    async def _send(self, client: AsyncOpenAI, path: str, body: dict[str, Any], retries: int) -> str:
         from openai import OpenAIError
 
-        left = math.inf if deadline is None else max(0.001, deadline - time.monotonic())
-        options: Any = {"timeout": min(self._request_timeout, left), "max_retries": retries}
+        options: Any = {"timeout": self._request_timeout, "max_retries": retries}
         try:
             # The plain text: typed answers would take long to make of so many probabilities, and repair what is broken.
             return await client.post(path, cast_to=str, body=body, options=options)
-        except OpenAIError as error:
+        except (OpenAIError, UnreadableError) as error:
             problem = explain(error, host=self._address.host, model=self._model)
         except Exception as error:
             # A foreign error's message may quote the judged text; its class cannot.
@@ -332,7 +334,7 @@ class RemoteBackend:
                     self._continues = False if error.status_code < 429 else None
                     return
                 problem = explain(error, host=self._address.host, model=self._model)
-            except (OpenAIError, TimeoutError):
+            except (OpenAIError, UnreadableError, TimeoutError):
                 return
             else:
                 self._continues = owner in _CONTINUING

@@ -145,7 +145,7 @@ def test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline(faul
         return servers.HANG if "hang" in request.body["prompt"] else servers.answer(SAFE)
 
     faulty_server.plan(otherwise=serve)
-    with Guard(judge=reasoner(faulty_server.url), timeout=2.0) as guard:
+    with Guard(judge=reasoner(faulty_server.url), timeout=5.0) as guard:
         guard.load()
         verdicts = guard.check_many(["one", "hang", "three", "hang", "five"])
     assert [verdict.undetermined for verdict in verdicts] == [False, True, False, True, False]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.backends._remote_answers import read_answer
 from guardreasoner_sdk.backends._remote_client import find_address, open_client
-from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, explain
+from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, PortableError
 from guardreasoner_sdk.generation import Message, Query
 from guardreasoner_training._synthesis.budget import Cost
@@ -168,6 +168,10 @@ class Teacher:
         except APIConnectionError as error:
             if type(error.__cause__).__name__ in ("ReadError", "RemoteProtocolError"):
                 return Failure("no_answer", "the connection broke off", perhaps_paid=True)
+            if isinstance(error.__cause__, UnreadableError):
+                return Failure("unreadable", f"unreadable answer: {error.__cause__}", perhaps_paid=True)
+        except UnreadableError as error:
+            return Failure("unreadable", f"unreadable answer: {error}", perhaps_paid=True)
         except OpenAIError as error:
             return Failure("unreadable", f"the answer failed with {type(error).__name__}", perhaps_paid=True)
         else:
