@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "vllm", "langchain", "langchain_core", "fastap
 IMPORT = f"""
 import json, sys, time
 started = time.perf_counter()
-import guardreasoner_sdk
+from guardreasoner_sdk import Guard
 seconds = time.perf_counter() - started
 print(json.dumps([seconds, [name for name in {HEAVY!r} if name in sys.modules]]))
 """
@@ -78,7 +78,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     run(IMPORT), run(FIRST)  # fill the disk cache and write the byte code
     imports = [run(IMPORT) for _ in range(runs)]
-    show("import guardreasoner_sdk", [seconds for seconds, _ in imports])  # type: ignore[misc]
+    show("from guardreasoner_sdk import Guard", [seconds for seconds, _ in imports])  # type: ignore[misc]
     print(f"heavy modules that the import loads: {imports[0][1] or 'none'}")  # type: ignore[index]
     show("import + Guard() + first verdict, new process", [run(FIRST) for _ in range(runs)])  # type: ignore[misc]
     for kind, text in (("harmless", HARMLESS), ("harmful", HARMFUL)):
