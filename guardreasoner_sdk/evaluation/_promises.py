@@ -85,7 +85,8 @@ def count_labels(rows: Iterable[LabelledRow], plan: Plan) -> tuple[LabelCount, .
         raise InputError("rows", "carry no label", "give rows with labels")
     if not any(min(*count.positives, *count.negatives) >= LEAST for count in counts):
         problem = "; ".join(map(str, counts))
-        raise InputError("rows", problem, f"label more: at least {LEAST} of each kind in either part")
+        fix = f"label more: at least {LEAST} of each kind in either part (all rows of one prompt are in one of them)"
+        raise InputError("rows", problem, fix)
     return counts
 
 

@@ -303,6 +303,12 @@ def test_labels_are_counted_as_they_will_be_split():
     assert all(count.enough for count in count_labels(rows, Plan(recall=0.95, guarantee=False)) if count.task == TASK)
 
 
+def test_rows_of_too_few_prompts_are_told_why_they_are_not_enough():
+    rows = [row(number, prompt="the same") for number in range(200)]
+    with pytest.raises(InputError, match=r"0 kept apart\).*all rows of one prompt are in one of them"):
+        count_labels(rows, Plan())
+
+
 def test_rows_without_labels_are_refused_when_they_are_counted():
     with pytest.raises(InputError, match="carry no label"):
         count_labels([LabelledRow("1", "own", Exchange("prompt"), {})], Plan())
