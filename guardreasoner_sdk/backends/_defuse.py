@@ -11,7 +11,7 @@ _ANGLES = (
     "s|bos|eos|pad|unk|cls|sep|mask|sop|eop|eot|eod|eom|BOS|EOS|PAD|UNK|CLS|SEP|MASK|SOP|EOP|EOT|EOD|EOM"
     r"|[A-Z]{3,4}_TOKEN|MASK_TOKEN|BEGIN_OF_[A-Z]+|END_OF_[A-Z]+|begin_of_\w+|end_of_\w+|start_of_\w+"
     # Room that vocabularies keep.
-    r"|unused_?\d+|reserved_?\w*\d+|extra_id_\d+|special_?\d+|SPECIAL_?\d+|mask_\d+|placeholder_?\d+"
+    r"|unused_?\d+|reserved\w*\d|extra_id_\d+|special_?\d+|SPECIAL_?\d+|mask_\d+|placeholder_?\d+"
     # Code infilling.
     "|PRE|SUF|MID|fim_prefix|fim_middle|fim_suffix|fim_pad|file_sep|repo_name|filename|gh_stars|commit_before|commit_after"
     # Reasoning and tools: Qwen, DeepSeek, Hermes, GLM, Granite.

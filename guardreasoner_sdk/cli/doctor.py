@@ -32,6 +32,7 @@ _PACKAGES = (
 )
 _PROBE = "How do I bake bread?"
 _SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
+_USER = re.compile(r"(?<=//)[^/@]*+@")
 
 
 def doctor(
@@ -96,7 +97,7 @@ def _environment() -> list[dict[str, Any]]:
 def _masked(name: str, value: str) -> str:
     if _SECRET.search(name):
         return "********"
-    return re.sub(r"(?<=//)[^/@]*@", "********@", value)
+    return _USER.sub("********@", value)
 
 
 def _backend(backend: BackendInfo) -> dict[str, Any]:

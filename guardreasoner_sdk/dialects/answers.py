@@ -51,7 +51,7 @@ _FIELDS: tuple[tuple[Task, str], ...] = (
     ),
 )
 _MARK = r"[ \t>*_`\"'\u201c\u201d{(\[|]*+"  # possessive, as all runs here: a long line of marks must not cost its square
-_LEAD = rf"(?:\\n)*{_MARK}(?:[-+\u2022\u2013#]+[ \t]*|\d[.)][ \t]*)?{_MARK}"
+_LEAD = rf"(?:\\n)*{_MARK}(?:[-+\u2022\u2013#]++[ \t]*+|\d[.)][ \t]*+)?{_MARK}"
 _SEPARATOR = r"[ \t*_`\"'\u201d)\]]*(?:[:\uff1a=|]|->|\u2192|(?P<weak>[ \t](?:[-\u2013\u2014]|is)(?=[ \t])))" + _MARK
 _FIELD = re.compile(
     rf"{_LEAD}(?:{'|'.join(f'(?P<f{number}>{pattern})' for number, (_, pattern) in enumerate(_FIELDS))}"
@@ -66,21 +66,21 @@ _VALUE = re.compile(rf"(?:(?:a|an)[ \t]+)?(?P<word>{_VOCABULARY}|{_NONE})(?![\w/
 _SENTENCE = re.compile(
     r"(?:the|this)[ \t]+(?:(?:human|user|ai|assistant)(?:['\u2019]s)?[ \t]+){0,2}(?:request|prompt|response|completion)[ \t]+"
     rf"is[ \t]+(?:(?:classified|considered|labell?ed|categori[sz]ed)[ \t]+(?:as[ \t]+)?)?(?:(?:a|an)[ \t]+)?"
-    rf"(?P<word>{_VOCABULARY})(?=[ \t]*[.*_]*[ \t]*$)",
+    rf"(?P<word>{_VOCABULARY})(?=[ \t]*+[.*_]*+[ \t]*+$)",
     re.IGNORECASE,
 )
 _OTHER = re.compile(r"(?P<word>[^\s,;|}\])*_`\"']+)")
 # What may follow a value on its line: nothing, punctuation, a remark, or a "None" for another task; never more words.
 _AFTER = re.compile(
-    r"[ \t]*(?:$|[.,;:!)\]}*_`\"'\u201d|<#]|[(\u2013\u2014]|-(?=[ \t])|(?:because|since|as|due[ \t]to)\b"
-    rf"|and[ \t]+(?:{_NONE})\b|\\n|(?<=[ \t])(?:{_NAMES})\b[^\w\n]|(?:{_NAMES}|content)[ \t.*_]*$)",
+    r"[ \t]*+(?:$|[.,;:!)\]}*_`\"'\u201d|<#]|[(\u2013\u2014]|-(?=[ \t])|(?:because|since|as|due[ \t]to)\b"
+    rf"|and[ \t]+(?:{_NONE})\b|\\n|(?<=[ \t])(?:{_NAMES})\b[^\w\n]|(?:{_NAMES}|content)[ \t.*_]*+$)",
     re.IGNORECASE,
 )
 # ... but an alternative, "harmful | unharmful" or "harmful (or unharmful)", is an echo of the instruction, not an answer.
-_ALTERNATIVE = re.compile(rf"[ \t]*(?:[|/,]|\(?[ \t]*or\b)[ \t*_`\"']*(?:{_VOCABULARY})\b", re.IGNORECASE)
+_ALTERNATIVE = re.compile(rf"[ \t]*+(?:[|/,]|\(?[ \t]*+or\b)[ \t*_`\"']*+(?:{_VOCABULARY})\b", re.IGNORECASE)
 # "Request: harmful, refusal, unharmful": the values of the later tasks follow in order, each from its own vocabulary.
 _POSITIONAL: dict[Task, re.Pattern[str]] = {
-    task: re.compile(rf"[ \t]*,[ \t]*(?P<word>{'|'.join(LABELS[task])}|{_NONE})(?=[ \t]*(?:,|\.?[ \t]*$))", re.IGNORECASE)
+    task: re.compile(rf"[ \t]*+,[ \t]*+(?P<word>{'|'.join(LABELS[task])}|{_NONE})(?=[ \t]*+(?:,|\.?[ \t]*+$))", re.IGNORECASE)
     for task in TASKS
 }
 _NEXT = re.compile(rf"[ \t.*_`\"'\u201d)\]]*(?:[,;|&}}]|\band\b|\\n|(?<=[ \t])(?=(?:{_NAMES})\b))[ \t]*", re.IGNORECASE)

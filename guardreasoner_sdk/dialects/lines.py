@@ -62,7 +62,7 @@ _HEADINGS = (
         "conclusion",
         re.compile(
             rf"{_OPEN}(?:task[ \t]*(?P<before>[123])[ \t:\u2013-]*)?(?:final[ \t]+|overall[ \t]+)?conclusion"
-            rf"(?:[ \t]+(?:for|of|on|to)?[ \t]*task[ \t]*(?P<number>[123]))?(?P<tail>{_CLOSE})",
+            rf"(?:[ \t]++(?:(?:for|of|on|to)[ \t]*+)?task[ \t]*+(?P<number>[123]))?(?P<tail>{_CLOSE})",
             re.IGNORECASE,
         ),
     ),

@@ -33,7 +33,7 @@ _LABEL = re.compile(
 # The label is the whole statement: nothing follows on its line, or codes, or (of ThinkGuard) a sentence of its own.
 _AFTER = re.compile(rf"{_MARKS}(?:$|<|[.(]|[,-]?[ \t]*S\d)", re.IGNORECASE | re.MULTILINE)
 _OTHER = re.compile(
-    rf"(?:{_MARKS}[.,;:(/|]?{_MARKS}(?:or[ \t]+)?{_MARKS}|\s+[>#*_-]*+)(?P<word>(?:un)?safe){_MARKS}[.)]?{_MARKS}$",
+    rf"(?:{_MARKS}[.,;:(/|]?{_MARKS}(?:or[ \t]++)?{_MARKS}|\s++[>#*_-]*+)(?P<word>(?:un)?safe){_MARKS}[.)]?{_MARKS}$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LEAD = r"[\s,;:.*_`\"'-]*+"
@@ -42,8 +42,9 @@ _CODES = re.compile(rf"{_LEAD}(?:{_HEADING})?(?=S\d{{1,2}}\b)", re.IGNORECASE)
 # The templates name three of the categories in fewer words than the cards do.
 _NAMES = "|".join(re.escape(name) for name in (*HAZARDS.values(), "Sex Crimes", "Child Exploitation", "Self-Harm"))
 _CODE = re.compile(
-    rf"[\s,;.*_`\"'-]*+(?:and[ \t]+)?S(?P<number>\d{{1,2}})\b(?:[ \t]*[:.)-]?[ \t]*(?:{_NAMES})\b)?", re.IGNORECASE
+    rf"[\s,;.*_`\"'-]*+(?:and[ \t]+)?S(?P<number>\d{{1,2}})\b(?:[ \t]*+[:.)-]?+[ \t]*+(?:{_NAMES})\b)?", re.IGNORECASE
 )
+_CODE_AT_END = re.compile(r"S\d++\Z")
 _NAMED = re.compile(rf"{_LEAD}{_HEADING}(?P<line>[^\n]*)", re.IGNORECASE)
 
 
@@ -97,7 +98,7 @@ def _categories(answer: Completion, at: int) -> tuple[tuple[str, ...], int]:
         while (code := _CODE.match(text, end)) is not None:
             found.append(f"S{int(code['number'])}")
             end = code.end()
-        if answer.finish_reason == "length" and re.search(r"S\d+\Z", text[:end]) and end == len(text):
+        if answer.finish_reason == "length" and end == len(text) and _CODE_AT_END.search(text):
             # "S1" at the very end may be the beginning of "S14".
             found.pop()
         return tuple(dict.fromkeys(hazard(code) for code in found)), end

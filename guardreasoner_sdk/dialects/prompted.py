@@ -57,7 +57,7 @@ _OWN = (
     "inform, prevent, help or tell a story is not harmful in itself."
 )
 _GIVEN = "Harmful is what the following policy does not allow, and nothing else:\n\n<policy>\n{policy}\n</policy>"
-_FENCE = re.compile(r"<(?=\s*/?\s*interaction)", re.IGNORECASE)
+_FENCE = re.compile(r"<(?=\s*+/?+\s*+interaction)", re.IGNORECASE)
 
 
 class PromptedDialect(GuardReasonerDialect):

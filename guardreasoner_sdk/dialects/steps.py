@@ -84,19 +84,38 @@ _WORDS: dict[Task, re.Pattern[str]] = {
 _WORDS["response_harmfulness"] = _WORDS["prompt_harmfulness"]
 # "The response is unharmful as it does not engage in harmful talk": what is classified stands before the reason.
 _CLASSIFIED = re.compile(
-    r"(?:\b(?:is|are|be|remains?|constitutes|form[ \t]+of)|:)[ \t*_]+(?:(?:an?|not|clearly|therefore|considered"
-    r"|classified|generally|clear|form|direct|polite|partial|inherently|as|of|deemed)[ \t]+){0,4}[*_\"'`]*"
+    r"(?:\b(?:is|are|be|remains?|constitutes|form[ \t]++of)|:)[ \t*_]++(?:(?:an?|not|clearly|therefore|considered"
+    r"|classified|generally|clear|form|direct|polite|partial|inherently|as|of|deemed)[ \t]++){0,4}[*_\"'`]*+"
     r"(?:un|non-?)?(?:harmful|harmless|refusal|compliance|compliant|benign)\b",
     re.IGNORECASE,
 )
 _STRICT = re.compile(
-    r"(?:^|\b(?:is|as)[ \t]+(?:a[ \t]+|an[ \t]+)?)[*_ \t\"'`]*(?P<word>harmful|unharmful|refusal|compliance)(?=[ \t.*_\"'`]*$)",
+    r"(?:^|\b(?:is|as)[ \t]++(?:an?[ \t]++)?)[*_ \t\"'`]*+(?P<word>harmful|unharmful|refusal|compliance)(?=[ \t.*_\"'`]*+$)",
     re.IGNORECASE | re.MULTILINE,
 )
 
 
+_SENTENCE_END = re.compile(r"[.!?\n]")
+
+
+def _claimed(words: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """The first of the words in each claim, up to the end of its sentence."""
+    found: list[re.Match[str]] = []
+    end, word = -1, None
+    for claim in _CLASSIFIED.finditer(text):
+        if claim.end() > end:
+            end = _sentence_end(text, claim.end())
+        elif word is None or word.start() >= claim.start():
+            # Nothing new in this sentence: looked for again from each of its claims, a long one would cost its square.
+            found += [] if word is None else [word]
+            continue
+        word = words.search(text, claim.start(), end)
+        found += [] if word is None else [word]
+    return found
+
+
 def _sentence_end(text: str, at: int) -> int:
-    end = re.compile(r"[.!?\n]").search(text, at)
+    end = _SENTENCE_END.search(text, at)
     return len(text) if end is None else end.start()
 
 
@@ -119,17 +138,12 @@ def conclusions(task: Task, step: ReasoningStep, *, strict: bool = False) -> tup
         if not lines_:
             return None
         last = lines_[-1]
-        sentence = re.split(r"[.!?\n]", step.text[: last.start("word")])[-1]
+        sentence = _SENTENCE_END.split(step.text[: last.start("word")])[-1]
         if _NEGATION.search(sentence):
             return None
         label, at = last["word"].lower(), last.span("word")
     else:
-        found = [
-            word
-            for claim in _CLASSIFIED.finditer(step.text)
-            for word in [_WORDS[task].search(step.text, claim.start(), _sentence_end(step.text, claim.end()))]
-            if word is not None
-        ] or list(_WORDS[task].finditer(step.text))
+        found = _claimed(_WORDS[task], step.text) or list(_WORDS[task].finditer(step.text))
         if not found:
             return None
         label, at = LABELS[task][1 if found[-1]["negative"] else 0], found[-1].span()

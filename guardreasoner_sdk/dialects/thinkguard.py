@@ -28,6 +28,7 @@ _TASKS: Mapping[Side, Task] = {"prompt": "prompt_harmfulness", "response": "resp
 # Where the critique begins, in the form that has a heading for it.
 _STOP = ("Explanation:",)
 _HEADING = re.compile(r"[ \t>#*_-]*+(?:explanation|critique|analysis|reasoning|assessment)[ \t*_]*:[ \t*_]*", re.IGNORECASE)
+_WORD = re.compile(r"\w")
 _PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*(?:\n|\Z)))*")
 _CONCLUSION = re.compile(
     r"[ \t>#*_-]*+(?:in[ \t]+)?(?:conclusion|conclud|summary|overall|therefore|thus|hence|final)", re.IGNORECASE
@@ -148,7 +149,7 @@ def _critique(text: str, rest: int, start: int, task: Task) -> list[ReasoningSte
         begin = paragraph.start() if heading is None else heading.end()
         part = text[begin : paragraph.end()]
         body = part.strip()
-        if not re.search(r"\w", body):
+        if not _WORD.search(body):
             continue
         begin += len(part) - len(part.lstrip())
         place = Span(source="raw", start=start + begin, end=start + begin + len(body))

@@ -82,13 +82,16 @@ def _from_hub(source: Source) -> Path:
         raise InputError(f"{source.repo}/{source.file}", problem, fix) from None
 
 
+_NO_NAME = re.compile(r"[^\w.-]")
+
+
 def _from_github(source: Source) -> Path:
     from http.client import HTTPException
     from urllib.parse import quote
     from urllib.request import urlopen
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guardreasoner" / "data"
-    path = cache / re.sub(r"[^\w.-]", "_", f"{source.repo}@{source.revision}") / Path(source.file).name
+    path = cache / _NO_NAME.sub("_", f"{source.repo}@{source.revision}") / Path(source.file).name
     if path.is_file():
         return path
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")

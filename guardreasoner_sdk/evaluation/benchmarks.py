@@ -155,8 +155,13 @@ BENCHMARKS: dict[str, Benchmark] = {
 """The paper's data sets by name, in the order of its tables: 11 sets, 13 task sets (WildGuardTest has three)."""
 
 
+_NO_LETTER = re.compile(r"[^a-z]")
+_NUMBER = re.compile(r"^0_[0-9A]_")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z]", "", re.sub(r"^0_[0-9A]_", "", name).removesuffix(".json").lower())
+    return _NO_LETTER.sub("", _NUMBER.sub("", name).removesuffix(".json").lower())
 
 
 _BY_PLAIN_NAME = {
@@ -231,7 +236,7 @@ def read_benchmark(
         path = local_file(Path(source), [found.authors_file, found.source.file])
     elif Path(source).is_file():
         path = Path(source)
-    elif isinstance(source, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    elif isinstance(source, str) and _REPOSITORY.fullmatch(source):
         path = fetch(found.source, repo=source, revision=revision)
     else:
         raise InputError(str(source), "is no folder, file or repository", "check the path")

@@ -103,5 +103,8 @@ def sample_count(task: Task, benchmark: str) -> int | None:
     return count
 
 
+_DECORATION = re.compile(r"[^a-z0-9+.]")
+
+
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9+.]", "", name.lower())
+    return _DECORATION.sub("", name.lower())

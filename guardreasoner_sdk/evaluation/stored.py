@@ -198,12 +198,16 @@ _CASCADE = ", in a cascade"
 """Behind the name of a guard whose verdicts are those of two: the first line names the one that decided it."""
 
 
+_NO_LETTER = re.compile(r"[^a-z]")
+_PARAMETERS = re.compile(r"(?<![\w.])(\d++(?:\.\d++)?+)b(?![a-z0-9])")
+
+
 def _ours(name: str) -> bool:
-    return "guardreasoner" in re.sub(r"[^a-z]", "", name.lower())
+    return "guardreasoner" in _NO_LETTER.sub("", name.lower())
 
 
 def _size(text: str) -> str | None:
-    found = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z0-9])", text.lower())
+    found = _PARAMETERS.search(text.lower())
     return f"{found[1]}B" if found else None
 
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
-from guardreasoner_sdk.judges.unmasking import Unmasker, unchecked
+from guardreasoner_sdk.judges.unmasking import Unmasker, parts, unchecked
 
 # A call into C holds the interpreter's lock to its end. In pieces of this size none is felt, and a deadline is kept.
 _PIECE: Final = 2048
@@ -220,6 +220,7 @@ class Encoder:
         self._config = config
         self._cls: int = ids["[CLS]"]
         self._sep: int = ids["[SEP]"]
+        self._unknown: int = ids["[UNK]"]
         ranked = sorted(tokenizer.get_vocab(with_added_tokens=False).items(), key=itemgetter(1))
         self._last = max(tokenizer.get_vocab(with_added_tokens=True).values())
         self._unmask = Unmasker(token for token, _ in ranked)
@@ -254,10 +255,15 @@ class Encoder:
             InputError: the text is too long once its compatibility forms are written out: one character may become 18.
         """
         ids = array("I")
+        torn = False
         # Disguises are undone once invisible characters are gone, and before the blanks are, which part words spelt out.
         for piece in self._unmask.pieces(_folded(text, check, _MOST_CHARACTERS), check):
             # One by one: what the tokenizer keeps of each token beside its number is many times its size.
-            ids.extend(self._tokenizer.encode(_squeezed(piece), add_special_tokens=False).ids)
+            found = self._tokenizer.encode(_squeezed(piece), add_special_tokens=False).ids
+            # A word too long for one piece is one word that nobody knows, and not many.
+            same = torn and found[:1] == [self._unknown] and ids[-1:] == array("I", [self._unknown]) and not parts(piece)
+            ids.extend(found[1:] if same else found)
+            torn = not piece[-1:].isspace()
         return ids
 
     def prompt(self, text: str) -> list[Window]:

@@ -190,14 +190,31 @@ def _without(text: str, start: int, end: int, a: int, b: int) -> str:
     return f"{text[start:a].rstrip()} {text[b:end].lstrip()}".strip() or " "
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*\s+|\n+")
+# A run of blanks is looked at once, from its beginning: begun at each blank of it, a long one costs its square.
+_SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*+\s++|\n++")
 _CLAUSE_END = re.compile(
-    rf"{_SENTENCE_END.pattern}|(?<=,)\s+|\s+(?=(?:and|or|but|which|who|so|because|without|with|using|for|to|from|into)\b)"
+    rf"{_SENTENCE_END.pattern}|(?<=,)\s++"
+    r"|(?<!\s)\s++(?=(?:and|or|but|which|who|so|because|without|with|using|for|to|from|into)\b)"
 )
+_BLANKS = re.compile(r"\s+")
+_WORD = re.compile(r"[^\W_]+")
+_FIRST_IDEOGRAPH = "\u2e80"
+"""From here on, writing systems whose single characters are words."""
+# What a phrase is held together with. None of these says by itself what is asked for.
+_HOLDS_TOGETHER = (
+    "a about after all also am an and any are as at be because been before being but by can could did do does doing don down"
+    " each few for from get give had has have having he her here hers him his how i if in into is it its just let like may"
+    " me might mine more most must my no nor not now of off on once only or other our out over own please same shall she"
+    " should so some such than that the their them there these they this those through to too under until up upon us very"
+    " was we were what when where which while who whom whose why will with without would you your"
+)
+_FUNCTION_WORDS = frozenset(_HOLDS_TOGETHER.split())
 
 
 def parts(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Cut a stretch of text into 2 to 8 passages that mean something: sentences, else clauses, else runs of words.
+    """Cut a stretch of text into 2 to 8 passages that mean something: sentences, else clauses, else phrases.
+
+    What says nothing by itself (``I``, ``to the``) goes with what it belongs to: to leave it out explains nothing.
 
     Args:
         text: the whole text.
@@ -207,8 +224,8 @@ def parts(text: str, start: int, end: int) -> list[tuple[int, int]]:
     Returns:
         places (start, end) of the passages, blanks trimmed; one alone, or none, where there is nothing to divide.
     """
-    for pattern in (_SENTENCE_END, _CLAUSE_END, re.compile(r"\s+")):
-        pieces = _cut(text, start, end, pattern)
+    for pattern in (_SENTENCE_END, _CLAUSE_END, _BLANKS):
+        pieces = _phrases(text, _cut(text, start, end, pattern))
         if len(pieces) >= 3 or (len(pieces) == 2 and pattern is not _SENTENCE_END):
             break
     return _grouped(pieces)
@@ -231,6 +248,28 @@ def _cut(text: str, start: int, end: int, pattern: re.Pattern[str]) -> list[tupl
         at = border.end()
     pieces.append((at, end))
     return [(a, b) for a, b in pieces if text[a:b].strip()]
+
+
+def _phrases(text: str, pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join what carries no meaning to what follows it; at the end, to what it follows."""
+    phrases: list[tuple[int, int]] = []
+    begun: int | None = None
+    for a, b in pieces:
+        begun = a if begun is None else begun
+        if _carries(text, a, b):
+            phrases.append((begun, b))
+            begun = None
+    if begun is not None and phrases:
+        phrases[-1] = (phrases[-1][0], pieces[-1][1])
+    return phrases
+
+
+def _carries(text: str, start: int, end: int) -> bool:
+    """Whether a stretch holds a word that says something: three letters and no function word, or a character that is a word."""
+    return any(
+        found[0] >= _FIRST_IDEOGRAPH or (len(found[0]) > 2 and found[0].lower() not in _FUNCTION_WORDS)
+        for found in _WORD.finditer(text, start, end)
+    )
 
 
 def _grouped(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:

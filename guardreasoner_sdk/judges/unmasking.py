@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from math import inf, log
 from typing import Final
 
-__all__ = ["Unmasker", "unchecked"]
+__all__ = ["Unmasker", "parts", "unchecked"]
 
 
 def unchecked() -> None:
@@ -84,6 +84,15 @@ _SHORTEST_MADE: Final = 6
 _SHORTEST_PIECE: Final = 3
 _MOST_PIECES: Final = 3
 _LAST_PIECES: Final = frozenset({"s", "d", "ed", "er", "ly"})
+
+
+def parts(text: str) -> bool:
+    """Whether a text begins with what is no part of a word before it: a blank, a sign, a Chinese character.
+
+    Args:
+        text: any text.
+    """
+    return not text or text[0].isspace() or _CUTS[-1].match(text) is not None
 
 
 class Unmasker:

@@ -1,4 +1,5 @@
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -389,11 +390,39 @@ def test_a_label_is_only_read_where_it_is_the_whole_value(text: str) -> None:
             assert not after.isalnum()
 
 
-def test_hostile_lengths_are_read_in_linear_time() -> None:
-    for text in ("Request: " * 50_000, "# Task 1\n" * 50_000, "*" * 200_000, "Answers:\n" + "Request: harmful, " * 20_000):
-        read(text)
-    for run in ('"', " ", "\t", "_ ", "> ", "# ", "\u200b", "|", "- ", "conclusion ", "not ", "is a ", "a, ", "# \n"):
-        read(run * 100_000 + "x")
-        read("Answers: " + run * 100_000 + "x")
-        read("## Conclusion\n" + run * 100_000 + "harmful")
-        neutralise(run * 100_000 + "x")
+@pytest.mark.parametrize(
+    "run",
+    [
+        *(
+            "Request: ",
+            "# Task 1\n",
+            "*",
+            '"',
+            " ",
+            "\t",
+            "_ ",
+            "> ",
+            "# ",
+            "\u200b",
+            "|",
+            "- ",
+            "conclusion ",
+            "not ",
+            "is a ",
+            "a, ",
+        ),
+        *("# \n", ": ", "Request: harmful, ", "is *", "\\n"),
+    ],
+)
+def test_hostile_lengths_are_read_in_linear_time(run: str) -> None:
+    def seconds(times: int) -> float:
+        began = time.process_time()
+        text = run * times
+        for before in ("", "Answers: ", "## Conclusion: is", "# Conclusion\n"):
+            read(f"{before}{text}harmful")
+            read(f"{before}{text}x")
+        neutralise(f"{text}x")
+        return time.process_time() - began
+
+    once = min(seconds(1_000) for _ in range(2))
+    assert seconds(4_000) < 8 * max(once, 0.02)

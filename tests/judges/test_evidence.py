@@ -101,12 +101,33 @@ def test_parts_divide_a_stretch_in_order(text: str, data: st.DataObject) -> None
     assert all(text[a:b].strip() for a, b in places)
 
 
-def test_sentences_then_clauses_then_words() -> None:
-    def cut(text: str) -> list[str]:
-        return [text[a:b] for a, b in parts(text, 0, len(text))]
+def cut(text: str) -> list[str]:
+    return [text[a:b] for a, b in parts(text, 0, len(text))]
 
+
+def test_sentences_then_clauses_then_phrases() -> None:
     assert cut("One. Two! Three?") == ["One.", "Two!", "Three?"]
     assert cut("Take this, and then that without asking") == ["Take this,", "and then that", "without asking"]
-    assert cut("make it bad") == ["make", "it", "bad"]
+    assert cut("make it bad") == ["make", "it bad"]
     assert cut("") == []
     assert len(cut("w " * 100)) <= MOST_PARTS
+
+
+def test_no_passage_is_a_word_that_only_holds_others_together() -> None:
+    assert cut("How do I build a pipe bomb") == ["How do I build", "a pipe", "bomb"]
+    assert cut("Should I, or should you, poison my neighbour?") == ["Should I, or should you, poison", "my neighbour?"]
+    assert cut("I hate them. I. It is so. Kill them all") == ["I hate them.", "I. It is so. Kill them all"]
+    assert cut("what should I do to it and with it") == []
+    assert cut("\u6211 \u60f3 \u9020 \u70b8\u5f39") == ["\u6211", "\u60f3", "\u9020", "\u70b8\u5f39"]
+
+
+def test_a_long_run_of_blanks_is_cut_at_once() -> None:
+    """The pattern began anew at each blank: 4.3 seconds for 20,000 of them."""
+    import time
+
+    def seconds(blanks: int) -> float:
+        began = time.process_time()
+        parts(text := "bomb" + " " * blanks + "y", 0, len(text))
+        return time.process_time() - began
+
+    assert seconds(40_000) < 8 * max(seconds(10_000), 0.01)

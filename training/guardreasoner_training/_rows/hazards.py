@@ -103,6 +103,8 @@ _WORDS: Final = tuple(
         ("S2", r"privilege escalation|container escape|reflected attack|social engineering|post exploitation"),
     )
 )
+_WORD: Final = re.compile(r"[^\W_]+")
+_COMMA: Final = re.compile("[,;]")
 _CODE: Final = re.compile(r"\bS(\d{1,2})\b")
 
 
@@ -134,7 +136,7 @@ def _meant(parts: list[str]) -> list[str]:
 
 def _parts(category: str) -> list[str]:
     """What stands between commas, in small letters, with single blanks for all that is neither letter nor digit."""
-    return [" ".join(re.findall(r"[^\W_]+", part)) for part in re.split(r"[,;]", category.lower())]
+    return [" ".join(_WORD.findall(part)) for part in _COMMA.split(category.lower())]
 
 
 _NAMES: Final[dict[str, str | None]] = {

@@ -23,6 +23,7 @@ __all__ = ["Parsed", "parse_row", "stated", "steps_in"]
 _RESERVED = frozenset({"output", "reasoning", "category", "source", "id", "history", "filled"})
 """What is read without being named."""
 
+_NAME = re.compile(r"\w+")
 _ASSESSED = re.compile(r"\s*(?:- Safety Assessment:\s*)?(?:un)?safe\b[ \t.]*(?:\n|\Z)", re.IGNORECASE)
 """How an output begins that gives the label first."""
 
@@ -201,7 +202,7 @@ def _by_task(place: str, value: Mapping[Any, Any]) -> dict[Task, tuple[str, ...]
 def _filled(record: Record) -> tuple[Task, ...]:
     value = record.values.get("filled") or ()
     # A cell of a CSV file is text: ['response_refusal'].
-    named = re.findall(r"\w+", value) if isinstance(value, str) else value
+    named = _NAME.findall(value) if isinstance(value, str) else value
     if not isinstance(named, list | tuple) or any(task not in TASKS for task in named):
         fix = f"write a list of the tasks whose label a guard filled in ({', '.join(TASKS)}), or leave it out"
         raise InputError(f"{record.place}: filled", "is no list of tasks", fix)

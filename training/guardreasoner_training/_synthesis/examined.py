@@ -51,6 +51,7 @@ _REFUSAL = re.compile(
 _LEAK = re.compile(r"\bground[ -]truth\b|\b(?:given|provided|supplied|correct|true|known) labels?\b", re.IGNORECASE)
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 _FENCE = re.compile(r"\A```[a-z]*\n(?P<inside>.*)\n```\Z", re.DOTALL)
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _NONE = ("none", "n/a", "null")
 _LAST = re.compile(r"in conclusion, the (?P<side>request|response) is (?P<label>safe|unsafe)\.?\Z", re.IGNORECASE)
 _EXPLAINED = re.compile(r"\s*\n[ \t]*\n(?:#+ |\*\*)?Explanation:(?:\*\*)?[ \t\n]+(?P<body>\S.*)\Z", re.DOTALL | re.IGNORECASE)
@@ -174,7 +175,7 @@ def _critique(text: str, row: TrainingRow) -> Accepted | Reason:
     explained = _EXPLAINED.match(text, reading.rest or len(text.split("\n", 1)[0]))
     if explained is None:
         return "format"
-    *paragraphs, last = (part.strip() for part in re.split(r"\n[ \t]*\n", explained["body"].strip()))
+    *paragraphs, last = (part.strip() for part in _BLANK_LINE.split(explained["body"].strip()))
     concluded = _LAST.search(last)
     side = "request" if row.exchange.response is None else "response"
     if concluded is None or concluded["side"].lower() != side:

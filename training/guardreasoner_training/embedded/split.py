@@ -38,9 +38,12 @@ class Split:
     groups: int
 
 
+_WORD: Final = re.compile(r"\w+")
+
+
 def normalise(text: str) -> str:
     """Return the text in lower case with every run of other than letters and digits as one space."""
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower()))
+    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
 
 
 def cut(rows: Sequence[Row], *, dev_share: float, response_dev_share: float, unseen_sources: Iterable[str], seed: int) -> Split:
