@@ -98,6 +98,7 @@ R = TypeVar("R", bound=str)
 _DATA = re.compile(r"data:[\w/+.;=-]*;base64,[\w+/=-]*", re.ASCII)
 # A protocol's word: no blanks, nothing but ASCII.
 _WORD = re.compile(r"[!-~]*")
+_NAME = re.compile(r"[\w.-]{1,60}")
 _NUMBERS = (int, float, complex, Decimal, date, time, timedelta, UUID)
 
 
@@ -220,7 +221,7 @@ def named(kind: object) -> str:
     """A block's type, fit for an error: what may be text to judge is not quoted."""
     if kind is None:
         return "a part without a type"
-    return kind if isinstance(kind, str) and len(kind) <= 60 and re.fullmatch(r"[\w.-]+", kind) else "a part of an unknown type"
+    return kind if isinstance(kind, str) and _NAME.fullmatch(kind) else "a part of an unknown type"
 
 
 def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) -> Iterator[Piece]:

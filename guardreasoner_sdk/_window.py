@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 # A full stop behind a digit is more often a decimal point or a list's number; the window sees to the other ones.
 _SENTENCE_END = re.compile(r"[。！？]|(?:(?<!\d)\.|[!?…])['\"”’)\]*_]*(?=\s|\Z)|\S[^\S\n]*\n")
+_BLANK = re.compile(r"\s")
 
 _GROWTH = 2
 """How many times as long an answer has to be until it is judged whole again: that costs twice its length, all in all, however
@@ -91,7 +92,7 @@ def _border(text: str, cut: int) -> int:
     if cut <= 0:
         return 0
     before = text[max(0, cut - _BORDER) : cut]
-    ends = [match.end() for match in _SENTENCE_END.finditer(before)] or [match.end() for match in re.finditer(r"\s", before)]
+    ends = [match.end() for match in _SENTENCE_END.finditer(before)] or [match.end() for match in _BLANK.finditer(before)]
     return cut - len(before) + ends[-1] if ends else cut
 
 

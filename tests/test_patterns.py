@@ -32,7 +32,7 @@ REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 SIGNS = " \n\t*\"'`#>|_-.:,;!?([{<)]}=/\\&@$+~^%"
 ALPHABET = SIGNS + "a0Sé\u00a0\u2019\u201d\u4e2d\u3002\u200b\u0301\ud800"
 LENGTHS = (32, 128, 512, 2048, 8192)
-FLOOR = 0.02  # seconds of CPU below which nothing is said
+FLOOR = 0.01  # seconds of CPU below which nothing is said
 MOST = 8.0  # times the CPU for four times the text; a square is 16
 
 
@@ -246,13 +246,13 @@ def hostile(pattern: re.Pattern[Any]) -> Iterator[Callable[[int], str]]:
 
 
 def seconds(run: Callable[[Any], object], text: Any) -> float:
-    """CPU time of a call; the least of three where it is long enough to count."""
+    """CPU time of a call; the least of three where it is long enough to be compared."""
     taken = []
     for _ in range(3):
         began = time.process_time()
         run(text)
         taken.append(time.process_time() - began)
-        if taken[0] < FLOOR:
+        if taken[0] < FLOOR / 32:
             break
     return min(taken)
 

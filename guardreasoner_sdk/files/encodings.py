@@ -36,6 +36,7 @@ _NAMES = {
     "utf-32": "UTF-32",
 }
 _SAMPLE = 1 << 16
+_TOGETHER = re.compile("[^\x00-\x7f]{2,}")
 
 
 def looks_like(data: bytes) -> str | None:
@@ -59,7 +60,7 @@ def looks_like(data: bytes) -> str | None:
         foreign = [] if text is None else [character for character in text if ord(character) > 0x7F]
         if foreign and plausible(foreign):
             # Letters with accents stand alone among others; those of another script stand together.
-            together = sum(map(len, re.findall("[^\x00-\x7f]{2,}", text or "")))
+            together = sum(map(len, _TOGETHER.findall(text or "")))
             if together > len(foreign) // 2:
                 return name
     return "cp1252" if any(0x80 <= byte < 0xA0 for byte in data) else "iso-8859-1"
