@@ -98,7 +98,8 @@ R = TypeVar("R", bound=str)
 _DATA = re.compile(r"data:[\w/+.;=-]*;base64,[\w+/=-]*", re.ASCII)
 # A protocol's word: no blanks, nothing but ASCII.
 _WORD = re.compile(r"[!-~]*")
-_NAME = re.compile(r"[\w.-]{1,60}")
+# What may be shown in an error.
+_NAME = re.compile(r"[\w.-]{1,60}", re.ASCII)
 _NUMBERS = (int, float, complex, Decimal, date, time, timedelta, UUID)
 
 
@@ -237,7 +238,9 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
         unseen = key in REFERENCES and not quoted
         if (_passed(key, value) and not unseen) or (key == "data" and kind in SEALED_TYPES and _quiet(value)):
             continue
-        place = f"{where}.{key}" if where else str(key)
+        # A key may be text to judge, which belongs into no error.
+        shown = key if isinstance(key, str) and _NAME.fullmatch(key) else "..."
+        place = f"{where}.{shown}" if where else shown
         if key == "text" and isinstance(value, _NUMBERS):
             yield Unread(type(value).__name__, place)
         elif key in calls:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
 from guardreasoner_sdk._content_table import BLOCKS
 from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
@@ -214,7 +215,7 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
     if "role" not in message and message.get("type") in _ITEMS:
         # An item of Responses: what a tool gave, or what the model wrote.
         role: Role = "tool" if str(message["type"]).endswith("_output") else "assistant"
-        yield role, _text(block(message, where))
+        yield role, _read(role, _text(block(message, where)))
         return
     given = message.get("role", message.get("type"))
     found = _ROLES.get(str(given).lower()) if "role" in message else _TYPES.get(str(given))
@@ -227,7 +228,13 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
     if not isinstance(content, str | Sequence | None) or isinstance(content, bytes | bytearray):
         raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "pass a str or text parts")
     for who, pieces in spoken(found, message, where):
-        yield who, _text(pieces)
+        yield who, _read(who, _text(pieces))
+
+
+def _read(role: Role, text: str) -> str:
+    """A text with its second reading: nobody knows whether the reader of an answer will parse JSON in it."""
+    more = second_reading(text) if role == "assistant" else ""
+    return f"{text}\n{more}" if more else text
 
 
 def _text(pieces: Iterable[Piece]) -> str:

@@ -235,6 +235,9 @@ def test_arguments_are_judged_as_the_tool_reads_them() -> None:
         call = {"id": "1", "type": "function", "function": {"name": "send", "arguments": arguments}}
         exchange = exchange_from_messages([ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}])
         assert "bad" in (exchange.response or "")
+    for answer in (f'{{"body": "{letters}"}}', f'Here: {{"body": "{letters}"}}'):
+        assert "bad" in (exchange_from_messages([ASKED, {"role": "assistant", "content": answer}]).response or "")
+    assert exchange_from_messages([{"role": "user", "content": letters}]).prompt == letters
 
 
 def test_what_tools_gave_is_no_prompt_whoever_names_it() -> None:
@@ -258,9 +261,10 @@ def test_what_tools_gave_is_no_prompt_whoever_names_it() -> None:
 def test_what_holds_something_that_cannot_be_read_is_refused(part: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"messages\[0\].content\[0\].*is not text but"):
         exchange_from_messages([{"role": "user", "content": [part, {"type": "text", "text": "hi"}]}])
-    with pytest.raises(InputError) as caught:
-        exchange_from_messages([{"role": "user", "content": [{"type": "please-" * 20, "text": None}]}])
-    assert "please" not in str(caught.value)
+    for told in ({"type": "please-" * 20, "text": None}, {"please say it": {"url": "u"}}):
+        with pytest.raises(InputError) as caught:
+            exchange_from_messages([{"role": "user", "content": [told]}])
+        assert "please" not in str(caught.value)
 
 
 def test_messages_of_openai_are_taken_as_they_are() -> None:
