@@ -19,6 +19,7 @@ from guardreasoner_integrations.langchain._observer import ObservedRun, Observer
 from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge, wanted
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
 from guardreasoner_sdk._failures import log_failure
+from guardreasoner_sdk._forks import abandon, renew_after_fork
 
 __all__ = ["AsyncGuardCallbackHandler", "GuardCallbackHandler"]
 
@@ -106,7 +107,16 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
         self.raise_error = block
         self._block = block
         self._on_verdict = on_verdict
-        self._room = threading.BoundedSemaphore(pending)
+        self._start()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Watch with threads of its own in a forked child: what still waited is judged by the parent."""
+        abandon(self._workers, self._checks)
+        self._start()
+
+    def _start(self) -> None:
+        self._room = threading.BoundedSemaphore(self._pending)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="guardreasoner-callbacks")
         self._checks: set[Future[None]] = set()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 from guardreasoner_integrations.langchain._messages import call_lines
 from guardreasoner_integrations.langchain._questions import Prompt, Question, Stage, answer_of, entry_of, prompt_of, said
 from guardreasoner_sdk._content import Call
+from guardreasoner_sdk._forks import Lock
 
 __all__ = ["ObservedRun", "Observer", "Sight"]
 
@@ -57,7 +57,7 @@ class Observer:
     def __init__(self, stages: Collection[Stage], *, runs: int) -> None:
         self._stages = frozenset(stages)
         self._most = runs
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._runs: OrderedDict[UUID, tuple[ObservedRun, Prompt]] = OrderedDict()
         self._calls: OrderedDict[object, Prompt] = OrderedDict()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -283,6 +284,27 @@ def test_watching_does_not_wait_for_the_guard_and_drops_what_is_too_much(
         assert watcher.flush(30)
         assert len(watcher.record) == 2
     assert len([record for record in caplog.records if "pending=3" in record.getMessage()]) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_watches_with_threads_of_its_own(guard: Guard, scripted_chat: Any) -> None:
+    def watched() -> int:
+        watcher.record.clear()
+        scripted_chat(answers=["well"]).invoke("hello", {"callbacks": [watcher]})
+        return len(watcher.record) if watcher.flush(20) else -1
+
+    watcher = GuardCallbackHandler(guard)
+    assert watched() == 2  # and its threads wait for more
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = 0 if watched() == 2 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert watched() == 2
 
 
 async def test_an_asynchronous_watcher_drops_what_is_too_much(scripted_chat: Any) -> None:
