@@ -23,7 +23,6 @@ _INK = "#010203"
 _LINE, _PALE = "#3b82f6", "#94a3b8"
 _MOST_POINTS = 300
 _PREFIXED = re.compile(r'(\bid="|\bhref="#|url\(#)')
-_HEAD = re.compile(r"\A.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
 
 
 def precision_recall_plot(predictions: Sequence[Prediction], *, name: str, title: str, at: tuple[float, float] | None) -> str:
@@ -122,6 +121,8 @@ def _svg(draw: Callable[[Axes], None], name: str, title: str) -> str:
         draw(axes)
         # Without a date: the same figures give the same page.
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    drawn = _HEAD.sub("", buffer.getvalue()).replace(_INK, "currentColor")
+    # From the element on, and without what matplotlib says about itself.
+    head, _, rest = buffer.getvalue().partition("<metadata>")
+    drawn = (head[head.index("<svg") :] + rest.partition("</metadata>")[2]).replace(_INK, "currentColor")
     drawn = _PREFIXED.sub(lambda found: f"{found[0]}{name}-", drawn)
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
