@@ -160,12 +160,14 @@ class GuardReasonerGuardrail(_Applicable):
             "screen": screen,
             "reasoning": reasoning,
             "timeout": timeout,
-            "policy": Policy(**policy) if isinstance(policy, Mapping) else policy,
+            "policy": policy,
         }
         options_given = {name: value for name, value in given.items() if value is not None}
         if guard is not None and options_given:
             raise ConfigurationError(f"guard: pass either a guard or {', '.join(options_given)}")
-        if isinstance(skip_call_types, str):
+        if guard is not None and not isinstance(guard, Guard):
+            raise ConfigurationError(f"guard: must be a Guard, not {type(guard).__name__}")
+        if isinstance(skip_call_types, str) or not isinstance(skip_call_types, Collection):
             raise ConfigurationError("skip_call_types: pass a list, for instance ['aembedding']")
         self.guard = Guard(**options_given) if guard is None else guard
         if on_block not in (None, "raise", "message"):

@@ -206,8 +206,12 @@ def test_options_that_cannot_work() -> None:
         pytest.raises(ConfigurationError, match="guard: pass either a guard or model"),
     ):
         GuardReasonerGuardrail("guard", guard=guard, model="x")
-    with pytest.raises(ConfigurationError, match="skip_call_types: pass a list"):
-        GuardReasonerGuardrail("guard", skip_call_types="aembedding")
+    for skipped in (7, "aembedding"):
+        with pytest.raises(ConfigurationError, match="skip_call_types: pass a list"):
+            GuardReasonerGuardrail("guard", skip_call_types=skipped)  # type: ignore[arg-type]
+    for name in ("guard", "policy"):
+        with pytest.raises(ConfigurationError, match=f"^{name}: must be a"):
+            GuardReasonerGuardrail("guard", **{name: 7})
     with pytest.raises(ConfigurationError, match="Policy"):
         GuardReasonerGuardrail("guard", policy={"blok": []})
 
