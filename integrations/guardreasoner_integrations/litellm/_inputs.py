@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from guardreasoner_integrations._messages import NO_PROMPT, conversation, said
+from guardreasoner_integrations._readings import both_readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_integrations.litellm._answers import plain
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
@@ -30,12 +31,13 @@ def requests_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Un
     Raises:
         InputError: something that is no text, named.
     """
-    messages = inputs.get("structured_messages") or []
+    messages = _list(inputs, "structured_messages")
     known = set(_strings([plain(message) for message in messages]))
     # The texts of messages are handed over a second time, without saying who said them.
     texts = [text for text in _texts(inputs, unjudged) if text not in known]
-    calls = [call for call in map(plain, inputs.get("tool_calls") or ()) if call not in _calls(messages)]
-    before = list(said("messages", messages or data.get("messages") or [], unjudged))
+    calls = [call for call in map(plain, _list(inputs, "tool_calls")) if call not in _calls(messages)]
+    field = "structured_messages" if messages else "messages"
+    before = list(said(field, messages or data.get("messages") or [], unjudged))
     found = [] if not messages else [conversation("structured_messages", before)]
     for text in _alone_and_together(texts):
         repeated = bool(before) and before[-1]["content"] == text
@@ -56,13 +58,16 @@ def answers_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Unj
     Raises:
         InputError: something that is no text, named.
     """
-    asked = [conversation("structured_messages", list(said("messages", inputs.get("structured_messages") or [], unjudged)))]
+    messages = _list(inputs, "structured_messages")
+    asked = [conversation("structured_messages", list(said("structured_messages", messages, unjudged)))]
     if asked == [None] and any(data.get(field) for field in ("messages", "input", "prompt")):
         asked = [*exchanges_of(data, unjudged)]
     question = asked_by([one for one in asked if one is not None])
     texts = _texts(inputs, unjudged)
-    texts += [message["content"] for message in _calling(inputs.get("tool_calls") or (), unjudged)]
-    return [Exchange(question.prompt, text, question.history) for text in _alone_and_together(texts)]
+    texts += [message["content"] for message in _calling(_list(inputs, "tool_calls"), unjudged)]
+    found = _alone_and_together(texts)
+    # Whoever parses an answer reads letters where it has their escapes.
+    return [Exchange(question.prompt, text, question.history) for text in both_readings(dict(enumerate(found))).values()]
 
 
 def replace_inputs(inputs: Mapping[str, Any], message: str) -> dict[str, Any]:
@@ -77,10 +82,20 @@ def replace_inputs(inputs: Mapping[str, Any], message: str) -> dict[str, Any]:
     return {**replaced, "tool_calls": []} if "tool_calls" in inputs else replaced
 
 
+def _list(inputs: Mapping[str, Any], name: str) -> Sequence[Any]:
+    if not isinstance(inputs, Mapping):
+        raise InputError("inputs", f"must be a mapping, not {type(inputs).__name__}", "pass {'texts': [...]}")
+    value = inputs.get(name) or []
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise InputError(name, f"must be a list, not {type(value).__name__}", f"pass {{{name!r}: [...]}}")
+    return value
+
+
 def _texts(inputs: Mapping[str, Any], unjudged: Unjudged) -> list[str]:
-    texts = inputs.get("texts") or []
-    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise InputError("texts", "is not a list of texts", "pass a list of str")
+    texts = _list(inputs, "texts")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{place}]", f"must be a str, not {type(text).__name__}", "pass text")
     if inputs.get("images") and unjudged == "raise":
         raise cannot_be_judged("images", "image")
     # What newer versions of litellm may hand over besides.

@@ -1,6 +1,7 @@
 """``apply_guardrail``: texts that litellm took out of a call, or that somebody sent to be judged."""
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -136,9 +137,26 @@ async def test_pictures_are_refused_unless_they_are_let_by(make: Make) -> None:
 
 
 async def test_what_is_no_text_is_refused(make: Make) -> None:
-    for texts in ("hi", [7], {"a": "b"}):
-        with pytest.raises(InputError, match=r"^texts: is not a list of texts"):
-            await apply(make(), {"texts": texts})
+    for kind in ("request", "response"):
+        for name in ("texts", "tool_calls", "structured_messages"):
+            for value in ("bad", {"a": "bad"}, 7):
+                with pytest.raises(InputError, match=f"^{name}: must be a list"):
+                    await apply(make(), {name: value}, kind)
+        with pytest.raises(InputError, match=r"^texts\[0\]: must be a str, not int"):
+            await apply(make(), {"texts": [7]}, kind)
+        with pytest.raises(InputError, match="^inputs: must be a mapping"):
+            await apply(make(), None, kind)  # type: ignore[arg-type]
+
+
+async def test_escapes_are_read_as_the_letters_they_are(make: Make) -> None:
+    escaped = json.dumps({"x": "bad"}).replace("bad", "\\u0062\\u0061\\u0064")
+    called = {"type": "function", "function": {"name": "f", "arguments": escaped}}
+    for inputs, kind in (
+        ({"texts": [escaped]}, "response"),
+        *(({"tool_calls": [called]}, kind) for kind in ("request", "response")),
+    ):
+        with pytest.raises(BlockedError):
+            await apply(make(), inputs, kind)
 
 
 async def test_nothing_to_judge_passes(make: Make) -> None:
