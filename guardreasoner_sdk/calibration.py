@@ -258,15 +258,15 @@ class Calibration(_Frozen):
             raise ConfigurationError(f"calibration: must be a path or a Calibration, not {type(path).__name__}")
         try:
             return cls.model_validate_json(Path(path).expanduser().read_bytes())
-        except OSError as error:
-            problem = error.strerror or type(error).__name__
-            raise ConfigurationError(f"calibration: {path} cannot be read ({problem}); check the path") from None
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "file"
             raise ConfigurationError(
                 f"calibration: {path} is no calibration ({where}: {first['msg']}); make one: guardreasoner calibrate"
             ) from None
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or type(error).__name__
+            raise ConfigurationError(f"calibration: {path} cannot be read ({problem}); check the path") from None
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
-from guardreasoner_sdk.streaming import as_list, on_block_of
+from guardreasoner_sdk.streaming import as_list, check_options, on_block_of
 from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -82,6 +82,12 @@ class _Protected:
         window: int = 200,
         timeout: float | None = None,
     ) -> None:
+        check_options(mode, window, timeout)
+        if response is not None and not callable(response):
+            raise ConfigurationError(f"response: must be a function from an answer to its text, not {type(response).__name__}")
+        for name, flag in (("check_input", check_input), ("check_output", check_output)):
+            if not isinstance(flag, bool) and not (flag is None and name == "check_input"):
+                raise ConfigurationError(f"{name}: must be True or False, not {flag!r}")
         self.guard = guard
         self.timeout = timeout
         self._function = function

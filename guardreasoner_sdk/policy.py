@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.exchange import visible
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, Verdict
 
 __all__ = ["Decision", "Policy"]
@@ -38,7 +39,7 @@ class Decision(BaseModel):
     blocked_by: Literal["finding", "failure"] | None = None
 
 
-_Score = Annotated[float, Field(ge=0.0, le=1.0)]
+_Score = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]  # True is no score
 
 
 class Policy(BaseModel):
@@ -69,6 +70,8 @@ class Policy(BaseModel):
     message: Annotated[str, Field(pattern=r"\S")] = "I'm sorry, but I can't help with that."
 
     def __init__(self, **values: Any) -> None:
+        if isinstance(values.get("message"), str) and not visible(values["message"]):
+            raise ConfigurationError("Policy(message): must hold a visible character")
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -6,6 +6,7 @@ Made by :meth:`guardreasoner_sdk.Guard.stream` and :meth:`~guardreasoner_sdk.Gua
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -73,10 +74,9 @@ class _Stream(Generic[T]):
         on_block: OnBlock[T] | None = None,
         timeout: float | None = None,
     ) -> None:
-        if mode not in ("hold", "pass"):
-            raise ConfigurationError(f"mode: must be 'hold' or 'pass', not {mode!r}")
-        if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-            raise ConfigurationError(f"window: must be a number of characters from 1, not {window!r}")
+        check_options(mode, window, timeout)
+        if text is not None and not callable(text):
+            raise ConfigurationError(f"text: must be a function from a chunk to the text in it, not {type(text).__name__}")
         self._on_block = on_block_of(guard, on_block)
         if self._on_block == "message" and text is not None:
             raise ConfigurationError("on_block: 'message' is for streams of str; pass a function from a verdict to a chunk")
@@ -280,6 +280,25 @@ def on_block_of(guard: Guard, on_block: Any) -> Any:
     if meant not in ("raise", "message") and not callable(meant):
         raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {meant!r}")
     return meant
+
+
+def check_options(mode: object, window: object, timeout: object) -> None:
+    """Refuse what no stream can be judged with.
+
+    Args:
+        mode, window, timeout: as of :meth:`guardreasoner_sdk.Guard.stream`.
+
+    Raises:
+        ConfigurationError: one of them cannot work, named.
+    """
+    if mode not in ("hold", "pass"):
+        raise ConfigurationError(f"mode: must be 'hold' or 'pass', not {mode!r}")
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ConfigurationError(f"window: must be a number of characters from 1, not {window!r}")
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf
+    ):
+        raise ConfigurationError(f"timeout: must be seconds above 0, or None for no limit, not {timeout!r}")
 
 
 def as_list(items: Any) -> Sequence[Any]:

@@ -4,7 +4,7 @@ import functools
 import inspect
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,38 @@ async def hears(exchange: Exchange, verdict: Verdict) -> None: ...
 def test_a_listener_that_would_have_to_be_awaited_is_refused(listener: Any) -> None:
     with pytest.raises(ConfigurationError, match="^on_verdict: must be a plain function"):
         Guard(judge=ScriptedJudge({}), on_verdict=listener)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("mode", "held"),
+        ("window", True),
+        *(("timeout", seconds) for seconds in ("5", True, 0)),
+        *((name, 3) for name in ("on_block", "text", "response", "check_input")),
+        ("check_output", None),
+    ],
+)
+def test_options_of_streams_and_decorators_are_looked_at_where_they_are_given(name: str, wrong: Any) -> None:
+    with Guard(judge=ScriptedJudge({})) as guard:
+        if name in inspect.signature(guard.stream).parameters:
+            with pytest.raises(ConfigurationError, match=f"^{name}: must be"):
+                guard.stream("hi", [], **{name: wrong})
+            with pytest.raises(ConfigurationError, match=f"^{name}: must be"):
+                guard.astream("hi", aiter_of(), **{name: wrong})
+        if name in inspect.signature(guard.protect).parameters:
+            with pytest.raises(ConfigurationError, match=f"^{name}: must be"):
+                guard.protect(**{name: wrong})(lambda prompt: prompt)
+
+
+async def aiter_of() -> AsyncIterator[str]:
+    yield "hi"
+
+
+@pytest.mark.parametrize("fields", [{"min_score": True}, {"min_score": "0.5"}, {"message": "\u200b"}, {"message": ""}])
+def test_a_policy_takes_no_flag_for_a_score_and_no_message_that_nobody_sees(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^Policy\({next(iter(fields))}\)"):
+        Policy(**fields)
 
 
 class Lazy:
