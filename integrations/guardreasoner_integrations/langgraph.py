@@ -23,6 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("langchain", "LangGraph integrations") from error
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._blocks import Block, block_by, ending, removed, replaced
 from guardreasoner_integrations.langchain._messages import from_human, turn_at
 from guardreasoner_integrations.langchain._questions import (
@@ -104,6 +105,7 @@ def guard_node(
     Raises:
         ConfigurationError: an unknown stage; from the graph: a state without the messages, or whose messages have no ids.
     """
+    check_guard(guard)
     if stage not in ("input", "output"):
         raise ConfigurationError(f"stage: must be 'input' or 'output', not {stage!r}")
     name = f"guard_{stage}"

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterable
 from typing import Literal
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.asgi._answers import Answer, Options, StoppedError
 from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replayed
 from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
 from guardreasoner_integrations.asgi._routes import GuardedRoute
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
 from guardreasoner_sdk._failures import log_failure
+from guardreasoner_sdk.streaming import check_options
 
 __all__ = ["GuardMiddleware"]
 
@@ -62,6 +64,8 @@ class GuardMiddleware:
         window: int = 200,
         timeout: float | None = None,
     ) -> None:
+        check_guard(guard)
+        check_options(mode, window, timeout)
         self.app = app
         self._guard = guard
         self._routes = tuple(routes)

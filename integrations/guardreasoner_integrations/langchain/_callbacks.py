@@ -15,6 +15,7 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._observer import ObservedRun, Observer, Sight
 from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge, wanted
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
@@ -33,6 +34,7 @@ class _Handler:
     """What both handlers have: an observer, a record, and how many checks wait."""
 
     def __init__(self, guard: Guard, checks: Mapping[Stage, bool], *, record: int, pending: int) -> None:
+        check_guard(guard)
         for name, number, least in (("record", record, 0), ("pending", pending, 1)):
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ConfigurationError(f"{name}: must be a whole number from {least}, not {number!r}")

@@ -9,6 +9,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._lcel import ChunkReader, answer_in, prompt_in, text_in, unread_in
 from guardreasoner_integrations.langchain._questions import (
     Answer,
@@ -27,6 +28,7 @@ from guardreasoner_integrations.langchain._replies import Replies, replies_of
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
 from guardreasoner_sdk.errors import PortableError
 from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.streaming import check_options
 
 __all__ = ["GuardedChain"]
 
@@ -80,6 +82,8 @@ class GuardedChain(Runnable[Any, Any]):
         window: int = 200,
         name: str | None = None,
     ) -> None:
+        check_guard(guard)
+        check_options("hold", window, None)
         if not isinstance(chain, Runnable):
             raise ConfigurationError(f"chain: must be a Runnable, not {type(chain).__name__}; RunnableLambda makes one")
         self._check_input = wanted(guard.policy, "check_input", check_input, response=False)

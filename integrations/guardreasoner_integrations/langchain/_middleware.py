@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage, ToolM
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs, set_config_context
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._blocks import Block, block_by, block_of, ending, removed, replaced
 from guardreasoner_integrations.langchain._messages import from_human, is_removed, turn_at
 from guardreasoner_integrations.langchain._questions import (
@@ -93,8 +94,7 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         streaming: Literal["withhold", "pass"] = "withhold",
         name: str | None = None,
     ) -> None:
-        if not isinstance(guard, Guard):
-            raise ConfigurationError(f"guard: must be a Guard, not {type(guard).__name__}")
+        check_guard(guard)
         if exit_behavior not in ("end", "replace", "error"):
             raise ConfigurationError(f"exit_behavior: must be 'end', 'replace' or 'error', not {exit_behavior!r}")
         if streaming not in ("withhold", "pass"):

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._lcel import prompt_in
 from guardreasoner_integrations.langchain._questions import Question, ajudge, can_block, error_of, judge
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
@@ -43,6 +44,7 @@ class GuardRunnable(Runnable[T, T]):
         on_block: Literal["raise"] | None = None,
         name: str | None = None,
     ) -> None:
+        check_guard(guard)
         if (guard.policy.on_block if on_block is None else on_block) != "raise":
             raise ConfigurationError(
                 "on_block: a gate in front of a model can only raise, a message would go to the model; "

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from litellm.integrations.custom_guardrail import CustomGuardrail
 from litellm.types.guardrails import GuardrailEventHooks
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
 from guardreasoner_integrations.litellm._inputs import answers_in, replace_inputs, requests_in
@@ -25,6 +26,7 @@ from guardreasoner_sdk import (
     VerdictError,
 )
 from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.streaming import check_options
 from guardreasoner_sdk.verdict import decisive
 
 __all__ = ["GuardReasonerGuardrail"]
@@ -165,8 +167,8 @@ class GuardReasonerGuardrail(_Applicable):
         options_given = {name: value for name, value in given.items() if value is not None}
         if guard is not None and options_given:
             raise ConfigurationError(f"guard: pass either a guard or {', '.join(options_given)}")
-        if guard is not None and not isinstance(guard, Guard):
-            raise ConfigurationError(f"guard: must be a Guard, not {type(guard).__name__}")
+        if guard is not None:
+            check_guard(guard)
         if isinstance(skip_call_types, str) or not isinstance(skip_call_types, Collection):
             raise ConfigurationError("skip_call_types: pass a list, for instance ['aembedding']")
         self.guard = Guard(**options_given) if guard is None else guard
@@ -174,7 +176,7 @@ class GuardReasonerGuardrail(_Applicable):
             raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
         if unjudged not in ("raise", "allow"):
             raise ConfigurationError(f"unjudged: must be 'raise' or 'allow', not {unjudged!r}")
-        self.guard.stream("-", (), window=window).close()  # It looks at its options itself.
+        check_options("hold", window, None)
         self._message = self.guard.policy.message if (on_block or self.guard.policy.on_block) == "message" else None
         self._unjudged: Unjudged = unjudged
         self._window = window

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
+from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai._bodies import abody, body, library_of, replaced, streamed
 from guardreasoner_integrations.openai._plans import Answer, Plan, Settings
@@ -22,6 +23,7 @@ from guardreasoner_integrations.openai._routes import FIX, route_of
 from guardreasoner_integrations.openai._verdicts import known, remember
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.streaming import check_options
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 __all__ = ["guarded"]
@@ -71,11 +73,12 @@ def guarded(
         raise ConfigurationError(f"client: must be an OpenAI or AsyncOpenAI client, not {type(client).__name__}")
     if isinstance(client, _Guarded | _AsyncGuarded):
         raise ConfigurationError("client: is guarded already")
+    check_guard(guard)
     if on_block not in (None, "raise", "message"):
         raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
     if unjudged not in ("raise", "allow"):
         raise ConfigurationError(f"unjudged: must be 'raise' or 'allow', not {unjudged!r}")
-    guard.stream("-", (), mode=mode, window=window).close()  # It looks at its options itself.
+    check_options(mode, window, timeout)
     settings = Settings(
         guard=guard,
         mode=mode,
