@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JsonError", "json_text", "named", "parse_json", "quoted", "visible"]
+__all__ = ["JsonError", "json_text", "named", "parse_json", "placed", "quoted", "visible"]
 
 # Control characters, bidirectional overrides, separators that end a line, lone surrogates, and other invisible ones.
 # The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
@@ -101,6 +101,16 @@ def quoted(value: object, *, most: int = 40) -> str:
     if not isinstance(value, str):
         return type(value).__name__
     return repr(f"{value[:most]}..." if len(value) > most else value)
+
+
+def placed(where: str, *, most: int = 120) -> str:
+    """A place in what was handed in, short and on one line: the keys in it are somebody else's.
+
+    Args:
+        where: ``messages[3].content[0].data``.
+        most: characters that are shown.
+    """
+    return visible(f"{where[:most]}..." if len(where) > most else where)
 
 
 def named(values: Iterable[object], *, most: int = 20) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
 from guardreasoner_sdk._content_table import BLOCKS
-from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk._text import placed, quoted
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
 
@@ -247,7 +247,7 @@ def _text(pieces: Iterable[Piece]) -> str:
         if isinstance(piece, Unread):
             if piece.where.removesuffix("data") in heard:
                 continue  # sound, and what is said in it
-            problem = f"is not text but {piece.kind!r}"
-            raise InputError(piece.where, problem, "judge other media elsewhere and leave the part out here")
+            problem = f"is not text but {quoted(piece.kind)}"
+            raise InputError(placed(piece.where), problem, "judge other media elsewhere and leave the part out here")
         texts.append(piece.text if isinstance(piece, Text) else piece.written)
     return "\n".join(text for text in texts if text)

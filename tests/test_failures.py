@@ -98,8 +98,9 @@ LONG = SECRET + "\n\x1b[31m\u202e" + "x" * 1_000_000
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: exchange_from_messages([{"role": "user", "content": [{"type": LONG}]}]),
-        lambda: exchange_from_messages([{"role": "user", "content": [{"type": [LONG]}]}]),
+        lambda: exchange_from_messages([{"role": "user", "content": [{"type": LONG, "file_id": "a"}]}]),
+        lambda: exchange_from_messages([{"role": "user", "content": [{"type": "file", LONG: {"file_id": b"a"}}]}]),
+        lambda: exchange_from_messages([{"role": "user", "content": [{"type": [LONG], "file_id": "a"}]}]),
         lambda: exchange_from_messages([{"role": LONG, "content": "a"}]),
         lambda: Exchange("a", history=[{"role": "user", "content": "a", LONG: "b"}]),
         lambda: Exchange("a", history=[{"role": LONG, "content": "a"}]),
