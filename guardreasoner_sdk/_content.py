@@ -142,7 +142,7 @@ def block(value: object, where: str) -> Iterator[Piece]:
         value = value.model_dump(warnings=False)
     if isinstance(value, Mapping):
         found = list(_mapping(value, where, "", False))
-        kind = value.get("type")
+        kind = _kind(value)
         says = any(not isinstance(piece, Text) or piece.text for piece in found)
         if not says and kind not in BLOCKS and (kind is not None or any(_says(*item) for item in value.items())):
             found = [Unread(named(kind), where)]
@@ -218,6 +218,12 @@ def _same(piece: Piece) -> object:
     return piece.same if isinstance(piece, Call) else piece.text if isinstance(piece, Text) else None
 
 
+def _kind(holder: Mapping[Any, Any]) -> str | None:
+    """What a part says it is; a type that is no word is none that is known."""
+    kind = holder.get("type")
+    return kind if kind is None or isinstance(kind, str) else ""
+
+
 def named(kind: object) -> str:
     """A block's type, fit for an error: what may be text to judge is not quoted."""
     if kind is None:
@@ -226,7 +232,7 @@ def named(kind: object) -> str:
 
 
 def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) -> Iterator[Piece]:
-    kind = holder.get("type")
+    kind = _kind(holder)
     known = isinstance(kind, str) and kind in BLOCKS
     media = isinstance(kind, str) and (kind in MEDIA or (above == "source" and kind in SOURCES))
     media = media and holder.get("source_type") != "text"
@@ -289,7 +295,7 @@ def _quiet(value: object) -> bool:
 
 
 def _is_media(holder: Mapping[Any, Any], key: str, value: object, above: str) -> bool:
-    kind = holder.get("type")
+    kind = _kind(holder)
     return (
         isinstance(value, bytes | bytearray | memoryview)
         or key in BINARY

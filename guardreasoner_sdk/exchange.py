@@ -212,7 +212,7 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
         message = message.model_dump(warnings=False)
     if not isinstance(message, Mapping):
         raise InputError(where, f"must be a mapping, not {type(message).__name__}", "pass a mapping with 'role' and 'content'")
-    if "role" not in message and message.get("type") in _ITEMS:
+    if "role" not in message and str(message.get("type")) in _ITEMS:
         # An item of Responses: what a tool gave, or what the model wrote.
         role: Role = "tool" if str(message["type"]).endswith("_output") else "assistant"
         yield role, _read(role, _text(block(message, where)))

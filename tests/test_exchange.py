@@ -302,3 +302,11 @@ def test_messages_of_litellm_are_taken_as_they_are() -> None:
 
     own = Message(content="", reasoning_content="hm", provider_specific_fields={"refusal": "no"})
     assert set((exchange_from_messages([ASKED, own]).response or "").split("\n")) == {"hm", "no"}
+
+
+@pytest.mark.parametrize("kind", [["text"], {"a": 1}, 7, True, b"text"])
+def test_a_type_that_is_no_word_is_none_that_is_known(kind: object) -> None:
+    with pytest.raises(InputError, match="a part of an unknown type"):
+        exchange_from_messages([{"role": "user", "content": [{"type": kind, "file_id": "a"}]}])
+    with pytest.raises(InputError, match="role: is missing"):
+        exchange_from_messages([{"type": kind, "content": "a"}])
