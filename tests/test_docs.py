@@ -67,7 +67,8 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_the_figures_of_streaming_are_the_measured_ones() -> None:
-    results = json.loads((ROOT / "benchmarks/results/streaming-cpu.json").read_text("utf-8"))["results"]
+    measured = json.loads((ROOT / "benchmarks/results/streaming-cpu.json").read_text("utf-8"))
+    results = measured["results"]
     page = (ROOT / "docs/streaming.md").read_text("utf-8")
     for way, name in [
         ("stream, hold", "`stream`, hold"),
@@ -79,6 +80,12 @@ def test_the_figures_of_streaming_are_the_measured_ones() -> None:
         paced = [of for of in results if of["way"] == way and of["words_per_second"]]
         cells = [cell for of in paced for cell in (f"{of['first_text_s']:.3f} s", f"{of['total_ratio']:.3f}")]
         assert f"| {name} | {' | '.join(cells)} |" in page
+    for of in measured["growth"]:
+        here = (
+            f"{of['cpu_s']:.2f} | {of['judged_characters']:,} | {of['beside_cpu_s']:.2f} | {of['beside_judged_characters']:,}"
+        )
+        assert f"| {of['characters'] // 1000 * 1000:,} | {here} | {of['cpu_ratio']:.3f} |" in page
+    assert measured["growth"][-1]["cpu_ratio"] <= 1 / 8
 
 
 def test_the_readmes_figures_are_the_measured_ones() -> None:
