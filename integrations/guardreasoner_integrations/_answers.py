@@ -58,7 +58,7 @@ def _chat_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Readings 
             continue
         said = set()
         for key, number, at, part in _parts(choice, where):
-            channel = (choice.get("index", place), key, number)
+            channel = (_number(choice.get("index", place)), key, number)
             texts = _texts(part, at, unjudged, channel, readings)
             text = "".join(texts.values())
             if text and not (key in _COPIES and text in said):
@@ -92,7 +92,7 @@ def _parts(choice: Mapping[str, Any], where: str) -> Iterator[tuple[str, Hashabl
             yield from _parts(value, f"{where}.{key}")
         elif key == "tool_calls" and isinstance(value, list):
             for place, call in enumerate(value):
-                number = call.get("index", place) if isinstance(call, Mapping) else place
+                number = _number(call.get("index", place)) if isinstance(call, Mapping) else place
                 yield key, number, f"{where}.{key}[{place}]", call
         elif key not in TECHNICAL:
             # As a mapping of one key, so that what the key says about the value is seen.
@@ -124,20 +124,20 @@ class ResponseEvents:
         self._unjudged = unjudged
         self._readings = Readings()
         self._written: Texts = {}
-        self._repeated: set[tuple[int, str]] = set()
+        self._repeated: set[tuple[Hashable, str]] = set()
 
     def texts(self, event: Mapping[str, Any]) -> Texts:
         """The texts in an event. Events that repeat what deltas said have none: they wait for those."""
         return self._readings.both(self._texts(event))
 
     def _texts(self, event: Mapping[str, Any]) -> Texts:
-        kind, index, delta = str(event.get("type")), event.get("output_index", -1), event.get("delta")
+        kind, index, delta = str(event.get("type")), _number(event.get("output_index", -1)), event.get("delta")
         if kind.endswith(".delta") and isinstance(delta, str):
             if kind.endswith("arguments.delta"):
                 text = self._readings.read_by_tool(index, ("arguments", delta))
             else:
                 text = "".join(leaves({"type": kind, "delta": delta}, kind, self._unjudged))
-            part = (kind, index, event.get("content_index"), event.get("summary_index"))
+            part = (kind, index, _number(event.get("content_index")), _number(event.get("summary_index")))
             self._written[part] = self._written.get(part, "") + text
             return {(MESSAGES if kind == "response.output_text.delta" else index): text}
         told = event.get("response")
@@ -179,7 +179,8 @@ def _anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Read
     if not isinstance(blocks, list):
         blocks = [body.get("delta") or body.get("content_block")]
     for place, block in enumerate(blocks):
-        channel = (body.get("index", place), block.get("type") if isinstance(block, Mapping) and "delta" in body else "")
+        kind = str(block.get("type")) if isinstance(block, Mapping) and "delta" in body else ""
+        channel = (_number(body.get("index", place)), kind)
         _add(found, _texts(block, f"content[{place}]", unjudged, channel, readings))
     return found
 
@@ -191,3 +192,8 @@ def error_texts(body: Any, unjudged: Unjudged) -> Texts:
         error = {key: value for key, value in error.items() if key not in _OF_ERRORS}
         return both_readings({"error": text}) if (text := "\n".join(leaves(error, "error", unjudged))) else {}
     return {}
+
+
+def _number(value: object) -> Hashable:
+    """A number that the server gives to a part of an answer; what is none is told apart by how it is written."""
+    return value if isinstance(value, int | str) else repr(value)
