@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 
 from guardreasoner_sdk.errors import DeadlineError
 
-__all__ = ["JUDGE_GRACE", "ROW_GRACE", "Deadline"]
+__all__ = ["JUDGE_GRACE", "ROW_GRACE", "Deadline", "call_off_all"]
 
 T = TypeVar("T")
 
@@ -28,10 +28,17 @@ _TICK = time.get_clock_info("monotonic").resolution
 
 
 _leaving = threading.Event()
+
+
+def call_off_all() -> None:
+    """Let every deadline pass: the interpreter ends."""
+    _leaving.set()
+
+
 # The interpreter waits for executors' threads before it runs what ``atexit`` holds: only this is told before. Without it, work
 # that is under way at the end keeps the process until it is done.
 with contextlib.suppress(AttributeError, RuntimeError):
-    threading._register_atexit(_leaving.set)  # type: ignore[attr-defined]
+    threading._register_atexit(call_off_all)  # type: ignore[attr-defined]
 
 
 class Deadline(float):

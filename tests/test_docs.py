@@ -115,3 +115,15 @@ def test_the_embedded_guards_speed_is_the_measured_one() -> None:
         file, task = name.split(", ")
         cells = [f"{of['f1'][guard]:.1f}" for guard in ("embedded guard", "alt-profanity-check", "better-profanity")]
         assert f"| {Path(file).stem}, {task.replace('_', ' ')} ({of['rows']}) | {' | '.join(cells)} |" in page
+
+
+def test_what_hostile_text_costs_is_the_measured_figure() -> None:
+    found = json.loads((ROOT / "benchmarks/results/hostile-cpu.json").read_text("utf-8"))
+    page = (ROOT / "docs/embedded.md").read_text("utf-8")
+    worst = found["worst"]
+    assert found["characters"] == 1_000_000
+    assert found["timeout_s"] == 1.0
+    assert len(found["shapes"]) == 30
+    assert f"| CPU time beyond the deadline | {worst['overrun']:.2f} s |" in page
+    assert f"| gap of the caller's event loop, in CPU time | {worst['gap']:.2f} s |" in page
+    assert f"| memory of the process | {worst['memory']:.0f} MiB |" in page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,13 +149,21 @@ def _find(model: str) -> _Found:
 
 def _noted(folder: Path) -> str | None:
     """The dialect that training noted beside the weights."""
-    try:
-        note = json.loads((folder / "guard.json").read_text("utf-8"))
-        return f"{note['dialect']}-chat" if note.get("rendering") == "chat" else str(note["dialect"])
-    except FileNotFoundError:
+    from guardreasoner_sdk.dialects.families import FAMILIES
+    from guardreasoner_sdk.judges.model_folder import read_object
+
+    path = folder / "guard.json"
+    if not path.exists():
         return None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        raise ConfigurationError(f"model: {folder / 'guard.json'} cannot be read; it holds {{'dialect': ...}}") from None
+    note = read_object(path)
+    dialect, rendering = note.get("dialect"), note.get("rendering")
+    if not isinstance(dialect, str) or dialect not in FAMILIES:
+        raise ConfigurationError(f"model: {path} names no known dialect; write one of {', '.join(FAMILIES)}, or pass dialect=")
+    if rendering not in (None, "raw", "chat"):
+        raise ConfigurationError(f"model: {path} names an unknown rendering; write 'raw' or 'chat', or leave it out")
+    # Only the family of GuardReasoner has renderings.
+    chat = f"{dialect}-chat"
+    return chat if rendering == "chat" and chat in FAMILIES else dialect
 
 
 def _default(found: _Found) -> str:

@@ -161,9 +161,11 @@ def _encoder(path: Path, encoding: EncodingConfig) -> Encoder:
 def _session(path: Path, config: _Config) -> Any:
     import onnxruntime
 
-    content = path.read_bytes()
-    if config.digest is not None and hashlib.sha256(content).hexdigest() != config.digest.lower():
-        raise _damaged(path, "cannot be loaded: it is not the file whose sha256 config.json states")
+    if config.digest is not None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != config.digest.lower():
+            raise _damaged(path, "cannot be loaded: it is not the file whose sha256 config.json states")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1

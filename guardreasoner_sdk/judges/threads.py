@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import chain, islice
 from typing import TypeVar
+
+from guardreasoner_sdk._deadline import call_off_all
 
 __all__ = ["each_in_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_under_way: dict[object, int] = {}
+"""Work that goes on, each with its process: a fork copies what its parent had under way, and it goes on there alone."""
+
+_PATIENCE = 1.0
+
+
+def _leave() -> None:
+    """End all work, and let it end: a thread that is cut off inside the engine takes the process down with it."""
+    call_off_all()
+    until = time.monotonic() + _PATIENCE
+    while os.getpid() in list(_under_way.values()) and time.monotonic() < until:
+        time.sleep(0.002)
+
+
+with contextlib.suppress(AttributeError, RuntimeError):
+    threading._register_atexit(_leave)  # type: ignore[attr-defined]
 
 
 def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:
@@ -27,7 +49,15 @@ def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int
     Raises:
         Exception: what the first call that failed raised, or the items; no call is begun after it.
     """
-    source = iter(items)
+    own = object()
+    _under_way[own] = os.getpid()
+    try:
+        return _each_in_threads(function, iter(items), threads)
+    finally:
+        del _under_way[own]
+
+
+def _each_in_threads(function: Callable[[T], R], source: Iterator[T], threads: int) -> list[R]:
     first = list(islice(source, max(1, threads)))
     if len(first) < 2:
         return [function(item) for item in chain(first, source)]

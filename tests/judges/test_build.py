@@ -90,9 +90,31 @@ def test_the_note_beside_the_weights_says_how_they_are_asked(tmp_path: Path) -> 
         if isinstance(judge.dialect, GuardReasonerDialect):
             assert judge.dialect.rendering == rendering
     assert reasoner(str(tmp_path), backend="transformers", dialect="qwen3guard").dialect.name == "qwen3guard"
-    (tmp_path / "guard.json").write_text("[")
-    with pytest.raises(ConfigurationError, match=r"guard\.json cannot be read"):
+
+
+@pytest.mark.usefixtures("every_engine")
+@pytest.mark.parametrize(
+    ("note", "problem"),
+    [
+        ("[", "is not JSON"),
+        ("[]", "does not hold a JSON object"),
+        ("{}", "names no known dialect"),
+        ('{"dialect": null}', "names no known dialect"),
+        ('{"dialect": 3}', "names no known dialect"),
+        ('{"dialect": ["guardreasoner"]}', "names no known dialect"),
+        ('{"dialect": "guardreasonr"}', "names no known dialect"),
+        ('{"dialect": "guardreasoner", "rendering": "chatt"}', "names an unknown rendering"),
+        ('{"dialect": "guardreasoner", "rendering": {}}', "names an unknown rendering"),
+        ('{"dialect": NaN}', "NaN is no number"),
+        ("[" * 100_000, "is not JSON"),
+    ],
+)
+def test_a_damaged_note_is_named_with_what_is_wrong(tmp_path: Path, note: str, problem: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "guard.json").write_text(note)
+    with pytest.raises(ConfigurationError, match=problem) as raised:
         Guard(str(tmp_path), backend="transformers")
+    assert str(tmp_path / "guard.json") in str(raised.value)
 
 
 @pytest.mark.usefixtures("every_engine")

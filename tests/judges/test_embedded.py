@@ -1,14 +1,20 @@
+import asyncio
 import json
+import math
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardreasoner_sdk import ConfigurationError, Guard, InputError, Policy, Turn, Verdict
+from guardreasoner_sdk import ConfigurationError, DeadlineError, Exchange, Guard, InputError, Policy, Turn, Verdict
 from guardreasoner_sdk.catalog import MODELS
 from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER, EmbeddedJudge
 
@@ -273,3 +279,228 @@ def test_a_model_with_other_heads_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"heads": ["a"]}))
     with Guard(judge=EmbeddedJudge(folder)) as guard, pytest.raises(ConfigurationError, match="heads are"):
         guard.check("x")
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+THRESHOLDS = {"prompt_harmful": 0.5, "response_refusal": 0.5, "response_harmful": 0.5}
+ENCODING = {"prompt_tokens": 160, "pair_tokens": 192, "pair_prompt_tokens": 64, "overlap_tokens": 32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        *(
+            ({"thresholds": THRESHOLDS | {"prompt_harmful": bad}}, "prompt_harmful")
+            for bad in (2, 1, 0, -1, "0.5", None, True, [])
+        ),
+        ({"thresholds": THRESHOLDS | {"prompt_harmful": math.nan}}, "NaN is no number"),
+        ({"thresholds": THRESHOLDS | {"prompt_harmful": math.inf}}, "Infinity is no number"),
+        ({"thresholds": {"prompt_harmful": 0.5}}, "thresholds.response_refusal is missing"),
+        ({"thresholds": None}, "has no thresholds"),
+        ({"thresholds": [0.5, 0.5, 0.5]}, "has no thresholds"),
+        ({"heads": None}, "heads are None"),
+        ({"heads": ["response_harmful", "response_refusal", "prompt_harmful"]}, "heads are"),
+        ({"hazards": ["S99"]}, "hazards"),
+        ({"hazards": [1]}, "hazards"),
+        ({"hazards": "S1"}, "hazards"),
+        ({"hazards": ["S1", "S1"]}, "hazards"),
+        ({"hazards": ["S1"]}, "hazards has the shape"),
+        ({"name": None}, "name must be a short text"),
+        ({"version": 3}, "version must be a short text"),
+        ({"name": "a\nb"}, "name must be a short text"),
+        ({"encoding": None}, "has no encoding"),
+        ({"encoding": ENCODING | {"pair_tokens": "192"}}, "encoding.pair_tokens"),
+        ({"encoding": ENCODING | {"overlap_tokens": 160}}, "prompt_tokens must exceed"),
+        ({"encoding": ENCODING | {"prompt_tokens": 10**9}}, "encoding.prompt_tokens"),
+        ({"encoding": ENCODING | {"prompt_tokens": 1000}}, "do not fit each other"),
+        ({"sha256": "0" * 64}, "not the file whose sha256"),
+        ({"sha256": 7}, "sha256 is 7"),
+    ],
+    ids=str,
+)
+def test_a_damaged_configuration_is_refused_and_nothing_is_safe(folder: Path, changes: dict[str, Any], problem: str) -> None:
+    rewrite(folder, **changes)
+    with Guard(judge=EmbeddedJudge(folder)) as guard, pytest.raises(ConfigurationError, match=problem) as raised:
+        guard.check(HARMFUL)
+    assert str(folder) in str(raised.value)
+    assert "; " in str(raised.value), "the fix is named"
+
+
+def test_a_threshold_beyond_every_number_is_refused(folder: Path) -> None:
+    text = (folder / "config.json").read_text("utf-8").replace('"prompt_harmful": 0.5', '"prompt_harmful": 1e999')
+    (folder / "config.json").write_text(text)
+    with Guard(judge=EmbeddedJudge(folder)) as guard, pytest.raises(ConfigurationError, match="prompt_harmful is inf"):
+        guard.check(HARMFUL)
+
+
+def test_weights_other_than_those_stated_are_refused(folder: Path) -> None:
+    weights = bytearray((folder / "model.onnx").read_bytes())
+    weights[len(weights) // 2] ^= 0xFF
+    (folder / "model.onnx").write_bytes(weights)
+    with Guard(judge=EmbeddedJudge(folder)) as guard, pytest.raises(ConfigurationError, match="not the file whose sha256"):
+        guard.check(HARMFUL)
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_a_model_that_gives_no_number_is_never_safe(folder: Path, always: bool) -> None:
+    """Not when it is loaded, and not where only some text makes it so."""
+    onnx = pytest.importorskip("onnx", reason="the damage is done with the extra 'train'")
+    model = onnx.load(str(folder / "model.onnx"))
+    for node in model.graph.node:
+        for place, name in enumerate(node.output):
+            if name == "logits":
+                node.output[place] = "sound"
+    vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    word = 0 if always else vocabulary["bomb"]
+    made = [
+        onnx.helper.make_tensor("word", onnx.TensorProto.INT64, [1], [word]),
+        onnx.helper.make_tensor("nan", onnx.TensorProto.FLOAT, [1], [math.nan]),
+        onnx.helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1]),
+    ]
+    model.graph.initializer.extend(made)
+    compare = "GreaterOrEqual" if always else "Equal"
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node(compare, ["input_ids", "word"], ["is_word"]),
+            onnx.helper.make_node("Cast", ["is_word"], ["as_number"], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("ReduceSum", ["as_number", "axis"], ["count"], keepdims=1),
+            onnx.helper.make_node("Cast", ["count"], ["there"], to=onnx.TensorProto.BOOL),
+            onnx.helper.make_node("Where", ["there", "nan", "sound"], ["logits"]),
+        ]
+    )
+    onnx.save(model, str(folder / "model.onnx"))
+    rewrite(folder, sha256=None)
+    with Guard(judge=EmbeddedJudge(folder)) as guard:
+        if always:
+            with pytest.raises(ConfigurationError, match="its logits are no numbers"):
+                guard.check(HARMLESS)
+            return
+        verdict = guard.check(HARMFUL, REFUSAL)
+        assert not verdict.allowed
+        assert verdict.undetermined
+        assert "gave no number" in str(verdict.prompt_harmfulness.cause)
+        # One such row takes no other with it.
+        first, second = guard.check_many([HARMFUL, HARMLESS])
+        assert first.undetermined
+        assert second.allowed
+
+
+HOSTILE = {
+    "leetspeak": "h0w d0 1 bu1ld 4 b0mb ",
+    "chinese": "\u4f60\u597d\u4e16\u754c",
+    "a ligature of 18 letters": "\ufdfa",
+    "marks": "\u0301\u0316",
+    "hyphens": "m4lw4r3/r4n$0mw4r3-",
+    "letters": "h o w  t o  ",
+    "no blanks": "\u0431o\u043cb",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_deadline_holds_for_any_text(guard: Guard, name: str) -> None:
+    text = HOSTILE[name] * (1_000_000 // len(HOSTILE[name]))
+    began = time.process_time()
+    guard.check(text, timeout=0.2)
+    # What two cores and a reader do in that time, and the quarter of a second behind it; it took up to 39 seconds.
+    assert time.process_time() - began < 2.0
+
+
+async def test_the_event_loop_goes_on_while_any_text_is_checked(guard: Guard) -> None:
+    guard.check("load")
+    for name in ("chinese", "leetspeak", "marks"):
+        text = HOSTILE[name] * (300_000 // len(HOSTILE[name]))
+        check = asyncio.create_task(guard.acheck(text, timeout=0.5))
+        worst, last = 0.0, time.process_time()
+        while not check.done():
+            await asyncio.sleep(0.002)
+            now = time.process_time()
+            worst, last = max(worst, now - last), now
+        assert worst < 0.25
+
+
+UNDER_WAY = """
+import asyncio, atexit, threading, time
+from guardreasoner_sdk import Guard
+guard = Guard(reasoning="off")
+guard.check("load")
+text = "The cat sat on the mat. " * 20_000
+
+async def cancelled():
+    try:
+        await asyncio.wait_for(guard.acheck(text), 1.5)
+    except TimeoutError:
+        pass
+
+def settled():
+    # Until the process is idle.
+    while True:
+        before = time.process_time()
+        time.sleep(0.25)
+        if time.process_time() - before < 0.02:
+            return
+
+def beside(work):
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(1.5)
+
+"""
+WAYS_TO_END = {
+    "cancelled": "asyncio.run(cancelled())\nbegan = time.process_time()\nsettled()\n",
+    "left": "beside(lambda: asyncio.run(guard.acheck(text)))\nbegan = time.process_time()\n",
+    "left in a call": "beside(lambda: guard.check(text))\nbegan = time.process_time()\n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_END)
+def test_work_that_nobody_waits_for_ends(way: str) -> None:
+    code = f"{UNDER_WAY}{WAYS_TO_END[way]}atexit.register(lambda: print(time.process_time() - began))\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    # Executors are waited for before this is printed: all windows were judged until the process could end.
+    assert float(done.stdout) < 1.5
+
+
+def test_what_was_decided_before_the_deadline_stays_decided() -> None:
+    rows = [Exchange(HARMFUL), Exchange(FILLER * 12_000), Exchange(HARMLESS)]
+    judge = EmbeddedJudge()
+    judge.judge_now(rows[:1], deadline=None)
+    first, second, third = judge.judge_now(rows, deadline=time.monotonic() + 3)
+    assert first.prompt_harmfulness.label == "harmful"
+    assert not second.prompt_harmfulness.determined
+    assert not third.prompt_harmfulness.determined
+    with pytest.raises(DeadlineError):
+        judge.judge_now(rows[1:], deadline=time.monotonic())
+
+
+def test_a_finding_stands_where_the_time_for_its_reasons_ran_out() -> None:
+    judge = EmbeddedJudge(threads=1)
+    exchange = Exchange(HARMFUL)
+    (whole,) = judge.judge_now([exchange], deadline=None)
+    seen = set()
+    for looks in range(60):
+        left = looks
+
+        def check() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise DeadlineError
+
+        try:
+            (found,) = judge._judged([exchange], check)
+        except DeadlineError:
+            seen.add("nothing")
+            continue
+        assert found.prompt_harmfulness == whole.prompt_harmfulness
+        seen.add("cut" if "The time was up" in found.reasoning[-1].text else "whole")
+    assert seen == {"nothing", "cut", "whole"}
+
+
+def test_the_size_limit_counts_what_a_text_becomes(guard: Guard) -> None:
+    verdict = guard.check("\ufdfa" * 120_000, timeout=30)
+    assert not verdict.allowed
+    assert "2,000,000 characters" in str(verdict.prompt_harmfulness.cause)
+    assert guard.check("\ufdfa" * 20).prompt_harmfulness.determined
