@@ -92,7 +92,8 @@ class Checks:
         """Take in one part of a batch: what is known already, and what the judge has to see."""
         self._check_usable()
         limit = self._timeout if timeout is None else timeout
-        if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
+        given = limit is None or (isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < float("inf"))
+        if not given:
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
         work = Work(time.monotonic(), None if limit is None else Deadline.after(limit))
         for row in rows:

@@ -7,12 +7,17 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from guardreasoner_training.tiny import TinyGuard
+
+# A busy machine makes no test fail.
+hypothesis.settings.register_profile("guardreasoner", deadline=None)
+hypothesis.settings.load_profile("guardreasoner")
 
 # LiteLLM would fetch its price list from the network when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")

@@ -259,7 +259,7 @@ def test_a_deadline_gives_an_undetermined_verdict() -> None:
     assert [row.undetermined for row in many] == [True, True]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "2", [1]])
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "2", [1], True])
 def test_a_timeout_must_be_a_time(guard: Guard, timeout: object) -> None:
     with pytest.raises(InputError, match="^timeout: is"):
         guard.check("x", timeout=timeout)  # type: ignore[arg-type]
