@@ -32,7 +32,7 @@ REPEATS = (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT)
 SIGNS = " \n\t*\"'`#>|_-.:,;!?([{<)]}=/\\&@$+~^%"
 ALPHABET = SIGNS + "a0Sé\u00a0\u2019\u201d\u4e2d\u3002\u200b\u0301\ud800"
 LENGTHS = (32, 128, 512, 2048, 8192)
-FLOOR = 0.01  # seconds of CPU below which nothing is said
+FLOOR = 0.008  # seconds of CPU below which nothing is said
 MOST = 8.0  # times the CPU for four times the text; a square is 16
 
 
@@ -108,8 +108,8 @@ def uses(tree: ast.Module, names: set[str]) -> Iterator[tuple[str, str]]:
                 yield name, node.attr
         if isinstance(node, ast.Call):
             for argument in [*node.args, *(one.value for one in node.keywords)]:
-                if isinstance(argument, ast.Name) and argument.id in names:
-                    yield argument.id, "?"
+                if isinstance(argument, ast.Name | ast.Subscript) and (name := root(argument)) in names:
+                    yield name, "?"  # type: ignore[misc]  # it is one of the names
 
 
 def methods(found: dict[tuple[str, str], list[re.Pattern[str]]]) -> dict[int, set[str]]:
