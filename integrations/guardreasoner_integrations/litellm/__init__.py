@@ -4,8 +4,8 @@ from guardreasoner_sdk import MissingExtraError
 
 try:
     import litellm.integrations.custom_guardrail  # noqa: F401
-except ImportError:
-    raise MissingExtraError("litellm", "LiteLLM guardrails") from None
+except ImportError as error:
+    raise MissingExtraError("litellm", "LiteLLM guardrails") from error
 
 from guardreasoner_integrations.litellm._guardrail import GuardReasonerGuardrail
 
