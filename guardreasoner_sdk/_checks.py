@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from guardreasoner_sdk import _forks
-from guardreasoner_sdk._batches import Row, Work
+from guardreasoner_sdk._batches import Row, Work, parts
 from guardreasoner_sdk._cache import JudgementCache
 from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._failures import log_failure
@@ -23,7 +23,7 @@ from guardreasoner_sdk.judges.base import Judge, is_direct, load_judge
 from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
 from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.policy import Policy
-from guardreasoner_sdk.verdict import Judgement, Verdict
+from guardreasoner_sdk.verdict import Judgement, Verdict, decisive
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.calibration import Calibration
@@ -33,6 +33,8 @@ __all__ = ["Checks", "result_of", "result_soon"]
 logger = logging.getLogger("guardreasoner_sdk")
 
 T = TypeVar("T")
+
+_LONGEST = 1e9  # seconds; a number beyond every float is none
 
 _judging: ContextVar[frozenset[Checks]] = ContextVar("guardreasoner_judging", default=frozenset())
 """Whose judge is at work around here: a guard that its own judge asks would wait for itself."""
@@ -78,22 +80,28 @@ class Checks:
         """Whether the judge answers in the calling thread, so that there is nothing to wait for meanwhile."""
         return self._direct is not None
 
-    def check(self, exchange: Exchange, timeout: float | None) -> Verdict:
-        """One verdict, for a thread that waits."""
-        work = self.begin([exchange], timeout)
-        return self._decided(self.settle(work, self.judged(work))[0])
+    def check(self, *readings: Exchange, timeout: float | None) -> Verdict:
+        """One verdict, for a thread that waits: the one that counts among those on all readings of what is judged."""
+        verdicts: list[Verdict] = []
+        for part in parts(readings, self.judge.batch_size):
+            work = self.begin(part, timeout)
+            verdicts += self.settle(work, self.judged(work))
+        return self._decided(verdicts)
 
-    async def acheck(self, exchange: Exchange, timeout: float | None) -> Verdict:
-        """One verdict, for a coroutine."""
-        work = self.begin([exchange], timeout)
-        return self._decided(self.settle(work, await result_soon(self.hosted(work)))[0])
+    async def acheck(self, *readings: Exchange, timeout: float | None) -> Verdict:
+        """:meth:`check` for a coroutine."""
+        verdicts: list[Verdict] = []
+        for part in parts(readings, self.judge.batch_size):
+            work = self.begin(part, timeout)
+            verdicts += self.settle(work, await result_soon(self.hosted(work)))
+        return self._decided(verdicts)
 
     def begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
         """Take in one part of a batch: what is known already, and what the judge has to see."""
         self._check_usable()
         limit = self._timeout if timeout is None else timeout
-        given = limit is None or (isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < float("inf"))
-        if not given:
+        number = isinstance(limit, int | float) and not isinstance(limit, bool)
+        if limit is not None and not (number and 0 < limit <= _LONGEST):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
         work = Work(time.monotonic(), None if limit is None else Deadline.after(limit))
         for row in rows:
@@ -209,7 +217,8 @@ class Checks:
                 logger.error("on_verdict raised %s", type(error).__name__)
                 log_failure(logger, "the failure", error)
 
-    def _decided(self, verdict: Verdict) -> Verdict:
+    def _decided(self, verdicts: Sequence[Verdict]) -> Verdict:
+        verdict = decisive(verdicts) or verdicts[0]
         if self.policy.insists(verdict):
             raise UndeterminedError(verdict)
         return verdict

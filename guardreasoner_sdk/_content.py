@@ -23,6 +23,7 @@ from guardreasoner_sdk._content_table import (
     ASIDE,
     AUDIO,
     AUDIO_EVENTS,
+    BESIDE,
     BINARY,
     BLOCKS,
     CALLS,
@@ -32,16 +33,19 @@ from guardreasoner_sdk._content_table import (
     MARKERS,
     MEDIA,
     NO_CONTENT,
+    PICTURES,
     PROTOCOL,
     QUOTED,
     REFERENCES,
+    RESULTS,
+    SAYING,
     SEALED,
     SEALED_TYPES,
     SOURCES,
 )
 from guardreasoner_sdk._unescaping import unescaped
 
-__all__ = ["Call", "Piece", "Text", "Unread", "block", "message", "spoken", "walk"]
+__all__ = ["Call", "Piece", "Text", "Unread", "block", "is_said", "message", "spoken", "walk"]
 
 
 class Text(NamedTuple):
@@ -65,7 +69,12 @@ class Call(NamedTuple):
     def json(self) -> str:
         """The arguments as JSON; as they came where that is text."""
         given = self.arguments
-        return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str)
+        if isinstance(given, str):
+            return given
+        try:
+            return json.dumps(given, ensure_ascii=False, default=str)
+        except (TypeError, ValueError):  # keys that JSON has not, or a circle: what Python writes says it all the same
+            return repr(given)
 
     @property
     def written(self) -> str:
@@ -80,9 +89,14 @@ class Call(NamedTuple):
         if isinstance(given, str):
             try:
                 given = json.loads(given)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return self.name, given
-        return self.name, json.dumps(given, sort_keys=True, default=str) if given else ""
+        try:
+            return self.name, json.dumps(given, sort_keys=True, default=str) if given else ""
+        except (TypeError, ValueError):
+            return self.name, repr(given)
+        except RecursionError:
+            return self.name, f"nested too deeply, at {id(given)}"
 
 
 class Unread(NamedTuple):
@@ -100,6 +114,7 @@ _DATA = re.compile(r"data:[\w/+.;=-]*;base64,[\w+/=-]*", re.ASCII)
 _WORD = re.compile(r"[!-~]*")
 # What may be shown in an error.
 _NAME = re.compile(r"[\w.-]{1,60}", re.ASCII)
+_STEPS = re.compile(r"[^.\[\]]+")
 _NUMBERS = (int, float, complex, Decimal, date, time, timedelta, UUID)
 
 
@@ -167,14 +182,30 @@ def message(value: Mapping[str, Any], where: str) -> list[Piece]:
     derived = CALLS[1:] if value.get(CALLS[0]) else ()
     for key in sorted(value, key=_turn):
         part = value[key]
-        if key in derived or key in ASIDE or (key == "name" and _quiet(part)):
+        if key in derived or key in ASIDE or (key == "name" and _quiet(part)) or (key not in ITEMS and _is_opaque(part)):
             continue
+        if key == "additional_kwargs" and isinstance(part, Mapping):
+            part = {name: inner for name, inner in part.items() if not _is_opaque(inner)}
         for piece in _mapping({key: part}, where, "", key not in ITEMS):
             same = _same(piece)
             if not (same in told and (isinstance(piece, Call) or key in COPIES)):
                 (calls if key in CALLS else found).append(piece)
             told.add(same)
     return [*found, *calls]
+
+
+def is_said(piece: Piece, where: str) -> bool:
+    """Whether a piece is what a message says, and not something that stands beside it: reasoning, quotations, fields of an
+    application's own. What is said has to be judged alone, too: enough harmless text beside it would hide harm in it.
+
+    Args:
+        piece: one of the message's.
+        where: the message's place.
+    """
+    if not isinstance(piece, Text):
+        return True
+    steps = _STEPS.findall(piece.where.removeprefix(where))
+    return bool(steps) and steps[0] in SAYING and not BESIDE.intersection((*steps, piece.key))
 
 
 def spoken(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | Literal["tool"], list[Piece]]]:
@@ -198,6 +229,12 @@ def spoken(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | 
         value = {**value, "content": ["" if place in results else part for place, part in enumerate(content or ())]}
     if not results or any(value["content"]):
         yield role, message(value, where)
+
+
+def _is_opaque(value: object) -> bool:
+    """Whether it is an object of an application's own: beside the content it holds no text that a model reads."""
+    known = (str, bytes, bytearray, memoryview, Mapping, Sequence, Set, BaseModel, Enum, *_NUMBERS)
+    return value is not None and not isinstance(value, known)
 
 
 def _unheard(value: Mapping[str, Any], where: str) -> Iterator[Unread]:
@@ -249,11 +286,12 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
         place = f"{where}.{shown}" if where else shown
         if key == "text" and isinstance(value, _NUMBERS):
             yield Unread(type(value).__name__, place)
-        elif key in calls:
+        elif key in calls or (key in RESULTS and (key == "json" or "name" in holder) and isinstance(value, Mapping | list)):
+            # What a tool chose to say, too: no key of it is the protocol's.
             yield Call(str(holder.get("name") or ""), value, place, holder.get("id"), holder.get("index"))
         elif key == "name" and calls:
             continue
-        elif value and (unseen or _is_media(holder, key, value, above)):
+        elif not _empty(value) and (unseen or _is_media(holder, key, value, above)):
             if not media:
                 yield Unread(named(above or key if kind is None else kind), place)
             elif isinstance(value, Mapping):
@@ -270,6 +308,10 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
             yield from walk(value, place, str(key), quoted=quoted)
 
 
+def _empty(value: object) -> bool:
+    return value is None or (isinstance(value, str | bytes | bytearray | Mapping | Sequence | Set) and not value)
+
+
 def _beside(value: Mapping[Any, Any], place: str, key: str) -> Iterator[Piece]:
     """The text that stands beside a medium: that it is one was said already."""
     return (piece for piece in _mapping(value, place, key, False) if not isinstance(piece, Unread))
@@ -277,10 +319,11 @@ def _beside(value: Mapping[Any, Any], place: str, key: str) -> Iterator[Piece]:
 
 def _passed(key: object, value: object) -> bool:
     if key in NO_CONTENT:
-        return True
+        # Tokens have blanks.
+        return _quiet(value) or (key == "logprobs" and not isinstance(value, str))
     if key in PROTOCOL or key in MARKERS:
         return _quiet(value)
-    return key in SEALED and _quiet(value)
+    return key in SEALED and (isinstance(value, bytes | bytearray) or _quiet(value))
 
 
 def _quiet(value: object) -> bool:
@@ -299,10 +342,17 @@ def _is_media(holder: Mapping[Any, Any], key: str, value: object, above: str) ->
     return (
         isinstance(value, bytes | bytearray | memoryview)
         or key in BINARY
+        or (key in PICTURES and _holds_words(value))
         or (key == "data" and above in AUDIO)
         or (key == "result" and kind == "image_generation_call")
         or (key == "delta" and kind in AUDIO_EVENTS)
     )
+
+
+def _holds_words(value: object) -> bool:
+    """Whether strings without a blank stand there, or bytes: a picture, or where one is."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(part, bytes | bytearray) or (isinstance(part, str) and part != "" and _quiet(part)) for part in parts)
 
 
 def _says(key: object, value: object) -> bool:

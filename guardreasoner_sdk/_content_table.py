@@ -9,6 +9,7 @@ __all__ = [
     "ASIDE",
     "AUDIO",
     "AUDIO_EVENTS",
+    "BESIDE",
     "BINARY",
     "BLOCKS",
     "CALLS",
@@ -18,9 +19,12 @@ __all__ = [
     "MARKERS",
     "MEDIA",
     "NO_CONTENT",
+    "PICTURES",
     "PROTOCOL",
     "QUOTED",
     "REFERENCES",
+    "RESULTS",
+    "SAYING",
     "SEALED",
     "SEALED_TYPES",
     "SOURCES",
@@ -31,6 +35,23 @@ def _reasons(keys: Mapping[str, str]) -> Mapping[str, str]:
     """From reason and keys to key and reason."""
     return {key: reason for reason, names in keys.items() for key in names.split()}
 
+
+SAYING = frozenset({"audio", "content", "function_call", "parts", "refusal", "tool_calls"})
+"""Keys of a message under which it says what it says."""
+
+BESIDE = frozenset(
+    {
+        *("annotations", "citations", "cited_text", "context", "reasoning", "reasoning_content", "reasoningContent", "source"),
+        *("summary", "thinking", "title", "url"),
+    }
+)
+"""Keys below those of what stands beside what is said: thoughts, and quotations with where they are from."""
+
+PICTURES = frozenset({"images", "pictures", "video", "videos"})
+"""Keys beside the content where some servers take pictures, as base64 or by address."""
+
+RESULTS = frozenset({"json", "response"})
+"""Keys of what a tool gave, as a value of its own making."""
 
 PROTOCOL = _reasons(
     {
@@ -53,7 +74,7 @@ NO_CONTENT = _reasons(
         "the findings of the provider's own filter": "content_filter_result content_filter_results",
     }
 )
-"""Keys of which nothing is shown to a reader or a model, each with the reason."""
+"""Keys of which nothing is shown to a reader or a model, each with the reason. A text with blanks is text all the same."""
 
 ASIDE = _reasons(
     {

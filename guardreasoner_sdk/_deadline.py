@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures.thread  # noqa: F401 - its own hook at the end, which waits for executors' threads, has to be there first
 import contextlib
 import math
@@ -27,18 +28,22 @@ _TICK = time.get_clock_info("monotonic").resolution
 """Event loops fire a timer up to one tick of the clock early; what such a timer ends has ended at its deadline."""
 
 
+_pools_end = threading.Event()
+"""Set when the main thread has ended, before executors are waited for: others may go on for long, and judge as before."""
+
 _leaving = threading.Event()
+"""Set when every thread that the interpreter waits for has ended, before those are cut off that it does not wait for."""
 
 
 def call_off_all() -> None:
-    """Let every deadline pass: the interpreter ends."""
+    """Let every deadline pass: nobody is left who waits."""
     _leaving.set()
 
 
-# The interpreter waits for executors' threads before it runs what ``atexit`` holds: only this is told before. Without it, work
-# that is under way at the end keeps the process until it is done.
+# What runs in a thread of an executor for a task of the guard's own loop would keep the process until it is done.
 with contextlib.suppress(AttributeError, RuntimeError):
-    threading._register_atexit(call_off_all)  # type: ignore[attr-defined]
+    threading._register_atexit(_pools_end.set)  # type: ignore[attr-defined]
+atexit.register(call_off_all)
 
 
 class Deadline(float):
@@ -60,13 +65,14 @@ class Deadline(float):
     None of these graces adds to another one: all count from the deadline.
     """
 
-    __slots__ = ("_called_off",)
+    __slots__ = ("_called_off", "_pooled")
 
     _called_off: bool
+    _pooled: bool
 
     def __new__(cls, moment: float = math.inf) -> Self:
         made = super().__new__(cls, moment)
-        made._called_off = False
+        made._called_off = made._pooled = False
         return made
 
     @classmethod
@@ -88,7 +94,9 @@ class Deadline(float):
     @property
     def passed(self) -> bool:
         """Whether nobody waits any more."""
-        return self._called_off or time.monotonic() >= self - _TICK or _leaving.is_set()
+        if self._called_off or _leaving.is_set() or (self._pooled and _pools_end.is_set()):
+            return True
+        return time.monotonic() >= self - _TICK
 
     def remaining(self) -> float:
         """Seconds until then: never below 0, infinite where there is no limit."""
@@ -125,6 +133,7 @@ class Deadline(float):
             moment: when that passes at the latest; None for no limit.
         """
         own = Deadline(math.inf if moment is None else moment)
+        own._pooled = True
         try:
             return await asyncio.to_thread(work, own)
         except asyncio.CancelledError:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from guardreasoner_sdk._content import Piece, Text, Unread, block, spoken
+from guardreasoner_sdk._content import Piece, Text, Unread, block, is_said, spoken
 from guardreasoner_sdk._content_table import BLOCKS
 from guardreasoner_sdk._text import placed, quoted
 from guardreasoner_sdk._unescaping import second_reading
@@ -193,12 +193,28 @@ def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
     Raises:
         InputError: no user message, an unknown role, or a part that is not text (an image cannot be judged here).
     """
+    return readings_of_messages(messages)[-1]
+
+
+def readings_of_messages(messages: Sequence[Message]) -> list[Exchange]:
+    """:func:`exchange_from_messages`, first of what the messages say alone and then of all that is in them; one exchange where
+    nothing stands beside what they say. A guard has to judge both: enough harmless text beside it would hide harm in a message.
+    """
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise InputError("messages", f"must be a list of messages, not {type(messages).__name__}", "pass [{'role': ...}]")
-    turns = [turn for index, message in enumerate(messages) for turn in _message(f"messages[{index}]", message)]
-    last = max((index for index, (role, _) in enumerate(turns) if role == "user"), default=None)
+    try:
+        turns = [turn for index, message in enumerate(messages) for turn in _message(f"messages[{index}]", message)]
+    except RecursionError:
+        raise InputError("messages", "are nested too deeply", "send messages with less in them") from None
+    last = max((index for index, (role, _, _) in enumerate(turns) if role == "user"), default=None)
     if last is None:
         raise InputError("messages", "has no user message", "add the message to judge with role 'user'")
+    whole = _exchange([(role, text) for role, text, _ in turns], last)
+    alone = _exchange([(role, said if visible(said) else text) for role, text, said in turns], last)
+    return [whole] if alone == whole else [alone, whole]
+
+
+def _exchange(turns: Sequence[tuple[Role, str]], last: int) -> Exchange:
     after = "\n\n".join(text for _, text in turns[last + 1 :] if visible(text))
     return Exchange(
         turns[last][1],
@@ -207,7 +223,8 @@ def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
     )
 
 
-def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
+def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
+    """Who says what, and what of it is said: all of an item's, and not what stands beside a message's content."""
     if isinstance(message, BaseModel):
         message = message.model_dump(warnings=False)
     if not isinstance(message, Mapping):
@@ -215,7 +232,8 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
     if "role" not in message and str(message.get("type")) in _ITEMS:
         # An item of Responses: what a tool gave, or what the model wrote.
         role: Role = "tool" if str(message["type"]).endswith("_output") else "assistant"
-        yield role, _read(role, _text(block(message, where)))
+        text = _read(role, _text(block(message, where)))
+        yield role, text, text
         return
     given = message.get("role", message.get("type"))
     found = _ROLES.get(str(given).lower()) if "role" in message else _TYPES.get(str(given))
@@ -228,7 +246,8 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str]]:
     if not isinstance(content, str | Sequence | None) or isinstance(content, bytes | bytearray):
         raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "pass a str or text parts")
     for who, pieces in spoken(found, message, where):
-        yield who, _read(who, _text(pieces))
+        said = [piece for piece in pieces if is_said(piece, where) and not isinstance(piece, Unread)]
+        yield who, _read(who, _text(pieces)), _read(who, _text(said))
 
 
 def _read(role: Role, text: str) -> str:

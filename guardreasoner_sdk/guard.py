@@ -13,7 +13,7 @@ from guardreasoner_sdk._arguments import check_count, check_judge, check_listene
 from guardreasoner_sdk._batches import Row, Work, aparts, parts
 from guardreasoner_sdk._checks import Checks, result_of, result_soon
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import Exchange, Message, Turn, exchange_from_messages
+from guardreasoner_sdk.exchange import Exchange, Message, Turn, readings_of_messages
 from guardreasoner_sdk.judges.base import Judge
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict
@@ -136,7 +136,7 @@ class Guard:
             UndeterminedError: undecided, and the policy says ``on_undetermined="raise"``.
             ClosedError: the guard was closed.
         """
-        return self._checks.check(Exchange(prompt, response, history), timeout)
+        return self._checks.check(Exchange(prompt, response, history), timeout=timeout)
 
     async def acheck(
         self,
@@ -147,13 +147,14 @@ class Guard:
         timeout: float | None = None,
     ) -> Verdict:
         """:meth:`check` for asyncio: the event loop stays free meanwhile."""
-        return await self._checks.acheck(Exchange(prompt, response, history), timeout)
+        return await self._checks.acheck(Exchange(prompt, response, history), timeout=timeout)
 
     def check_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
         """Judge a message list: OpenAI's, Anthropic's or LangChain's.
 
         The last user message is the prompt, judged in the light of what stands before it; the text of what stands after it
-        is the response.
+        is the response. Where something stands beside what is said (reasoning, quotations, fields of an application's own),
+        what is said is judged alone, and again with all of it.
 
         Args:
             messages: mappings with ``role`` and ``content`` (a str, or a list of text parts), or the message objects of an SDK.
@@ -163,11 +164,11 @@ class Guard:
             InputError: no user message, or a part that is not text.
             UndeterminedError, ClosedError: as :meth:`check`.
         """
-        return self._checks.check(exchange_from_messages(messages), timeout)
+        return self._checks.check(*readings_of_messages(messages), timeout=timeout)
 
     async def acheck_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
         """:meth:`check_messages` for asyncio."""
-        return await self._checks.acheck(exchange_from_messages(messages), timeout)
+        return await self._checks.acheck(*readings_of_messages(messages), timeout=timeout)
 
     def check_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> list[Verdict]:
         """Judge many exchanges; one verdict each, in order.

@@ -23,7 +23,7 @@ from guardreasoner_sdk.files.journal import Entry, Journal
 from guardreasoner_sdk.files.output import Output
 from guardreasoner_sdk.files.rows import Row, Source, reading, rows_of
 from guardreasoner_sdk.files.sources import Reading, open_source
-from guardreasoner_sdk.files.state import fingerprint
+from guardreasoner_sdk.files.state import fingerprint, without_secrets
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
@@ -96,6 +96,10 @@ def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
             "policy": guard.policy.model_dump(mode="json", exclude={"on_block", "message"})
             | {"block": sorted(guard.policy.block)},
             "output format": output.format,
+            "dialect": settings.dialect,
+            "screen": settings.screen,
+            "base_url": None if settings.base_url is None else without_secrets(settings.base_url),
+            "config.json": fingerprint(config) if (config := Path(settings.model) / "config.json").is_file() else None,
         }
         # Only where they are given: runs that were begun before there were such options go on.
         given: dict[str, Any] = {

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.files.interrupts import Interrupts
 from guardreasoner_sdk.files.journal import Entry, Journal, writing
 from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.state import fingerprint
+from guardreasoner_sdk.files.state import fingerprint, without_secrets
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.judges.base import is_direct
 from guardreasoner_sdk.settings import Settings
@@ -97,17 +96,11 @@ def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
     return {
         "weights": settings.model,
         **settings.model_dump(mode="json", include={"dialect", "screen", "timeout", "reasoning"}),
-        "base_url": None if settings.base_url is None else _address(settings.base_url),
+        "base_url": None if settings.base_url is None else without_secrets(settings.base_url),
         "calibration": None if calibration is None else fingerprint(calibration),
         "model": guard.judge.model,
         "backend": guard.judge.backend,
     }
-
-
-def _address(base_url: str) -> str:
-    """An address without the user name and the password in it, which are in no file."""
-    parts = urlsplit(base_url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @contextmanager

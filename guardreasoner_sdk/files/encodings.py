@@ -109,6 +109,7 @@ def recoded(raw: IO[bytes], encoding: str) -> IO[bytes]:
 class _Recoded(io.RawIOBase):
     def __init__(self, raw: IO[bytes], encoding: str) -> None:
         self._raw = raw
+        self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
         self._left = b""
         self._ended = False
@@ -122,8 +123,8 @@ class _Recoded(io.RawIOBase):
             self._ended = not data
             try:
                 text = self._decoder.decode(data, final=self._ended)
-            except UnicodeDecodeError as error:
-                raise OSError(None, f"it is not {error.encoding}") from None
+            except UnicodeError:  # bytes that are none of its, or a mark at the beginning that it wants
+                raise OSError(None, f"it is not {self._encoding}") from None
             self._left = text.encode("utf-8", "surrogateescape")
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]

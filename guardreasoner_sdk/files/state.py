@@ -6,11 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from guardreasoner_sdk._text import JsonError, json_text, parse_json
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["Fingerprint", "RunState", "fingerprint"]
+__all__ = ["Fingerprint", "RunState", "fingerprint", "without_secrets"]
 
 _BLOCK = 1 << 20
 
@@ -127,6 +128,7 @@ class RunState:
             identity: the other run's.
         """
         names = [name for name in {**self.identity, **identity} if not _same(self.identity.get(name), identity.get(name))]
+        names = [name for name in names if name in self.identity or name not in _LATER]
         if not names:
             return None
         for name in ("input", "calibration"):
@@ -142,8 +144,21 @@ class RunState:
         return ", ".join(f"{name} was {self.identity.get(name)!r}, is {identity.get(name)!r}" for name in names)
 
 
+_LATER = frozenset({"dialect", "screen", "base_url", "config.json"})
+"""What earlier versions did not write down. Where a state lacks it, the run goes on, as it always did."""
+
 _EARLIER = "it was begun by an earlier version, which looked at both ends of a file only"
 
 
 def _same(kept: object, now: object) -> bool:
     return now.matches(kept) if isinstance(now, Fingerprint) else kept == now
+
+
+def without_secrets(base_url: str) -> str:
+    """An address without the user name and the password in it, which are in no file.
+
+    Args:
+        base_url: of a server.
+    """
+    parts = urlsplit(base_url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

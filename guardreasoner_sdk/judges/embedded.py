@@ -231,7 +231,7 @@ class EmbeddedJudge:
         return self._reasoning == "full" or finding.label == LABELS[task][0]
 
     def _score(self, rows: Sequence[Row], check: Check, contexts: dict[str, Sequence[int]]) -> list[_Scored | None]:
-        """Score rows, one after the other; None for each that was not through before the deadline.
+        """Score rows, the shortest first; None for each that was not through before the deadline.
 
         Args:
             rows: what to score.
@@ -243,8 +243,9 @@ class EmbeddedJudge:
 
         def in_time() -> Iterator[_Placed]:
             try:
-                for row, asked in enumerate(rows):
-                    for placed in self._windows(row, asked, check, contexts):
+                # The shortest first: a long one takes no other row's time.
+                for row in sorted(range(len(rows)), key=lambda row: sum(map(len, (*rows[row][0], rows[row][2] or "")))):
+                    for placed in self._windows(row, rows[row], check, contexts):
                         check()
                         windows[row] += 1
                         yield placed

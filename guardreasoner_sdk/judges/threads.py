@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
 import threading
 import time
@@ -32,8 +32,7 @@ def _leave() -> None:
         time.sleep(0.002)
 
 
-with contextlib.suppress(AttributeError, RuntimeError):
-    threading._register_atexit(_leave)  # type: ignore[attr-defined]
+atexit.register(_leave)
 
 
 def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:

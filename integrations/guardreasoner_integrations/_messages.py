@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import BaseModel
 
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged
-from guardreasoner_sdk._content import Call, Piece, Text, block, spoken
+from guardreasoner_sdk._content import Call, Piece, Text, block, is_said, spoken
 from guardreasoner_sdk._unescaping import unescaped
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
 
-__all__ = ["NO_PROMPT", "conversation", "said"]
+__all__ = ["NO_PROMPT", "conversation", "readings", "said"]
 
 NO_PROMPT = "(no text)"
 """Stands for a prompt that is not there: what tools gave and what the model says are judged as the answer to something."""
 
 Said = dict[str, str]
-"""A message with nothing but text: ``role`` and ``content``."""
+"""A message with nothing but text: ``role``, ``content`` and, where something stands beside what it says, that ``alone``."""
 
 
 def conversation(field: str, messages: list[Said], *, continued: bool = False) -> Exchange | None:
@@ -36,7 +36,7 @@ def conversation(field: str, messages: list[Said], *, continued: bool = False) -
     Raises:
         InputError: there is text, and no message to judge.
     """
-    heard = [message for message in messages if visible(message["content"])]
+    heard = [{"role": message["role"], "content": message["content"]} for message in messages if visible(message["content"])]
     if not heard:
         return None
     roles = {message["role"].lower() for message in heard}
@@ -50,6 +50,26 @@ def conversation(field: str, messages: list[Said], *, continued: bool = False) -
         else:
             raise InputError(field, "has no user message", "add a user message with text")
     return exchange_from_messages(heard)
+
+
+def readings(field: str, messages: list[Said], *, continued: bool = False) -> list[Exchange]:
+    """:func:`conversation`, first of what is said alone and then of all that is there, to be judged both: enough harmless text
+    beside it would hide harm in a message. One exchange where nothing stands beside what is said; none where nothing is there.
+
+    Args:
+        field: the place of the messages, for errors.
+        messages: the messages.
+        continued: whether the server is told which conversation it is that they go on with.
+
+    Raises:
+        InputError: there is text, and no message to judge.
+    """
+    whole = conversation(field, messages, continued=continued)
+    if whole is None:
+        return []
+    heard = [{**message, "content": message.get("alone", message["content"])} for message in messages]
+    alone = whole if heard == messages else conversation(field, heard, continued=continued)
+    return [whole] if alone in (None, whole) else [alone, whole]
 
 
 def said(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
@@ -66,22 +86,30 @@ def said(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
     if not isinstance(messages, list | tuple):
         raise InputError(field, f"must be a list, not {type(messages).__name__}", "send a list of messages")
     for index, message in enumerate(messages):
-        where = f"{field}[{index}]"
-        if isinstance(message, BaseModel):
-            message = message.model_dump(mode="json", warnings=False)
-        if not isinstance(message, Mapping):
-            raise InputError(where, f"must be a message, not {type(message).__name__}", "send an object with role and content")
-        if "role" in message or message.get("type", "message") == "message":
-            content = message.get("content")
-            if not isinstance(content, str | list | tuple | None):
-                fix = "send a string or text parts"
-                raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", fix)
-            for role, pieces in spoken(str(message.get("role", "user")), message, where):
-                yield {"role": role, "content": _text(pieces, unjudged)}
-        else:
-            # An item: what a tool gave, or what the model wrote.
-            role = "tool" if str(message["type"]).endswith("_output") else "assistant"
-            yield {"role": role, "content": _text(block(message, where), unjudged)}
+        try:
+            yield from _said(f"{field}[{index}]", message, unjudged)
+        except RecursionError:
+            raise InputError(f"{field}[{index}]", "is nested too deeply", "send a message with less in it") from None
+
+
+def _said(where: str, message: object, unjudged: Unjudged) -> Iterator[Said]:
+    if isinstance(message, BaseModel):
+        message = message.model_dump(mode="json", warnings=False)
+    if not isinstance(message, Mapping):
+        raise InputError(where, f"must be a message, not {type(message).__name__}", "send an object with role and content")
+    if "role" in message or message.get("type", "message") == "message":
+        content = message.get("content")
+        if not isinstance(content, str | list | tuple | None):
+            fix = "send a string or text parts"
+            raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", fix)
+        for role, pieces in spoken(str(message.get("role", "user")), message, where):
+            text = _text(pieces, unjudged)
+            alone = _text([piece for piece in pieces if is_said(piece, where)], unjudged)
+            yield {"role": role, "content": text} | ({"alone": alone} if visible(alone) and alone != text else {})
+    else:
+        # An item: what a tool gave, or what the model wrote.
+        role = "tool" if str(message["type"]).endswith("_output") else "assistant"
+        yield {"role": role, "content": _text(block(message, where), unjudged)}
 
 
 def _text(pieces: Iterable[Piece], unjudged: Unjudged) -> str:

@@ -463,6 +463,30 @@ def test_work_that_nobody_waits_for_ends(way: str) -> None:
     assert float(done.stdout) < 1.5
 
 
+LATE = """
+import concurrent.futures, threading, time
+from guardreasoner_sdk import Guard
+
+guard = Guard(reasoning="off")
+guard.check("How do I bake bread?")
+
+def serve(number=0):
+    time.sleep(0.3)  # the main thread ends meanwhile
+    print(guard.check(f"How do I bake cake number {number}?").action + "\\n", end="")
+
+"""
+WAYS_TO_GO_ON = {
+    "a thread": "threading.Thread(target=serve).start()",
+    "an executor": "pool = concurrent.futures.ThreadPoolExecutor(2)\nfor number in range(3): pool.submit(serve, number)",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_GO_ON)
+def test_threads_that_outlive_the_main_one_are_served(way: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE + WAYS_TO_GO_ON[way]], capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == {"allow"}, done
+
+
 def test_what_was_decided_before_the_deadline_stays_decided() -> None:
     rows = [Exchange(HARMFUL), Exchange(FILLER * 12_000), Exchange(HARMLESS)]
     judge = EmbeddedJudge()
@@ -470,7 +494,7 @@ def test_what_was_decided_before_the_deadline_stays_decided() -> None:
     first, second, third = judge.judge_now(rows, deadline=time.monotonic() + 3)
     assert first.prompt_harmfulness.label == "harmful"
     assert not second.prompt_harmfulness.determined
-    assert not third.prompt_harmfulness.determined
+    assert third.prompt_harmfulness.label == "unharmful"  # a long row takes no other one's time
     with pytest.raises(DeadlineError):
         judge.judge_now(rows[1:], deadline=time.monotonic())
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Literal
 
-from guardreasoner_integrations._guards import check_guard
+from guardreasoner_integrations._guards import ajudge_readings, check_guard
 from guardreasoner_integrations.asgi._answers import Answer, Options, StoppedError
 from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replayed
 from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
@@ -109,7 +109,7 @@ class GuardMiddleware:
             body = await read_body(receive, self._max_body)
             if body is None:
                 return
-            asked = route.exchange(self._document(scope, body))
+            asked = route.readings(self._document(scope, body))
         except RefusedError as refusal:
             await refusal.reply.send(send)
             return
@@ -121,7 +121,7 @@ class GuardMiddleware:
                 log_failure(logger, "the failure", error)
             await self._replies.of(error).send(send)
             return
-        await self._run(route, asked, scope, replayed(body, receive), send)
+        await self._run(route, asked[0] if asked else None, scope, replayed(body, receive), send)
 
     def _route(self, scope: Scope) -> GuardedRoute | None:
         if scope["type"] != "http":
@@ -134,10 +134,9 @@ class GuardMiddleware:
         headers = Headers(scope["headers"])
         return document(body, headers, self._max_body, status=400, kind="invalid_request")
 
-    async def _check(self, asked: Exchange | None) -> None:
-        if asked is not None and self._check_input:
-            verdict = await self._guard.acheck(asked.prompt, asked.response, history=asked.history, timeout=self._timeout)
-            verdict.raise_for_block()
+    async def _check(self, asked: list[Exchange]) -> None:
+        if asked and self._check_input:
+            (await ajudge_readings(self._guard, asked, self._timeout)).raise_for_block()
 
     async def _run(self, route: GuardedRoute, asked: Exchange | None, scope: Scope, receive: Receive, send: Send) -> None:
         if not route.answers:

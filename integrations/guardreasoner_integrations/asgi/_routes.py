@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any, cast
 
-from guardreasoner_integrations._messages import conversation, said
+from guardreasoner_integrations._messages import readings, said
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.asgi._replies import RefusedError, Scope
 from guardreasoner_sdk import ConfigurationError, Exchange, InputError, MissingExtraError
@@ -154,8 +154,8 @@ class GuardedRoute:
         paths = {path, below, _SLASHES.sub("/", path), _SLASHES.sub("/", below)}
         return any(self._pattern.fullmatch(each) is not None for each in paths)
 
-    def exchange(self, document: object) -> Exchange | None:
-        """What a request asks, or None where it holds nothing to judge.
+    def readings(self, document: object) -> list[Exchange]:
+        """What a request asks, in all its readings; none where it holds nothing to judge.
 
         Raises:
             RefusedError: the path matches nothing, or what cannot be judged.
@@ -165,20 +165,20 @@ class GuardedRoute:
         except InputError as error:
             raise RefusedError(422, "invalid_request", str(error)) from None
 
-    def _prompt(self, document: object) -> Exchange | None:
+    def _prompt(self, document: object) -> list[Exchange]:
         texts = self._request.texts(document)
         if texts is None and not self.optional:
             raise InputError("prompt", f"the body has no {self._request.path}", "send it as a string")
         text = "\n\n".join(text for _, text in texts or ())
-        return Exchange(text) if visible(text) else None
+        return [Exchange(text)] if visible(text) else []
 
-    def _messages(self, document: object) -> Exchange | None:
+    def _messages(self, document: object) -> list[Exchange]:
         found = [value for _, value in self._request.values(document) if value is not None]
         if not found and self.optional:
-            return None
+            return []
         if len(found) != 1:
             raise InputError("messages", f"the body has {len(found)} of {self._request.path}", "send one list of messages")
-        asked = conversation("messages", list(said("messages", found[0], self._unjudged)))
-        if asked is None and not self.optional:
+        asked = readings("messages", list(said("messages", found[0], self._unjudged)))
+        if not asked and not self.optional:
             raise InputError("messages", "have no text to judge", "add a user message with text")
         return asked

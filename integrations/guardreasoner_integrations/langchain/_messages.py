@@ -14,9 +14,10 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from guardreasoner_sdk._content import Call, Piece, Text, Unread
+from guardreasoner_sdk._content import Call, Piece, Text, Unread, is_said
 from guardreasoner_sdk._content import message as pieces_in
 from guardreasoner_sdk._unescaping import unescaped
+from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, visible
 
 __all__ = [
@@ -53,17 +54,23 @@ def pieces_of(message: BaseMessage) -> list[Piece]:
         message: any message.
     """
     fields = {name: getattr(message, name) for name in type(message).model_fields}
-    return pieces_in({**(message.model_extra or {}), **fields}, "")
+    try:
+        return pieces_in({**(message.model_extra or {}), **fields}, "")
+    except RecursionError:
+        raise InputError("messages", "are nested too deeply", "send messages with less in them") from None
 
 
-def text_of(message: BaseMessage) -> str:
+def text_of(message: BaseMessage, *, alone: bool = False) -> str:
     """The text in a message: its content and, where the model gives it, its reasoning; not its tool calls.
 
     Args:
         message: any message; images and the like in it are left out (:func:`unread_parts` tells of them).
+        alone: only what the message says, and not what stands beside that, such as reasoning.
     """
     texts = []
     for piece in pieces_of(message):
+        if alone and not is_said(piece, ""):
+            continue
         if isinstance(piece, Text):
             texts.append(shown(piece))
         elif isinstance(piece, Call) and not _is_proper(piece):
@@ -117,7 +124,7 @@ def call_lines(call: Call) -> str:
     if isinstance(given, str):
         try:
             given = json.loads(given)
-        except ValueError:
+        except (ValueError, RecursionError):
             given = unescaped(given)
     return "\n".join(line for line in (call.name, *_lines(given)) if visible(line))
 

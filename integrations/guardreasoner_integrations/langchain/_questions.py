@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -17,7 +18,7 @@ from guardreasoner_integrations.langchain._messages import arguments_of, from_hu
 from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError, _steps
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.exchange import Turn, visible
-from guardreasoner_sdk.verdict import undetermined
+from guardreasoner_sdk.verdict import decisive, undetermined
 
 __all__ = [
     "Answer",
@@ -57,16 +58,18 @@ class Prompt:
         text: its text; empty where it has none.
         unread: the types of its parts that are not text, for instance ``image``.
         history: the turns before it.
+        alone: what of the text is said, where something stands beside it.
     """
 
     text: str
     unread: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
+    alone: str = ""
 
     @property
     def stated(self) -> str:
         """The text to judge an answer with."""
-        return self.text if visible(self.text) else NO_TEXT
+        return next((text for text in (self.alone, self.text) if visible(text)), NO_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,12 @@ class Answer:
     Args:
         text: its text; empty where it has none.
         unread: the types of its parts that are not text.
+        alone: what of the text is said, where something stands beside it, such as reasoning.
     """
 
     text: str
     unread: tuple[str, ...] = ()
+    alone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,15 @@ class Question:
         return self.prompt if self.answer is None else self.answer
 
     @property
-    def row(self) -> Mapping[str, Any] | None:
-        """What the guard takes; None where there is no text to judge."""
-        if not visible(self.judged.text):
-            return None
-        response = None if self.answer is None else self.answer.text
-        return {"prompt": self.prompt.stated, "response": response, "history": self.prompt.history}
+    def rows(self) -> list[Mapping[str, Any]]:
+        """What the guard takes: what is said, and all that is there; none where there is no text to judge. Both count: enough
+        harmless text beside what is said would hide harm in it.
+        """
+        texts = dict.fromkeys(text for text in (self.judged.alone, self.judged.text) if visible(text))
+        history = self.prompt.history
+        if self.answer is None:
+            return [{"prompt": text, "response": None, "history": history} for text in texts]
+        return [{"prompt": self.prompt.stated, "response": text, "history": history} for text in texts]
 
 
 def prompt_of(messages: Sequence[BaseMessage]) -> Prompt:
@@ -135,22 +143,29 @@ def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: C
         text: whether to take what they say.
         answered: the ids of the tool calls to take; None: all.
     """
-    parts = [
-        part
-        for message in messages
-        for part in (text_of(message) if text else "", arguments_of(message, answered, every=not text))
-    ]
-    return said(_joined(parts), tuple(kind for message in messages for kind in unread_parts(message)) if text else ())
+    whole, alone = (
+        _joined(
+            [
+                part
+                for message in messages
+                for part in (text_of(message, alone=alone) if text else "", arguments_of(message, answered, every=not text))
+            ]
+        )
+        for alone in (False, True)
+    )
+    return said(whole, tuple(kind for message in messages for kind in unread_parts(message)) if text else (), alone)
 
 
-def said(text: str, unread: tuple[str, ...] = ()) -> Answer:
+def said(text: str, unread: tuple[str, ...] = (), alone: str = "") -> Answer:
     """An answer as it stands and, where that is another text, as somebody reads it who parses JSON in it.
 
     Args:
         text: its text.
         unread: the types of its parts that are not text.
+        alone: what of it is said.
     """
-    return Answer(_joined([text, second_reading(text)]), unread)
+    both, first = (_joined([each, second_reading(each)]) for each in (text, alone))
+    return Answer(both, unread, "" if first == both else first)
 
 
 def can_block(policy: Policy, *, response: bool) -> bool:
@@ -184,12 +199,12 @@ def wanted(policy: Policy, option: str, asked: bool | None, *, response: bool) -
 
 def judge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | None]:
     """Judge in one batch; None where there is nothing to judge."""
-    return _settled(guard, questions, guard.check_many([row for question in questions if (row := question.row)]))
+    return _settled(guard, questions, guard.check_many([row for question in questions for row in question.rows]))
 
 
 async def ajudge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | None]:
     """:func:`judge` for asyncio."""
-    return _settled(guard, questions, await guard.acheck_many([row for question in questions if (row := question.row)]))
+    return _settled(guard, questions, await guard.acheck_many([row for question in questions for row in question.rows]))
 
 
 Steps: TypeAlias = _steps.Steps[Sequence[Question], T]
@@ -247,15 +262,16 @@ def whole(guard: Guard, question: Question, verdict: Verdict | None) -> Verdict 
 
 def _settled(guard: Guard, questions: Sequence[Question], verdicts: Sequence[Verdict]) -> list[Verdict | None]:
     given = iter(verdicts)
-    return [whole(guard, question, next(given) if question.row else None) for question in questions]
+    return [whole(guard, question, decisive(list(islice(given, len(question.rows))))) for question in questions]
 
 
 def _prompt(messages: Sequence[BaseMessage], before: Sequence[BaseMessage]) -> Prompt:
-    return Prompt(
-        _joined([part for message in messages for part in (text_of(message), arguments_of(message))]),
-        tuple(kind for message in messages for kind in unread_parts(message)),
-        tuple(turns(before)),
+    text, alone = (
+        _joined([part for message in messages for part in (text_of(message, alone=alone), arguments_of(message))])
+        for alone in (False, True)
     )
+    unread = tuple(kind for message in messages for kind in unread_parts(message))
+    return Prompt(text, unread, tuple(turns(before)), "" if alone == text else alone)
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import NO_PROMPT, conversation, said
+from guardreasoner_integrations._messages import NO_PROMPT, conversation, readings, said
 from guardreasoner_integrations._readings import both_readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_integrations.litellm._answers import plain
@@ -38,7 +38,7 @@ def requests_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Un
     calls = [call for call in map(plain, _list(inputs, "tool_calls")) if call not in _calls(messages)]
     field = "structured_messages" if messages else "messages"
     before = list(said(field, messages or data.get("messages") or [], unjudged))
-    found = [] if not messages else [conversation("structured_messages", before)]
+    found: list[Exchange | None] = [] if not messages else [*readings("structured_messages", before)]
     for text in _alone_and_together(texts):
         repeated = bool(before) and before[-1]["content"] == text
         found.append(conversation("texts", before if repeated else [*before, {"role": "user", "content": text}]))

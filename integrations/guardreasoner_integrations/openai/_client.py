@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from openai import APIStatusError, AsyncOpenAI, OpenAI
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
-from guardreasoner_integrations._guards import check_guard
+from guardreasoner_integrations._guards import ajudge_readings, check_guard, judge_readings
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai._bodies import abody, body, library_of, replaced, streamed
 from guardreasoner_integrations.openai._plans import Answer, Plan, Settings
@@ -105,10 +105,7 @@ class _Guarded(OpenAI):
         plan = _plan(self, self._guard_settings, call["options"])
         verdict = None
         if plan is not None and plan.checks_input:
-            asked = plan.asked
-            verdict = plan.settings.guard.check(
-                asked.prompt, asked.response, history=asked.history, timeout=plan.settings.timeout
-            )
+            verdict = judge_readings(plan.settings.guard, plan.readings, plan.settings.timeout)
             if not verdict.allowed:
                 return _noted(super()._process_response(**_refused(self, plan, call, verdict)), verdict)
         try:
@@ -151,10 +148,7 @@ class _AsyncGuarded(AsyncOpenAI):
         plan = _plan(self, self._guard_settings, call["options"])
         verdict = None
         if plan is not None and plan.checks_input:
-            asked = plan.asked
-            verdict = await plan.settings.guard.acheck(
-                asked.prompt, asked.response, history=asked.history, timeout=plan.settings.timeout
-            )
+            verdict = await ajudge_readings(plan.settings.guard, plan.readings, plan.settings.timeout)
             if not verdict.allowed:
                 return _noted(await super()._process_response(**_refused(self, plan, call, verdict)), verdict)
         try:

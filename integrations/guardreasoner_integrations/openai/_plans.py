@@ -72,10 +72,11 @@ class Plan:
         self.body = body
         self.helper = helper
         read = chat_exchange if route == "chat" else responses_exchange
-        asked = read(body, settings.unjudged)
-        self.asked = Exchange(NO_PROMPT) if asked is None else asked
-        """What is judged before the request goes out; its response is what tools gave."""
-        self.checks_input = settings.check_input and asked is not None
+        self.readings = read(body, settings.unjudged)
+        """What is judged before the request goes out; a response in it is what tools gave."""
+        self.asked = self.readings[0] if self.readings else Exchange(NO_PROMPT)
+        """What an answer is the answer to."""
+        self.checks_input = settings.check_input and bool(self.readings)
 
     @cached_property
     def note(self) -> Note:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from guardreasoner_integrations._messages import conversation, said
+from guardreasoner_integrations._messages import readings, said
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
@@ -13,8 +13,8 @@ from guardreasoner_sdk.exchange import Exchange
 __all__ = ["chat_exchange", "responses_exchange"]
 
 
-def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange | None:
-    """The exchange in the body of a Chat Completions request.
+def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
+    """The exchange in the body of a Chat Completions request, in all of its :func:`readings`.
 
     Raises:
         InputError: a part that cannot be judged, or nothing to judge at all.
@@ -22,10 +22,11 @@ def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange | Non
     return _found("messages", list(said("messages", body.get("messages"), unjudged)))
 
 
-def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange | None:
-    """The exchange in the body of a Responses request. What the server remembers of earlier turns is not in it.
+def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
+    """The exchange in the body of a Responses request, in all of its :func:`readings`.
 
-    None where the request only goes on with a conversation, and adds no text: an approval, for instance.
+    What the server remembers of earlier turns is not in it. None where the request only goes on with a conversation, and adds
+    no text: an approval, for instance.
 
     Raises:
         InputError: a part that cannot be judged, or nothing to judge at all.
@@ -49,8 +50,8 @@ def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> Exchange 
     return _found("input", messages, continued=continued)
 
 
-def _found(field: str, messages: list[dict[str, str]], *, continued: bool = False) -> Exchange | None:
-    found = conversation(field, messages, continued=continued)
-    if found is None and not continued:
+def _found(field: str, messages: list[dict[str, str]], *, continued: bool = False) -> list[Exchange]:
+    found = readings(field, messages, continued=continued)
+    if not found and not continued:
         raise InputError(field, "has no text to judge", "add a user message with text")
     return found
