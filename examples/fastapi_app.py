@@ -1,4 +1,4 @@
-"""A FastAPI app whose chat route is guarded: pip install 'guardreasoner-sdk[asgi]' fastapi httpx."""
+"""A FastAPI app whose chat route is guarded: from a checkout, pip install '.[asgi]' fastapi httpx."""
 
 import asyncio
 import json

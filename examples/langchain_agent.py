@@ -1,4 +1,4 @@
-"""An agent whose prompts, answers and tool results are judged: needs ``pip install 'guardreasoner-sdk[langchain]'``."""
+"""An agent whose prompts, answers and tool results are judged: from a checkout, ``pip install '.[langchain]'``."""
 
 from collections.abc import Sequence
 from typing import Any

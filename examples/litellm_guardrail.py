@@ -1,4 +1,4 @@
-"""A guardrail around litellm.acompletion: pip install 'guardreasoner-sdk[litellm]'."""
+"""A guardrail around litellm.acompletion: from a checkout, pip install '.[litellm]'."""
 
 import asyncio
 import os

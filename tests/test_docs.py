@@ -66,6 +66,18 @@ def test_links_between_pages_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name} -> {target}"
 
 
+def test_every_example_is_linked_from_a_page() -> None:
+    said = "".join(page.read_text("utf-8") for page in PAGES)
+    assert [path.name for path in (ROOT / "examples").glob("*.py") if f"examples/{path.name})" not in said] == []
+
+
+def test_no_block_of_a_page_installs_the_package_from_the_index() -> None:
+    """There is no release on it: whoever copies such a line gets an error, or somebody else's package."""
+    for page in PAGES:
+        for kind, code in BLOCK.findall(page.read_text("utf-8")):
+            assert not re.search(r"pip install.*guardreasoner-sdk", code), f"{page.name}: {kind}"
+
+
 def test_the_figures_of_streaming_are_the_measured_ones() -> None:
     measured = json.loads((ROOT / "benchmarks/results/streaming-cpu.json").read_text("utf-8"))
     results = measured["results"]

@@ -79,7 +79,7 @@ def audit(
     """Find labels that a guard contradicts, decide on each on a page, and write the corrected set.
 
     First FILE --output DIR [--serve], then --apply DIR. Without FILE, --output DIR --serve goes on with what is in DIR.
-    Exit codes: 0 done, 2 usage error.
+    Exit codes: 0 done, 2 cannot be run as given.
     """
     if any(find_spec(module) is None for module in ("jinja2", "sklearn")):
         raise MissingExtraError("eval", "Audits")

@@ -64,7 +64,8 @@ def calibrate(
     """Fit a guard's scores to your own labelled rows, with thresholds and the band of a cascade.
 
     Figures are measured on prompts that nothing was fitted on. Guard(calibration=...) applies the file.
-    Exit codes: 0 done, 2 usage error, 4 the recall or false-alarm rate asked for is not reached for every labelled task.
+    Exit codes: 0 done, 2 cannot be run as given, 4 the recall or false-alarm rate asked for is not reached for every labelled
+    task.
     """
     from guardreasoner_sdk.evaluation.benchmarks import read_file
     from guardreasoner_sdk.evaluation.calibration import Plan, count_labels

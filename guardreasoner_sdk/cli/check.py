@@ -103,7 +103,7 @@ def check(
 ) -> None:
     """Judge a prompt, a response to it, or a file of them.
 
-    Exit codes: 0 allowed, 1 blocked, 2 usage error, 3 undetermined.
+    Exit codes: 0 allowed, 1 blocked, 2 cannot be run as given, 3 undetermined.
     """
     options = GuardOptions(
         model,

@@ -84,7 +84,7 @@ def evaluate(
     """Measure a guard on benchmarks, beside the systems of the paper.
 
     Every verdict is written at once: a run that was cut off goes on where it stopped when it is started again.
-    Exit codes: 0 measured, 2 usage error.
+    Exit codes: 0 measured, 2 cannot be run as given.
     """
     if output is None:
         raise InputError("--output", "is missing", "name a folder for the verdicts and the report, e.g. --output report")

@@ -85,7 +85,7 @@ class Case:
 class Plan:
     """What a calibration is to do.
 
-    A threshold or a band is chosen so that its promise holds in 49 of 50 draws of as many rows: on few rows it is further on
+    A threshold or a band is chosen so that its promise holds in 98 of 100 draws of as many rows: on few rows it is further on
     the safe side, and on very few none can be given.
 
     Args:

@@ -14,6 +14,7 @@ from guardreasoner_sdk.files.state import RunState, fingerprint
 
 __all__ = ["Output"]
 
+_FIX = "use --overwrite to replace it, or name another --output"
 _FORMATS = {".csv": "csv", ".parquet": "parquet"}
 
 
@@ -133,26 +134,20 @@ class Output:
             self._save(None)
             return
         if state is None:
-            raise InputError(
-                "--output", f"{self.path} is there already, and no run can go on in it", "say --overwrite, or name another"
-            )
+            raise InputError("--output", f"{self.path} is there already, and no run can go on in it", _FIX)
         if (difference := state.difference(self._identity)) is not None:
-            raise InputError(
-                "--output", f"{self.path} belongs to another run ({difference})", "say --overwrite, or name another"
-            )
+            raise InputError("--output", f"{self.path} holds verdicts of a different run ({difference})", _FIX)
         if state.finished is not None:
             with writing(self.path):
                 now = fingerprint(self.path)
             if now.may_match(state.finished["output"]):
                 problem = f"{self.path} was finished by an earlier version, and whether its middle has changed cannot be known"
-                raise InputError("--output", problem, "say --overwrite, or name another; what is there stays till then")
+                raise InputError("--output", problem, f"{_FIX}; what is there stays till then")
             if not now.matches(state.finished["output"]):
-                raise InputError("--output", f"{self.path} was changed since", "say --overwrite, or name another")
+                raise InputError("--output", f"{self.path} was changed since", _FIX)
             self.finished = state.finished["counts"]
         elif journal.empty:
-            raise InputError(
-                "--output", f"{self.path} is there already, and was not made by this run", "say --overwrite, or name another"
-            )
+            raise InputError("--output", f"{self.path} is there already, and was not made by this run", _FIX)
 
     def _save(self, finished: dict[str, Any] | None) -> None:
         with writing(self._state):

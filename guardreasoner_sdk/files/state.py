@@ -136,11 +136,11 @@ class RunState:
             if isinstance(now, Fingerprint) and now.may_match(self.identity.get(name)):
                 return f"{_EARLIER}: whether the middle of its {name} has changed since cannot be known"
         if "input" in names:
-            return "the input is another, or has changed"
+            return "its input was different or has changed since"
         if "calibration" in names and None not in (self.identity.get("calibration"), identity.get("calibration")):
             names = [name for name in names if name != "calibration"]
             others = [f"{name} was {self.identity.get(name)!r}, is {identity.get(name)!r}" for name in names]
-            return ", ".join(["the calibration is another, or has changed", *others])
+            return ", ".join(["its calibration was different or has changed since", *others])
         return ", ".join(f"{name} was {self.identity.get(name)!r}, is {identity.get(name)!r}" for name in names)
 
 

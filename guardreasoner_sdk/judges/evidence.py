@@ -159,8 +159,8 @@ def _steps(
         left, by_itself, (a, b) = max(scored, key=lambda one: one[1])
         text = (
             f"No single passage carries it: leaving out any one of {len(scored)} in turn and judging again{where} leaves "
-            f"{name} at {ranked[0][0]:.2f} or more. Judged alone, {_quote(passage.text[a:b])} has {by_itself:.2f}, the most "
-            "of them."
+            f"{name} at {ranked[0][0]:.2f} or more. Judged alone, {_quote(passage.text[a:b])} has {by_itself:.2f}, the "
+            "highest."
         )
         span = Span(source=passage.source, start=a, end=b)
         return [ReasoningStep(task=task, kind="evidence", text=text, span=span, score_without=left)]

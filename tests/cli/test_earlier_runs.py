@@ -74,7 +74,7 @@ def test_a_finished_run_does_not_keep_the_verdict_of_a_row_that_changed(run, tmp
     write(harmful)
     result = run(*arguments)
     assert result.exit_code == 2
-    assert "belongs to another run (the input is another, or has changed)" in result.stderr
+    assert "holds verdicts of a different run (its input was different or has changed since)" in result.stderr
 
 
 @pytest.mark.parametrize("kept", [2, 3, 4])
@@ -108,7 +108,7 @@ def test_a_long_input_of_the_earlier_version_gets_a_clear_answer(run, earlier, w
     assert result.exit_code == 2
     said = "begun by an earlier version, which looked at both ends of a file only: whether the middle of its input has changed"
     assert said in result.stderr
-    assert "say --overwrite, or name another" in result.stderr
+    assert "use --overwrite to replace it, or name another --output" in result.stderr
     assert (earlier / "verdicts.jsonl").read_bytes() == before
 
 

@@ -170,7 +170,7 @@ def test_another_guard_or_other_rows_are_another_run(evaluate, labelled, change,
     words = [other if word == other.name else word for word in change]
     result = evaluate(path, *words)
     assert result.exit_code == 2
-    assert "belongs to another run" in result.stderr
+    assert "holds verdicts of a different run" in result.stderr
     assert said in result.stderr
     assert "--overwrite" in result.stderr
     assert evaluate(path, *words, "--overwrite").exit_code == 0

@@ -223,7 +223,7 @@ def test_more_rows_than_the_input(run, small):
         (["--min-score", "0.7"], "policy was"),
         (["--block", "refusal"], "policy was"),
         (["--response-column", "response"], "columns was"),
-        (["--file", "other.jsonl"], "the input is another, or has changed"),
+        (["--file", "other.jsonl"], "its input was different or has changed since"),
     ],
 )
 def test_another_run_is_not_gone_on_with(run, tmp_path, write_rows, harmless, ending, more, said):

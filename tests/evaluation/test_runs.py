@@ -99,7 +99,7 @@ def test_a_torn_last_line_is_asked_again(tmp_path):
 def test_another_run_is_refused_until_it_is_told_to_start_anew(tmp_path):
     rows = rows_of(2)
     run(tmp_path, rows, judge())
-    with pytest.raises(InputError, match=r"belongs to another run \(model was 'a', is 'b'\); say --overwrite"):
+    with pytest.raises(InputError, match=r"holds verdicts of a different run \(model was 'a', is 'b'\); use --overwrite"):
         run(tmp_path, rows, judge(), identity={"model": "b"})
     fresh = judge()
     run(tmp_path, rows, fresh, identity={"model": "b"}, overwrite=True)

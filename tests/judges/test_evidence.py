@@ -25,11 +25,11 @@ def test_no_single_passage_carries_it() -> None:
     texts = evidence("fine. bad two. bad three.")
     assert texts == [
         "No single passage carries it: leaving out any one of 3 in turn and judging again leaves P(harmful) at 0.90 or more. "
-        'Judged alone, "bad two." has 0.90, the most of them.'
+        'Judged alone, "bad two." has 0.90, the highest.'
     ]
     assert evidence("bad. bad too.") == [
         "No single passage carries it: leaving out any one of 2 in turn and judging again leaves P(harmful) at 0.90 or more. "
-        'Judged alone, "bad." has 0.90, the most of them.'
+        'Judged alone, "bad." has 0.90, the highest.'
     ]
 
 
