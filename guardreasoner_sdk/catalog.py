@@ -61,7 +61,7 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
     {
         info.name: info
         for info in (
-            BackendInfo("embedded", "the model inside the wheel, on any CPU", None, ("onnxruntime", "tokenizers")),
+            BackendInfo("embedded", "the model inside the package, on any CPU", None, ("onnxruntime", "tokenizers")),
             BackendInfo("vllm", "language models on GPUs, many calls at a time", "vllm", ("vllm",)),
             BackendInfo("llama_cpp", "language models as GGUF, on laptops", "llama-cpp", ("llama_cpp",)),
             BackendInfo("transformers", "language models on any device", "transformers", ("torch", "transformers")),

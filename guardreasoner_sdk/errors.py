@@ -110,10 +110,11 @@ class MissingExtraError(ConfigurationError, ImportError):
     Args:
         extra: the name of the extra of ``guardreasoner-sdk`` that brings it.
         purpose: what needs it, as the start of the sentence: ``"Parquet files"``.
+        message: the whole message, where there is more to say.
     """
 
-    def __init__(self, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} need an extra: pip install 'guardreasoner-sdk[{extra}]'")
+    def __init__(self, extra: str, purpose: str, *, message: str | None = None) -> None:
+        super().__init__(message or f"{purpose} need an extra: pip install 'guardreasoner-sdk[{extra}]'")
         self.extra = extra
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:

@@ -48,7 +48,9 @@ def _options(
     pass
 
 
-for _command in (check, doctor, models, schema, evaluate, score, calibrate, audit, finetune, export):
+# What stands behind the prompt is told by the command itself, which knows what may be meant.
+app.command(context_settings={"allow_extra_args": True})(reported(check))
+for _command in (doctor, models, schema, evaluate, score, calibrate, audit, finetune, export):
     app.command()(reported(_command))
 app.add_typer(train, name="train")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from guardreasoner_sdk.cli.options import GuardOptions
 from guardreasoner_sdk.cli.outcome import Tally
-from guardreasoner_sdk.cli.pipes import Pipes, piped
+from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, piped
 from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
 from guardreasoner_sdk.errors import InputError
@@ -135,7 +135,9 @@ def _check_readable(source: Source, name: str) -> None:
     if failed and not first:
         raise failed[0]
     if not first:
-        raise InputError("--file", f"{name} has no rows", "write one row per line into it")
+        if name == STANDARD_INPUT:
+            raise InputError(name, "has no rows", "write rows into it")
+        raise InputError("--file", f"{name} has no rows", "write rows into it")
     if any(row.cause is None for row in first):
         return
     causes = Counter((row.problem, row.fix) for row in first)
@@ -258,11 +260,11 @@ def _unreadable(guard: Guard, row: Row, cause: str) -> Verdict:
 
 def _sum_up(tally: Tally, output: str) -> None:
     note(
-        f"{tally.rows:,} rows: {tally.allowed:,} allowed, {tally.blocked:,} blocked, "
-        f"{tally.undetermined:,} undetermined; verdicts in {output}"
+        f"{tally.rows:,} row{'s' * (tally.rows != 1)}: {tally.allowed:,} allowed, {tally.blocked:,} blocked, "
+        f"{tally.undetermined:,} undetermined; verdicts written to {output}"
     )
     if tally.blank:
-        note(f"{len(tally.blank):,} blank lines were passed over")
+        note("1 blank line was passed over" if len(tally.blank) == 1 else f"{len(tally.blank):,} blank lines were passed over")
     if tally.unreadable:
         note(f"{tally.unreadable:,} of them could not be read:")
         for example in tally.examples:

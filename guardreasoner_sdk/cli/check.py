@@ -34,6 +34,7 @@ _MOST_BYTES = 4 * MAX_CHARACTERS
 
 
 def check(
+    context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(help="Text to judge; '-' or nothing: standard input.")] = None,
     response: Annotated[str | None, typer.Option(help="The assistant's answer, to judge it too.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one line of JSON.")] = False,
@@ -105,6 +106,10 @@ def check(
 
     Exit codes: 0 allowed, 1 blocked, 2 cannot be run as given, 3 undetermined.
     """
+    if context.args:
+        # They may be text to judge: they are counted, and not shown.
+        more = "1 more argument" if len(context.args) == 1 else f"{len(context.args)} more arguments"
+        raise InputError("prompt", f"is followed by {more}", "put it in quotes as a whole; an answer goes with --response")
     options = GuardOptions(
         model,
         backend,

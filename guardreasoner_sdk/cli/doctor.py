@@ -106,6 +106,8 @@ def _backend(backend: BackendInfo) -> dict[str, Any]:
     if works and backend.name == "embedded":
         probe = _probe(default=False)
         works, detail = probe["works"], probe["detail"]
+    elif works and backend.name == "remote" and not _server_is_set():
+        detail = "ready; needs --base-url"
     extra = "guardreasoner-sdk" if backend.extra is None else f"guardreasoner-sdk[{backend.extra}]"
     return {
         "name": backend.name,
@@ -115,6 +117,10 @@ def _backend(backend: BackendInfo) -> dict[str, Any]:
         "missing": list(missing),
         "install": f"pip install '{extra}'" if missing else None,
     }
+
+
+def _server_is_set() -> bool:
+    return any(value for name, value in os.environ.items() if name.upper() == "GUARDREASONER_BASE_URL")
 
 
 def _probe(*, default: bool) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from guardreasoner_sdk.files.journal import Journal
 from guardreasoner_sdk.files.output import Output
 from guardreasoner_sdk.files.sources import Reading
 
-__all__ = ["PIPE", "Pipes", "piped"]
+__all__ = ["PIPE", "STANDARD_INPUT", "Pipes", "piped"]
 
 PIPE = Path("-")
 """In place of a file: standard input, or standard output."""
+STANDARD_INPUT = "standard input"
+"""What it is called in messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,12 @@ def piped(file: Path, output: Path, reading: Reading, output_format: str | None)
         folder = Path(name)
         shown = str(file)
         if file == PIPE:
-            file, shown = folder / "rows", "standard input"
+            file, shown = folder / "rows", STANDARD_INPUT
             with file.open("wb") as spooled:
                 if sys.stdin is not None:
                     shutil.copyfileobj(sys.stdin.buffer, spooled)
             if not file.stat().st_size:
-                raise InputError("--file", "standard input is empty", "write one row per line into it")
+                raise InputError(STANDARD_INPUT, "is empty", "write rows into it")
             if reading.format is None:
                 reading = dataclasses.replace(reading, format=_format(file, reading.encoding))
         to_output = output == PIPE

@@ -1,4 +1,4 @@
-"""How far a file is: a bar on a terminal, a line at every tenth elsewhere."""
+"""How far a file is: a bar on a terminal, elsewhere a line at every tenth, and at most one in a few seconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from datetime import timedelta
 from guardreasoner_sdk.cli.terminal import console, note
 
 __all__ = ["progress"]
+
+_WARM_UP = 1.0
+"""Seconds before which a rate is none: the first rows are counted faster, or slower, than any that follow."""
+_APART = 5.0
+"""Seconds between two lines at the least: a log is read later, and a run shorter than that speaks for itself."""
 
 
 @contextmanager
@@ -35,7 +40,8 @@ def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s")
+            early = task.speed is None or (task.elapsed or 0.0) < _WARM_UP
+            return Text("" if early else f"{task.speed:,.0f} rows/s")
 
     with Progress(BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=err) as bar:
         task = bar.add_task("", total=total, completed=done)
@@ -47,13 +53,13 @@ class _Lines:
         self._total = total
         self._first = done
         self._tenth = done * 10 // total
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
 
     def __call__(self, done: int) -> None:
-        tenth = done * 10 // self._total
-        if tenth <= self._tenth:
+        tenth, now = done * 10 // self._total, time.monotonic()
+        if tenth <= self._tenth or now - self._said < _APART:
             return
-        self._tenth = tenth
-        rate = (done - self._first) / max(time.monotonic() - self._started, 1e-6)
+        self._tenth, self._said = tenth, now
+        rate = (done - self._first) / max(now - self._started, 1e-6)
         left = timedelta(seconds=round((self._total - done) / rate))
         note(f"{done:,} of {self._total:,} rows ({done * 100 // self._total} %), {rate:,.0f} rows/s, {left} left")

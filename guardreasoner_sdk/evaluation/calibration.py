@@ -299,11 +299,13 @@ def _low(seen: _Part, lost: int | None, recall: float, notes: list[str]) -> floa
 
     positives = np.sort(seen.scores[seen.truths])
     if lost is None:
-        notes.append(f"{len(positives):,} positives are too few to promise a recall of {100 * recall:g}%.")
+        notes.append(
+            f"band: {len(positives):,} positives are too few to bound recall at {100 * recall:g} %, so it reaches down to 0"
+        )
         return None
     first = positives[lost]
     if first == 0:
-        notes.append(f"More than {lost:,} positives score 0: only calling all positive keeps a recall of {100 * recall:g}%.")
+        notes.append(f"More than {lost:,} positives score 0: only calling all positive keeps a recall of {100 * recall:g} %.")
         return 0.0
     below = seen.scores[seen.scores < first]
     # Half-way to the next score: rows like those seen fall on the side that they fell on here.
@@ -316,11 +318,13 @@ def _high(seen: _Part, passed: int | None, rate: float, notes: list[str]) -> flo
 
     negatives = np.sort(seen.scores[~seen.truths])[::-1]
     if passed is None:
-        notes.append(f"{len(negatives):,} negatives are too few to promise a false-alarm rate of {100 * rate:g}%.")
+        notes.append(
+            f"band: {len(negatives):,} negatives are too few to bound false alarms at {100 * rate:g} %, so it reaches up to 1"
+        )
         return None
     last = negatives[passed]
     if last == 1:
-        notes.append(f"More than {passed:,} negatives score 1: no threshold keeps false alarms to {100 * rate:g}%.")
+        notes.append(f"More than {passed:,} negatives score 1: no threshold keeps false alarms to {100 * rate:g} %.")
         return None
     above = seen.scores[seen.scores > last]
     return float((last + above.min()) / 2) if above.size else 1.0

@@ -97,7 +97,7 @@ def _check_file(path: Path) -> None:
                 "--file", f"{path} is not a plain file", "save it first: a run can only go on in one it can reread"
             )
         if kind.st_size == 0:
-            raise InputError("--file", f"{path} is empty", "write one row per line into it")
+            raise InputError("--file", f"{path} is empty", "write rows into it")
 
 
 def _check_encoding(path: Path, encoding: str | None) -> None:

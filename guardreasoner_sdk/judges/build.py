@@ -176,10 +176,15 @@ def _check_installed(backend: str, found: _Found) -> None:
     info = BACKENDS[backend]
     if info.missing and info.extra is not None:
         others = [name for name in found.weights if name not in (backend, "remote")]
-        also = f"; {' and '.join(others)} can run it too" if others else ""
+        local = " or ".join(_pip_line(name) for name in (backend, *others))
         if "remote" in found.weights:
-            also += "; a server that runs it needs no extra: base_url=..., --base-url or GUARDREASONER_BASE_URL"
-        raise MissingExtraError(info.extra, f"Guards on {backend} ({info.purpose}{also}), such as {found.name!r},")
+            local = f"On a server: base_url=URL or --base-url URL (no extra). Here: {local}"
+        raise MissingExtraError(info.extra, f"Guards on {backend}", message=f"{found.name} needs an engine. {local}")
+
+
+def _pip_line(backend: str) -> str:
+    purpose = {"vllm": "GPUs", "llama_cpp": "GGUF files", "transformers": "any device"}[backend]
+    return f"pip install 'guardreasoner-sdk[{BACKENDS[backend].extra}]' ({purpose})"
 
 
 def _engine(name: str, found: _Found, settings: Settings, options: dict[str, Any]) -> Backend:

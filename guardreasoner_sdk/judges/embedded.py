@@ -1,4 +1,4 @@
-"""The guard inside the wheel: a small encoder with three heads, run by onnxruntime. No download, no GPU."""
+"""The guard inside the package: a small encoder with three heads, run by onnxruntime. No download, no GPU."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _Scored:
 
 
 class EmbeddedJudge:
-    """Judges with the model inside the wheel, or with one of the same make from a folder.
+    """Judges with the model inside the package, or with one of the same make from a folder.
 
     The prompt is judged on its own, so that no response can change what is found about it; a response is judged together
     with its prompt. Where there are earlier turns, the prompt is judged alone and again behind their last 1,500 characters,

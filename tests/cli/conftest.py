@@ -34,6 +34,13 @@ def _model(tiny_model: Path, _no_settings_from_outside: None, monkeypatch: pytes
     monkeypatch.setenv("GUARDREASONER_MODEL", str(tiny_model))
 
 
+@pytest.fixture(autouse=True)
+def _progress_however_short_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its lines tests see whether anything was judged."""
+    monkeypatch.setattr("guardreasoner_sdk.cli.progress._WARM_UP", 0.0)
+    monkeypatch.setattr("guardreasoner_sdk.cli.progress._APART", 0.0)
+
+
 @pytest.fixture(scope="session")
 def run() -> Callable[..., Result]:
     """Call the command line in this process."""

@@ -311,3 +311,27 @@ def test_options_of_files_that_do_not_go_together(run, arguments, said):
     result = run("check", *arguments)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_a_second_text_is_no_prompt_and_the_hint_names_response(run, harmless):
+    result = run("check", harmless, "secret answer")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "guardreasoner: prompt: is followed by 1 more argument; put it in quotes as a whole; an answer goes with --response\n"
+    )
+    assert run("check", *harmless.split()).exit_code == 2
+    assert run("check", harmless, "--respons", "b").exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_lines_of_an_empty_pipe_speak_of_standard_input(run, text):
+    result = run("check", "--lines", stdin=text)
+    assert result.exit_code == 2
+    assert "guardreasoner: standard input: " in result.stderr
+    assert "--file" not in result.stderr
+
+
+def test_one_row_is_one_row(run, harmless, tmp_path):
+    result = run("check", "--file", "-", "--output", tmp_path / "v.jsonl", stdin="\n" + json.dumps({"prompt": harmless}) + "\n")
+    assert "guardreasoner: 1 row: 1 allowed, 0 blocked, 0 undetermined; verdicts written to " in result.stderr
+    assert "1 blank line was passed over" in result.stderr

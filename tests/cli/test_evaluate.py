@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,10 @@ def test_killed_half_way_and_started_again_it_gives_the_same_figures(evaluate, l
     done = 0
     for _ in range(2):
         process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        for line in process.stderr:
-            if b" %)" in line:
-                break
+        written = output / "verdicts.jsonl"
+        while not written.exists() or written.read_bytes().count(b"\n") <= done:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL

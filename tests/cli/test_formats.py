@@ -322,7 +322,7 @@ def test_pipes_take_rows_and_give_verdicts(run, harmful, harmless):
         (1, "How", "allow"),
         (2, "how", "block"),
     ]
-    assert "verdicts in standard output" in result.stderr
+    assert "verdicts written to standard output" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_what_a_pipe_holds_is_told_by_what_it_holds_or_by_its_format(run, text, 
     ("text", "said"),
     [
         ("bread", "say --lines for a prompt on each line"),
-        ("", "standard input is empty"),
+        ("", "standard input: is empty; write rows into it"),
         ('{"prompt": \n{"prompt": ', "standard input"),
     ],
 )

@@ -112,6 +112,13 @@ def test_doctor(run):
     assert report["packages"]["pydantic"]
 
 
+@pytest.mark.parametrize(("address", "detail"), [("", "ready; needs --base-url"), ("http://localhost:8000/v1", "ready")])
+def test_doctor_says_that_the_remote_engine_needs_a_server(run, monkeypatch, address, detail):
+    monkeypatch.setenv("GUARDREASONER_BASE_URL", address)
+    (remote,) = [row for row in json.loads(run("doctor", "--json").stdout)["backends"] if row["name"] == "remote"]
+    assert (remote["works"], remote["detail"]) == (True, detail)
+
+
 def test_doctor_masks_secrets_and_spots_slips(run, monkeypatch):
     monkeypatch.setenv("GUARDREASONER_API_KEY", "sk-very-secret")
     monkeypatch.setenv("GUARDREASONER_BASE_ULR", "https://me:very-secret@host/v1")

@@ -127,10 +127,19 @@ def test_a_gguf_file_runs_on_llama_cpp(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_engine")
 def test_a_missing_engine_answers_with_the_pip_line() -> None:
-    with pytest.raises(MissingExtraError, match=r"on GPUs.* --base-url .*pip install 'guardreasoner-sdk\[vllm\]'$"):
+    vllm, transformers = (
+        f"pip install 'guardreasoner-sdk[{extra}]' ({purpose})"
+        for extra, purpose in (("vllm", "GPUs"), ("transformers", "any device"))
+    )
+    asked = "guardreasoner-8b needs an engine. On a server: base_url=URL or --base-url URL (no extra). Here: "
+    with pytest.raises(MissingExtraError) as default:
         Guard("guardreasoner-8b")
-    with pytest.raises(MissingExtraError, match=r"pip install 'guardreasoner-sdk\[transformers\]'"):
+    assert str(default.value) == f"{asked}{vllm} or {transformers}"
+    assert default.value.extra == "vllm"
+    with pytest.raises(MissingExtraError) as chosen:
         Guard("guardreasoner-8b", backend="transformers")
+    assert str(chosen.value) == f"{asked}{transformers} or {vllm}"
+    assert chosen.value.extra == "transformers"
 
 
 def test_a_screen_stands_before_the_model() -> None:
