@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,10 @@ def test_an_interrupted_file_is_130_and_goes_on(start, tmp_path, write_rows, run
     rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": f"How do I bake bread for {number}?"} for number in range(3000)])
     arguments = ("check", "--file", rows, "--output", tmp_path / "out.jsonl")
     process = start(*arguments)
-    assert process.stderr.readline()  # the first tenth is judged
+    output = tmp_path / "out.jsonl"
+    while not output.exists() or not output.read_bytes().count(b"\n"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert (process.returncode, out) == (130, b"")

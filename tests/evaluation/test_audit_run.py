@@ -194,7 +194,7 @@ def test_another_file_or_other_columns_do_not_go_on_in_a_folder(judge, file, tmp
     with pytest.raises(InputError, match="columns was"):
         audited(judge, file, tmp_path / "audit", columns=("prompt=prompt",))
     file.write_text(file.read_text("utf-8").replace("true", "false", 1), "utf-8")
-    with pytest.raises(InputError, match="the input is another"):
+    with pytest.raises(InputError, match="its input was different"):
         audited(judge, file, tmp_path / "audit")
 
 
