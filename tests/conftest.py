@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -43,6 +44,13 @@ def tiny_guard(request: pytest.FixtureRequest) -> TinyGuard:
     from guardreasoner_training.tiny import build_tiny_guard, fingerprint
 
     return build_tiny_guard(request.config.cache.mkdir(f"tiny-guard-{fingerprint()}"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_of_others_is_cleared_away_on_a_loop(request: pytest.FixtureRequest) -> None:
+    """What earlier tests left goes before a net is out that catches blocking calls: finalizers, of locks for one, block."""
+    if any(hasattr(request.module, name) for name in ("BlockBuster", "blockbuster_ctx")):
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

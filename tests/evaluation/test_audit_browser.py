@@ -159,7 +159,7 @@ def test_what_could_not_be_saved_is_said_and_saved_with_the_next_decision(contex
     tab.unroute("**/decisions")
     saved(tab, "r")
     assert read_decisions(tmp_path / DECISIONS, "abc") == {"1:prompt_harmfulness": "accept", "2:prompt_harmfulness": "reject"}
-    tab.wait_for_function("document.getElementById('trouble').textContent === ''")
+    playwright.expect(tab.locator("#trouble")).to_have_text("")
 
 
 def test_the_file_works_without_a_server(tab, file):
@@ -181,10 +181,10 @@ def test_two_tabs_with_the_file_lose_none_of_each_others_decisions(tab, context,
     other.goto(file.as_uri())
     press(tab, "a")
     press(other, "jr")
-    tab.wait_for_function("document.querySelectorAll('#list small.reject').length === 1")
+    playwright.expect(tab.locator("#list small.reject")).to_have_count(1)
     assert marks(tab)[:2] == marks(other)[:2] == DECIDED
     press(other, "ku")
-    tab.wait_for_function("document.querySelectorAll('#list small.reject').length === 0")
+    playwright.expect(tab.locator("#list small.reject")).to_have_count(0)
     press(tab, "s")
     tab.reload()
     assert [mark.partition(", ")[2] for mark in marks(tab)] == ["accepted", "skipped", "", ""]
