@@ -36,7 +36,8 @@ ANY = "any"
 _TILT = 1e-3
 _LEAST = 1e-6
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+"""Strictly a number: ``true`` in a damaged file would be read as 1, and nothing would ever reach it."""
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 
 

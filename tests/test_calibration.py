@@ -255,6 +255,8 @@ def test_a_file_that_is_no_calibration_is_named_with_what_is_wrong(tmp_path):
         ('{"version": 2, "model": "any", "tasks": {}}', "version: Input should be 1"),
         ('{"version": 1, "model": "any", "tasks": {"mood": {}}}', "tasks.mood"),
         (calibration().model_dump_json().replace('"band":null', '"band":[0.9,0.1]'), "band: must begin below its end"),
+        (calibration(0.45).model_dump_json().replace("0.45", "true"), "threshold: Input should be a valid number"),
+        (calibration(0.45).model_dump_json().replace("0.45", '"1"'), "threshold: Input should be a valid number"),
     ]:
         path = tmp_path / "odd.json"
         path.write_text(text)
