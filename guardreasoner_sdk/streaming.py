@@ -29,7 +29,7 @@ from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk._window import Window
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, Turn
-from guardreasoner_sdk.judges.base import LOOK_BACK
+from guardreasoner_sdk.judges.base import LOOK_BACK, is_direct
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
             raise InputError("chunks", f"must be an iterable of chunks, not {type(chunks).__name__}", fix)
         self._source = chunks
         self._items = iter(chunks)
-        self._works_here = hasattr(guard.judge, "judge_now")
+        self._works_here = is_direct(guard.judge)
         self._patient_until = 0.0
         self._steps = self._run()
 
