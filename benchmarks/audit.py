@@ -66,7 +66,9 @@ def development_rows(data: Path, unlabelled: Path | None = None) -> list[dict[st
 
     metrics = json.loads((DEFAULT_FOLDER / "metrics.json").read_text("utf-8"))
     config, counts = metrics["config"], metrics["data"]
-    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
+    found = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
+    # The folders may have grown since; the split is that of the files which the model was trained on.
+    rows = [row for row in found if row.source in counts["sources"]]
     split = cut(
         rows,
         **{name: config[name] for name in ("dev_share", "response_dev_share", "unseen_sources", "seed")},
