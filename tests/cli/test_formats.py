@@ -52,7 +52,7 @@ AB = [{"prompt": "a", "id": 1}, {"prompt": "b", "id": 2}]
         AB,
         json.dumps(AB, indent=2),
         "\ufeff" + json.dumps(AB),
-        gzip.compress(json.dumps(AB).encode()),
+        gzip.compress(json.dumps(AB).encode(), mtime=0),
         {"data": AB},
         {"parameters": {"model": "m", "seeds": [1, 2, 3]}, "rows": AB},
         {"data": {"train": AB[:1], "test": AB[1:]}},
