@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
+from tiers import pytest_collection_modifyitems, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
 if TYPE_CHECKING:
     from guardreasoner_training.tiny import TinyGuard
@@ -32,8 +33,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
-    """Folder of a real embedded model."""
-    return DEFAULT_FOLDER if (DEFAULT_FOLDER / "model.onnx").exists() else Path("/tmp/tiny")
+    """Folder of a real embedded model: the one that the package ships."""
+    return DEFAULT_FOLDER
 
 
 @pytest.fixture(scope="session")

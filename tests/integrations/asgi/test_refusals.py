@@ -36,7 +36,12 @@ class TestRequestsThatCannotBeRead:
             (b'{"message": "hi"}', {"content-encoding": "br"}, 415, "compressed as 'br'"),
             (b'{"message": "hi"}', {"content-encoding": "gzip"}, 400, "is not the gzip"),
             (gzip.compress(b"{}", mtime=0) * 2, {"content-encoding": "gzip"}, 400, "not one whole gzip member"),
-            (gzip.compress(b" " * 300_000, mtime=0), {"content-encoding": "gzip"}, 413, "more than 200,000 bytes when unpacked"),
+            (
+                gzip.compress(b" " * 300_000, mtime=0),
+                {"content-encoding": "gzip"},
+                413,
+                "more than 200,000 bytes when unpacked",
+            ),
             (b" " * 200_001, {}, 413, "more than 200,000 bytes"),
         ],
     )
