@@ -38,13 +38,17 @@ def tiny_model() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_guard(request: pytest.FixtureRequest) -> TinyGuard:
-    """A real reasoning guard of a few million parameters, trained on first use (about two minutes) and kept by pytest's cache."""
-    for module in ("torch", "transformers", "safetensors", "gguf"):
-        pytest.importorskip(module, reason="the tiny guard is trained by the extra 'train'")
-    from guardreasoner_training.tiny import build_tiny_guard, fingerprint
+def tiny_guard(tmp_path_factory: pytest.TempPathFactory) -> TinyGuard:
+    """A real reasoning guard of a few million parameters: the one that is committed, with the files of every engine.
 
-    return build_tiny_guard(request.config.cache.mkdir(f"tiny-guard-{fingerprint()}"))
+    ``tests/training/test_tiny.py`` trains it anew and compares; after a change of its recipe it is
+    ``python -m guardreasoner_training.tiny --half --output tests/assets/tiny_guard`` that writes it.
+    """
+    for module in ("torch", "transformers", "safetensors", "gguf"):
+        pytest.importorskip(module, reason=f"the tiny guard needs {module}, of the extra 'train'")
+    from guardreasoner_training.tiny import load_tiny_guard
+
+    return load_tiny_guard(Path(__file__).parent / "assets" / "tiny_guard", tmp_path_factory.mktemp("tiny-guard"))
 
 
 @pytest.fixture(autouse=True, scope="module")

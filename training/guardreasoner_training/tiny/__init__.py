@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["TinyGuard", "build_tiny_guard", "fingerprint"]
+__all__ = ["TinyGuard", "build_tiny_guard", "fingerprint", "keep_tiny_guard", "load_tiny_guard"]
 
 STEPS = 390
 SEED = 7
-_VOCABULARY = 2048
-_CORPUS = 3000
-_EXAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +43,13 @@ class TinyGuard:
 
 
 def fingerprint() -> str:
-    """A hash of all that makes the files: equal for equal models, so that a built one can be kept and used again."""
+    """A hash of all that makes the weights and the tokenizer, steps and seed apart: equal for equal models, so that a built
+    one can be kept and used again."""
     from guardreasoner_sdk.dialects.guardreasoner import INSTRUCTION
+    from guardreasoner_training.gguf import LLAMA3_SPLIT
 
-    digest = hashlib.sha256(INSTRUCTION.encode())
-    for path in [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "gguf.py"]:
+    digest = hashlib.sha256(INSTRUCTION.encode() + LLAMA3_SPLIT.encode())
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -66,39 +65,74 @@ def build_tiny_guard(folder: Path, *, steps: int = STEPS, seed: int = SEED, repo
         seed: of weights and examples.
         report: is told the progress, a line every 50 steps.
     """
-    # Written last: a folder that has it is complete.
-    record = folder / "tiny.json"
     source = {"fingerprint": fingerprint(), "steps": steps, "seed": seed}
+    record = folder / _RECORD
     if record.exists() and (kept := json.loads(record.read_text(encoding="utf-8")))["source"] == source:
-        return TinyGuard(folder, folder / "tiny.gguf", folder / "examples.jsonl", steps, seed, **kept["figures"])
+        return _with_gguf(folder, kept)
+    from guardreasoner_training.tiny.build import build
+
     record.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = _build(folder, steps, seed, report)
-    record.write_text(json.dumps({"source": source, "figures": figures}, indent=2) + "\n", encoding="utf-8")
-    return TinyGuard(folder, folder / "tiny.gguf", folder / "examples.jsonl", steps, seed, **figures)
-
-
-def _build(folder: Path, steps: int, seed: int, report: Callable[[str], None]) -> dict[str, Any]:
-    """Train, write every file but the record, and return the figures of it."""
-    from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
-    from guardreasoner_training.gguf import export_gguf
-    from guardreasoner_training.tiny.tasks import corpus, draw
-    from guardreasoner_training.tiny.tokenizer import learn_tokenizer
-    from guardreasoner_training.tiny.train import new_model, train
-
-    random = Random(seed)  # noqa: S311
     started = time.monotonic()
-    texts = [GuardReasonerDialect().render(draw(random).exchange).text or "", *corpus(random, _CORPUS)]
-    tokenizer = learn_tokenizer(texts, size=_VOCABULARY)
-    model = new_model(tokenizer, seed)
-    loss = train(model, tokenizer, steps=steps, random=random, report=report)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder, save_jinja_files=False)
-    (folder / "guard.json").write_text(json.dumps({"dialect": "guardreasoner", "rendering": "raw"}) + "\n", encoding="utf-8")
-    with (folder / "examples.jsonl").open("w", encoding="utf-8") as lines:
-        for example in (draw(random, held_out=True) for _ in range(_EXAMPLES)):
-            row = example.exchange.model_dump(include={"prompt", "response"}) | example.labels
-            lines.write(json.dumps(row) + "\n")
-    export_gguf(folder, folder / "tiny.gguf")
-    parameters = sum(weights.numel() for weights in model.parameters())
-    return {"parameters": parameters, "loss": loss, "seconds": time.monotonic() - started}
+    parameters, loss = build(folder, steps=steps, seed=seed, report=report)
+    figures = {"parameters": parameters, "loss": loss, "seconds": time.monotonic() - started}
+    return _with_gguf(folder, _write_record(folder, source, figures))
+
+
+def keep_tiny_guard(tiny: TinyGuard, folder: Path) -> None:
+    """Write a tiny guard in about a quarter of its bytes: weights in fp16, and no GGUF file.
+
+    Args:
+        tiny: the guard.
+        folder: gets the files; it is made where it is missing. It is a model's folder, too.
+    """
+    _copy(tiny.folder, folder, "float16")
+
+
+def load_tiny_guard(kept: Path, folder: Path) -> TinyGuard:
+    """Make all files of a tiny guard out of those that were kept, in seconds instead of minutes.
+
+    Its weights are fp32 again, rounded as they were kept.
+
+    Args:
+        kept: a folder that ``keep_tiny_guard`` wrote, whatever the source is today.
+        folder: gets the files; it is made where it is missing.
+    """
+    return _with_gguf(folder, _copy(kept, folder, "float32"))
+
+
+_RECORD = "tiny.json"
+_WEIGHTS = "model.safetensors"
+_GGUF = "tiny.gguf"
+
+
+def _copy(origin: Path, folder: Path, dtype: Literal["float16", "float32"]) -> dict[str, Any]:
+    """Write the files of another folder with weights of that type, and return their record."""
+    from safetensors.numpy import load_file, save_file
+
+    record = json.loads((origin / _RECORD).read_text(encoding="utf-8"))
+    (folder / _RECORD).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in origin.iterdir():
+        if path.name not in (_RECORD, _WEIGHTS, _GGUF):
+            shutil.copyfile(path, folder / path.name)
+    weights = {name: tensor.astype(dtype) for name, tensor in load_file(origin / _WEIGHTS).items()}
+    save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+    return _write_record(folder, record["source"], record["figures"])
+
+
+def _write_record(folder: Path, source: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+    # Written last: a folder that has it is complete, but for the GGUF file.
+    weights = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+    record = {"source": source, "figures": figures, "weights": weights}
+    (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record
+
+
+def _with_gguf(folder: Path, record: dict[str, Any]) -> TinyGuard:
+    from guardreasoner_training.gguf import export_gguf
+
+    # Anew each time: that takes less than a second, and the exporter is no part of the fingerprint.
+    export_gguf(folder, folder / _GGUF)
+    steps, seed = record["source"]["steps"], record["source"]["seed"]
+    return TinyGuard(folder, folder / _GGUF, folder / "examples.jsonl", steps, seed, **record["figures"])

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from guardreasoner_training.tiny import SEED, STEPS, build_tiny_guard
+from guardreasoner_training.tiny import SEED, STEPS, TinyGuard, build_tiny_guard, keep_tiny_guard, load_tiny_guard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,14 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="gets the files of the model")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--kept", type=Path, help="train nothing: make the files from this folder, which --half wrote")
+    parser.add_argument("--half", action="store_true", help="write what is worth keeping: weights in fp16, no GGUF file")
     given = parser.parse_args(arguments)
     report = partial(print, file=sys.stderr, flush=True)
+
+    def made(folder: Path) -> TinyGuard:
+        if given.kept:
+            return load_tiny_guard(given.kept, folder)
+        return build_tiny_guard(folder, steps=given.steps, seed=given.seed, report=report)
+
     try:
-        tiny = build_tiny_guard(given.output, steps=given.steps, seed=given.seed, report=report)
+        if given.half:
+            with TemporaryDirectory() as temporary:
+                tiny = made(Path(temporary))
+                keep_tiny_guard(tiny, given.output)
+        else:
+            tiny = made(given.output)
     except ModuleNotFoundError as error:
         report(f"error: {error.name} is missing; pip install 'guardreasoner-sdk[train]'")
         return 1
-    report(f"{tiny.parameters:,} parameters, loss {tiny.loss:.4f}, {tiny.seconds:.0f} s, in {tiny.folder}")
+    report(f"{tiny.parameters:,} parameters, loss {tiny.loss:.4f}, {tiny.seconds:.0f} s, in {given.output}")
     return 0
 
 
