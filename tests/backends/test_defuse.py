@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.dialects.guardreasoner import neutralise
 
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data")
-BENCHMARKS = sorted((DATA / "benchmarks").glob("*.json"))
+DATA = os.environ.get("GUARDREASONER_DATA")
+BENCHMARKS = sorted(Path(DATA, "benchmarks").glob("*.json")) if DATA else []
 
 NAMES = """
 <|begin_of_text|> <|end_of_text|> <|eot_id|> <|eom_id|> <|start_header_id|> <|end_header_id|> <|python_tag|> <|image|>
@@ -65,12 +66,21 @@ def test_no_special_token_is_left_and_only_blanks_are_added(text: str) -> None:
     assert re.sub(r"([<\[\]]) ", r"\1", safe) == re.sub(r"([<\[\]]) ", r"\1", text)
 
 
-def test_a_long_text_of_openings_is_read_once() -> None:
-    for text in ("<" * 200_000, "<|" * 100_000, "<" + "a|" * 100_000, "[|a" * 60_000, "<image_" + "a" * 200_000):
+@pytest.mark.parametrize(
+    ("before", "repeated"), [("", "<"), ("", "<|"), ("<", "a|"), ("", "[|a"), ("<image_", "a")], ids=lambda part: part or "-"
+)
+def test_a_long_text_of_openings_is_read_once(before: str, repeated: str) -> None:
+    def seconds(times: int) -> float:
+        text = before + repeated * times
+        began = time.process_time()
         assert defuse(text) == text
+        return time.process_time() - began
+
+    once = min(seconds(50_000) for _ in range(2))
+    assert seconds(200_000) < 8 * max(once, 0.005)
 
 
-@pytest.mark.skipif(not BENCHMARKS, reason=f"no benchmarks under {DATA} (set GUARDREASONER_DATA)")
+@pytest.mark.skipif(not BENCHMARKS, reason="no benchmarks in the folder that GUARDREASONER_DATA names")
 def test_almost_no_benchmark_row_is_touched() -> None:
     rows = [row["input"] for path in BENCHMARKS for row in json.loads(path.read_text("utf-8"))]
     turns = [re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL) for row in rows]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,28 +28,48 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NEEDED = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"{ }", "chat_template.jinja": b"x"}
 COPIES = {"pytorch_model.bin": b"b", "original/params.json": b"{}", "consolidated.safetensors": b"c", "model-Q4.gguf": b"g"}
 
-# The hub's client reads its settings when it is imported, so that each case has a process of its own.
+# The hub's client reads its settings when it is imported, so that each setting has a process of its own, which all that is
+# asked under it shares.
 SCRIPT = """
-import sys
+import json, sys
 from guardreasoner_sdk.backends import _weights
 from guardreasoner_sdk.errors import ConfigurationError
 _weights.PATIENCE = 0.5
-try:
-    print(getattr(_weights, sys.argv[1])(*sys.argv[2:]))
-except ConfigurationError as error:
-    print(f"ConfigurationError: {error}")
+for function, *arguments in json.loads(sys.argv[1]):
+    try:
+        said = str(getattr(_weights, function)(*arguments))
+    except ConfigurationError as error:
+        said = f"ConfigurationError: {error}"
+    print(json.dumps(said))
 """
+Call = tuple[str, ...]
+FOLDER: Call = ("folder_of", "a/tiny")
+FILE: Call = ("gguf_of", "a/gguf:model-Q4.gguf")
+ERRORS: dict[Call, str] = {
+    (
+        "folder_of",
+        "a/gated",
+    ): "the weights of 'a/gated' are gated; accept the licence at https://huggingface.co/a/gated and run 'hf auth login'",
+    (
+        "folder_of",
+        "a/unknown",
+    ): "'a/unknown' is no folder here, and the hub does not show it; fix the name, or run 'hf auth login'",
+    ("folder_of", "a/tiny", "v9"): "'a/tiny' has no revision 'v9' on the hub; fix revision=",
+    ("folder_of", "./no/such"): "'./no/such' is no folder on this machine, and no name on the hub; fix the path",
+    ("folder_of", "a/odd"): "'a/odd' holds no config.json with *.safetensors; use a checkpoint in that format",
+    ("gguf_of", "a/gguf:other.gguf"): "'a/gguf' has no such file on the hub; fix the name behind the colon",
+}
 
 
 class Hub(ThreadingHTTPServer):
-    """Answers as the model hub does, as far as downloads need it. ``a/tiny`` is there; ``a/gated`` wants a licence."""
+    """Answers as the model hub does, as far as downloads need it; ``a/gated`` wants a licence."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         odd = {"config.json": b"{}", "pytorch_model.bin": b"b"}
-        self.repositories = {"a/tiny": NEEDED | COPIES, "a/gated": NEEDED, "a/odd": odd}
+        self.repositories = {"a/tiny": NEEDED | COPIES, "a/gguf": NEEDED | COPIES, "a/gated": NEEDED, "a/odd": odd}
         self.fetched: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -71,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             return self.reply(404, b"", **{"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         if self.command == "GET":
-            self.server.fetched.append(file)
+            self.server.fetched.append(f"{repository}/{file}")
         etag = hashlib.sha1(content).hexdigest()
         return self.reply(200, content, **{"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'})
 
@@ -112,7 +133,7 @@ def hub() -> Iterator[Hub]:
         thread.join()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unreachable() -> str:
     """Where nothing listens."""
     with socket.socket() as taken:
@@ -120,16 +141,35 @@ def unreachable() -> str:
         return f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def ask(home: Path, endpoint: str, function: str, *arguments: str, offline: bool = False) -> str:
+def ask(home: Path, endpoint: str, *calls: Call, offline: bool = False) -> list[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
     }
     environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": str(int(offline))}
     environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-c", SCRIPT, function, *arguments]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(calls)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.rstrip("\n")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@dataclass(frozen=True)
+class Online:
+    """What a process says that reaches the hub, and what it fetches."""
+
+    home: Path
+    folder: str
+    again: str
+    file: str
+    errors: dict[Call, str]
+    fetched: list[str]
+
+
+@pytest.fixture(scope="module")
+def online(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Online:
+    home = tmp_path_factory.mktemp("hub")
+    folder, again, file, *errors = ask(home, hub.url, FOLDER, FOLDER, FILE, *ERRORS)
+    return Online(home, folder, again, file, dict(zip(ERRORS, errors, strict=True)), list(hub.fetched))
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -148,68 +188,45 @@ def test_what_is_no_gguf_file_is_a_configuration_error(weights: str) -> None:
         gguf_of(weights)
 
 
-def test_weights_are_fetched_without_their_copies_and_once(hub: Hub, tmp_path: Path, unreachable: str) -> None:
-    hub.fetched.clear()
-    folder = ask(tmp_path, hub.url, "folder_of", "a/tiny")
-    assert {path.name: path.read_bytes() for path in Path(folder).iterdir()} == NEEDED
-    assert sorted(hub.fetched) == sorted(NEEDED)
-    # From now on the cache has them: beside the hub, without network, and by the user's wish.
-    assert ask(tmp_path, hub.url, "folder_of", "a/tiny") == folder
-    assert ask(tmp_path, unreachable, "folder_of", "a/tiny") == folder
-    assert ask(tmp_path, hub.url, "folder_of", "a/tiny", "main", offline=True) == folder
-    assert sorted(hub.fetched) == sorted(NEEDED)
+def test_weights_are_fetched_without_their_copies_and_once(online: Online) -> None:
+    assert {path.name: path.read_bytes() for path in Path(online.folder).iterdir()} == NEEDED
+    assert online.again == online.folder
+    expected = [*(f"a/tiny/{name}" for name in NEEDED), "a/gguf/model-Q4.gguf"]
+    assert sorted(path for path in online.fetched if "/odd/" not in path) == sorted(expected)
 
 
-def test_a_gguf_file_is_fetched_alone_and_once(hub: Hub, tmp_path: Path, unreachable: str) -> None:
-    hub.fetched.clear()
-    file = ask(tmp_path, hub.url, "gguf_of", "a/tiny:model-Q4.gguf")
-    assert Path(file).read_bytes() == b"g"
-    assert ask(tmp_path, unreachable, "gguf_of", "a/tiny:model-Q4.gguf") == file
-    assert hub.fetched == ["model-Q4.gguf"]
+def test_a_gguf_file_is_fetched_alone(online: Online) -> None:
+    assert {path.name: path.read_bytes() for path in Path(online.file).parent.iterdir()} == {"model-Q4.gguf": b"g"}
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_without_network_the_error_says_what_to_fetch_and_where_to_put_it(
-    tmp_path: Path, unreachable: str, offline: bool
+def test_without_network_the_cache_serves_and_the_error_says_what_to_fetch_and_where_to_put_it(
+    hub: Hub, online: Online, unreachable: str, offline: bool
 ) -> None:
-    error = ask(tmp_path, unreachable, "folder_of", "a/tiny", offline=offline)
+    """Where nothing answers, and by the user's wish beside a hub that would."""
+    missing = (("folder_of", "b/tiny"), ("gguf_of", "b/tiny:model-Q4.gguf"))
+    known = (*FOLDER, "main") if offline else FOLDER
+    endpoint = hub.url if offline else unreachable
+    before = list(hub.fetched)
+    folder, file, no_folder, no_file = ask(online.home, endpoint, known, FILE, *missing, offline=offline)
+    assert (folder, file) == (online.folder, online.file)
+    assert hub.fetched == before
     cause = "OfflineModeIsEnabled" if offline else "ConnectError"
-    assert error == (
-        f"ConfigurationError: model: the weights of 'a/tiny' are not on this machine and the hub cannot be reached ({cause}); "
-        'on a machine with network run "hf download a/tiny --local-dir DIR", copy DIR here and pass its path as model='
+    assert no_folder == (
+        f"ConfigurationError: model: the weights of 'b/tiny' are not on this machine and the hub cannot be reached ({cause}); "
+        'on a machine with network run "hf download b/tiny --local-dir DIR", copy DIR here and pass its path as model='
     )
-    error = ask(tmp_path, unreachable, "gguf_of", "a/tiny:model-Q4.gguf", offline=offline)
-    assert 'run "hf download a/tiny model-Q4.gguf --local-dir DIR", copy DIR/model-Q4.gguf here and pass' in error
-    assert "\n" not in error
+    assert 'run "hf download b/tiny model-Q4.gguf --local-dir DIR", copy DIR/model-Q4.gguf here and pass' in no_file
+    assert "\n" not in no_file
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        error = ask(tmp_path, url, "folder_of", "a/tiny")
+        [error] = ask(tmp_path, url, FOLDER)
     assert "the hub cannot be reached (ReadTimeout)" in error
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments", "error"),
-    [
-        (
-            "folder_of",
-            ["a/gated"],
-            "the weights of 'a/gated' are gated; accept the licence at https://huggingface.co/a/gated and run 'hf auth login'",
-        ),
-        (
-            "folder_of",
-            ["a/unknown"],
-            "'a/unknown' is no folder here, and the hub does not show it; fix the name, or run 'hf auth login'",
-        ),
-        ("folder_of", ["a/tiny", "v9"], "'a/tiny' has no revision 'v9' on the hub; fix revision="),
-        ("folder_of", ["./no/such"], "'./no/such' is no folder on this machine, and no name on the hub; fix the path"),
-        ("folder_of", ["a/odd"], "'a/odd' holds no config.json with *.safetensors; use a checkpoint in that format"),
-        ("gguf_of", ["a/tiny:other.gguf"], "'a/tiny' has no such file on the hub; fix the name behind the colon"),
-    ],
-)
-def test_what_the_hub_does_not_give_is_an_error_that_names_the_fix(
-    hub: Hub, tmp_path: Path, function: str, arguments: list[str], error: str
-) -> None:
-    assert ask(tmp_path, hub.url, function, *arguments) == f"ConfigurationError: model: {error}"
+@pytest.mark.parametrize("call", ERRORS, ids=" ".join)
+def test_what_the_hub_does_not_give_is_an_error_that_names_the_fix(online: Online, call: Call) -> None:
+    assert online.errors[call] == f"ConfigurationError: model: {ERRORS[call]}"
