@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Finding, Judgement, Policy
 from guardreasoner_sdk.testing import judgement
-from guardreasoner_sdk.verdict import Label, undetermined
+from guardreasoner_sdk.verdict import Label, Task, undetermined
 
 HARM: st.SearchStrategy[Label | None] = st.sampled_from(["harmful", "unharmful", "undetermined", None])
 REFUSAL: st.SearchStrategy[Label | None] = st.sampled_from(["refusal", "compliance", "undetermined", None])
@@ -114,3 +115,10 @@ def test_a_policy_that_cannot_be_is_refused_by_name(values: dict[str, object], w
     with pytest.raises(ConfigurationError) as caught:
         Policy(**values)
     assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("least", [0.8, {"prompt_harmfulness": 0.8}])
+def test_a_score_of_just_the_min_score_blocks_and_the_next_one_below_does_not(least: float | dict[Task, float]) -> None:
+    for score, action in ((0.8, "block"), (math.nextafter(0.8, 0.0), "allow")):
+        found = Judgement(prompt_harmfulness=Finding(label="harmful", score=score))
+        assert Policy(min_score=least).decide(found, response=False).action == action
