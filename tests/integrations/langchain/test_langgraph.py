@@ -288,3 +288,17 @@ async def test_a_guarded_chain_inside_a_node_shows_no_stream_what_is_blocked(
             seen = [part async for part in graph.astream(given, stream_mode=mode)]
     assert "poison" not in repr(seen)
     assert SORRY in repr(seen)
+
+
+@pytest.mark.parametrize("prompt", ["a riddle", "a poison"])
+@pytest.mark.parametrize(("ways", "end"), [({}, [REMOVED, SORRY]), ({"blocked": "refuse"}, [REMOVED, SORRY, "No."])])
+def test_what_cannot_be_decided_goes_the_way_of_what_is_blocked_unless_another_is_named(
+    prompt: str, ways: dict[str, str], end: list[str], guard: Guard
+) -> None:
+    graph = StateGraph(GuardState)
+    graph.add_node("check", guard_node(guard))
+    graph.add_node("model", lambda state: {"messages": [AIMessage("never asked")]})
+    graph.add_node("refuse", lambda state: {"messages": [AIMessage("No.")]})
+    graph.add_edge(START, "check")
+    graph.add_conditional_edges("check", guard_router("model", **ways), ["model", "refuse", END])
+    assert texts(graph.compile().invoke({"messages": [HumanMessage(prompt)]})) == end
