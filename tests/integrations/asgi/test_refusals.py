@@ -169,3 +169,20 @@ class TestAnswersThatCannotBeRead:
         app = GZipMiddleware(starlette_app(guard), minimum_size=1)
         got = await post(app, "/json", {"message": "hi", "say": "fine"})
         assert (got.headers["content-encoding"], got.json()["answer"]) == ("gzip", "fine")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(("short", "asked", "answered"), [(0, 200, 200), (1, 413, 500)])
+async def test_a_body_of_just_max_body_is_read_and_one_byte_more_is_not(
+    pack: Any, short: int, asked: int, answered: int, guard: Guard
+) -> None:
+    headers = {"content-type": "application/json", **({} if pack is bytes else {"content-encoding": "gzip"})}
+    body, route = b'{"message": "hi", "answer": "fine"}'.ljust(500), TestAnswersThatCannotBeRead.JSON
+    most = len(body) - short
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Response(b'{"answer": "fine"}', media_type="application/json")(scope, receive, send)
+
+    guarded = GuardMiddleware(app, guard=guard, routes=[route], max_body=most)
+    assert (await post(guarded, "/chat", content=pack(body), headers=headers)).status_code == asked
+    assert (await app_that(200, pack(body), headers, guard, route, max_body=most)).status_code == answered

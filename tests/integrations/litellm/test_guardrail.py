@@ -1,6 +1,7 @@
 """The guardrail in calls of ``litellm.acompletion``."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -231,3 +232,48 @@ async def test_the_event_loop_is_never_blocked(make: Make) -> None:
             guardrail.guard.check("not in the cache")
     finally:
         net.deactivate()
+
+
+class Model:
+    """The answer of a model as litellm hands it on: an iterator that is open until somebody closes it."""
+
+    def __init__(self, *texts: str) -> None:
+        self._parts = iter(chunks(*texts))
+        self.closed = False
+
+    def __aiter__(self) -> "Model":
+        return self
+
+    async def __anext__(self) -> ModelResponseStream:
+        try:
+            return next(self._parts)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("policy", "texts", "error"),
+    [({}, ["fine"], None), ({}, ["so bad", "x"], BlockedError), ({"on_block": "message"}, ["so bad", "x"], None)],
+)
+async def test_the_models_stream_is_closed_however_it_ends(
+    policy: dict[str, Any], texts: list[str], error: type[Exception] | None, make: Make
+) -> None:
+    model = Model(*texts)
+    data = {"messages": [{"role": "user", "content": "hi"}]}
+    stream = make(policy).async_post_call_streaming_iterator_hook(None, model, data)
+    with contextlib.nullcontext() if error is None else pytest.raises(error):
+        assert [piece async for piece in stream]
+    assert model.closed
+
+
+async def test_the_models_stream_is_closed_when_the_client_leaves(make: Make) -> None:
+    model = Model(*(f"Sentence {number} is fine. " for number in range(500)))
+    data = {"messages": [{"role": "user", "content": "hi"}]}
+    stream = make(window=50).async_post_call_streaming_iterator_hook(None, model, data)
+    assert await anext(stream)
+    assert not model.closed
+    await stream.aclose()
+    assert model.closed
