@@ -1,10 +1,8 @@
 """Text for servers that tokenise it themselves."""
 
 import json
-import os
 import re
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +10,7 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.dialects.guardreasoner import neutralise
-
-DATA = os.environ.get("GUARDREASONER_DATA")
-BENCHMARKS = sorted(Path(DATA, "benchmarks").glob("*.json")) if DATA else []
+from public_data import public_data
 
 NAMES = """
 <|begin_of_text|> <|end_of_text|> <|eot_id|> <|eom_id|> <|start_header_id|> <|end_header_id|> <|python_tag|> <|image|>
@@ -80,9 +76,8 @@ def test_a_long_text_of_openings_is_read_once(before: str, repeated: str) -> Non
     assert seconds(200_000) < 8 * max(once, 0.005)
 
 
-@pytest.mark.skipif(not BENCHMARKS, reason="no benchmarks in the folder that GUARDREASONER_DATA names")
 def test_almost_no_benchmark_row_is_touched() -> None:
-    rows = [row["input"] for path in BENCHMARKS for row in json.loads(path.read_text("utf-8"))]
+    rows = [row["input"] for path in public_data("benchmarks").glob("*.json") for row in json.loads(path.read_text("utf-8"))]
     turns = [re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL) for row in rows]
     parts = [turn.groups() for turn in turns if turn is not None]
     assert len(parts) == len(rows) > 0

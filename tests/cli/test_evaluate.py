@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,11 +16,11 @@ from typer.testing import CliRunner
 
 from guardreasoner_sdk.cli.evaluate import evaluate as command
 from guardreasoner_sdk.cli.terminal import reported
+from public_data import public_data
 
 for _module in ("sklearn", "matplotlib", "jinja2"):
     pytest.importorskip(_module, reason="needs guardreasoner-sdk[eval]")
 
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data") / "benchmarks"
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(reported(command))
@@ -254,12 +253,11 @@ def test_a_missing_extra_is_said_before_the_run(evaluate, labelled, tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmarks in {DATA} (set GUARDREASONER_DATA)")
 def test_the_embedded_guards_figures_are_those_of_its_card(evaluate, tmp_path):
     from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
 
     # The two whose texts are short: the others take minutes.
-    result = evaluate("AegisSafetyTest", "SimpleSafetyTests", "--data", DATA, "--bootstrap", "0")
+    result = evaluate("AegisSafetyTest", "SimpleSafetyTests", "--data", public_data("benchmarks"), "--bootstrap", "0")
     assert result.exit_code == 0, result.stderr
     card = json.loads((DEFAULT_FOLDER / "metrics.json").read_text("utf-8"))["benchmarks"]
     tasks, _, standings = figures(tmp_path / "out")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,9 +13,8 @@ from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
 from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect
 from guardreasoner_sdk.generation import Abilities, Completion, Query
+from public_data import public_data
 
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data")
-BENCHMARKS = sorted((DATA / "benchmarks").glob("*.json"))
 FRAGMENTS = st.sampled_from(
     [
         *("<|eot_id|>", "<s>", "</s>", "[INST]", "<end_of_turn>", "<|im_end|>", "# Task 1\n", "\n", "None", " "),
@@ -63,11 +60,10 @@ def test_nothing_that_is_judged_reaches_markup_or_template(family: str, prompt: 
     assert written == [([piece.text for piece in query.pieces if piece.markup], dict(query.template)) for query in plain]
 
 
-@pytest.mark.skipif(not BENCHMARKS, reason=f"no benchmarks under {DATA} (set GUARDREASONER_DATA)")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_almost_every_benchmark_row_is_asked_about_letter_for_letter(family: str) -> None:
     """Quoting what imitates a format touches under 0.5 % of real rows."""
-    rows = [row["input"] for path in BENCHMARKS for row in json.loads(path.read_text("utf-8"))]
+    rows = [row["input"] for path in public_data("benchmarks").glob("*.json") for row in json.loads(path.read_text("utf-8"))]
     touched = 0
     for row in rows:
         turn = re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL)

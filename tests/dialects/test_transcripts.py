@@ -1,9 +1,7 @@
 """The published answers of GuardReasoner 1B and 8B, where they are at hand."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +9,8 @@ from guardreasoner_sdk import Exchange
 from guardreasoner_sdk.dialects import Completion, GuardReasonerDialect
 from guardreasoner_sdk.dialects.guardreasoner import INSTRUCTION
 from guardreasoner_sdk.verdict import LABELS, Task
+from public_data import public_data
 
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data")
-FILES = sorted((DATA / "transcripts").glob("*/*/generated_predictions.jsonl"))
 TASKS: dict[str, tuple[Task, str]] = {
     "AegisSafetyTest": ("prompt_harmfulness", "Request"),
     "SimpleSafetyTests": ("prompt_harmfulness", "Request"),
@@ -21,17 +18,17 @@ TASKS: dict[str, tuple[Task, str]] = {
     "HarmBenchResponse": ("response_harmfulness", "Response"),
 }
 
-pytestmark = pytest.mark.skipif(not FILES, reason=f"no transcripts under {DATA} (set GUARDREASONER_DATA)")
-
 
 def f1(pairs: list[tuple[bool, bool]]) -> float:
     hits = sum(truth and said for truth, said in pairs)
     return 200 * hits / (sum(truth for truth, _ in pairs) + sum(said for _, said in pairs))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.parts[-3:-1]))
-def test_published_answers_are_read(path: Path) -> None:
-    task, field = TASKS[path.parent.name]
+@pytest.mark.parametrize("benchmark", TASKS)
+@pytest.mark.parametrize("size", ["1B", "8B"])
+def test_published_answers_are_read(size: str, benchmark: str) -> None:
+    path = public_data("transcripts", size, benchmark, "generated_predictions.jsonl")
+    task, field = TASKS[benchmark]
     positive = LABELS[task][0]
     dialect = GuardReasonerDialect()
     ours, theirs, unread, rendered = [], [], [], 0

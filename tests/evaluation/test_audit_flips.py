@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import random
 from pathlib import Path
 
 import pytest
 
 from guardreasoner_sdk.evaluation.audit import AT_MOST
+from public_data import public_data
 
 for _module in ("sklearn", "jinja2"):
     pytest.importorskip(_module, reason="needs guardreasoner-sdk[eval]")
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or ROOT.parent / "shared" / "data") / "train"
-UNLABELLED = DATA.with_name("unlabelled")
-needs_data = pytest.mark.skipif(
-    not (DATA.is_dir() and UNLABELLED.is_dir()),
-    reason=f"no rows in {DATA} and {UNLABELLED} (set GUARDREASONER_DATA)",
-)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +27,8 @@ def benchmark():
     return module
 
 
-@needs_data
 def test_four_of_five_flipped_labels_are_found_and_few_right_ones_proposed(benchmark, tmp_path):
-    rows = random.Random(0).sample(benchmark.development_rows(DATA, UNLABELLED), 1500)
+    rows = random.Random(0).sample(benchmark.development_rows(public_data("train"), public_data("unlabelled")), 1500)
     figures, given = benchmark.whole_way(rows, 200, tmp_path)
     print(figures)
     assert figures["found"] >= 80

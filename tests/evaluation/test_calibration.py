@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,10 +29,10 @@ from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.testing import ScriptedJudge
 from guardreasoner_sdk.verdict import Task, Verdict, undetermined
+from public_data import public_data
 
 pytest.importorskip("sklearn", reason="needs guardreasoner-sdk[eval]")
 
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data")
 TASK: Task = "prompt_harmfulness"
 
 
@@ -474,15 +472,11 @@ def test_no_rows_are_refused():
 SOURCES = ["jbb_judge_comparison", "openai_rbr_gold"]
 
 
-@pytest.mark.skipif(
-    not all((DATA / "train" / f"{name}.jsonl.gz").is_file() for name in SOURCES),
-    reason=f"no training rows under {DATA} (set GUARDREASONER_DATA)",
-)
 def test_the_embedded_guard_on_prompts_of_sources_that_it_never_saw():
     """Its MODEL_CARD names these sources as held out whole; its scores are worth little there."""
     rows = []
     for name in SOURCES:
-        with gzip.open(DATA / "train" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        with gzip.open(public_data("train", f"{name}.jsonl.gz"), "rt", encoding="utf-8") as lines:
             every = [json.loads(line) for line in lines]
         rows += [
             LabelledRow(f"{name} {number}", name, Exchange(one["prompt"]), {TASK: one["prompt_harmful"]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from guardreasoner_sdk.evaluation._authors import paper_reading
 from guardreasoner_sdk.evaluation.stored import workers_pool
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
+from public_data import public_data
 
-DATA = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data")
 PROMPT, REFUSAL, RESPONSE = TASKS
 ANSWERS = "Answers: \nRequest: {}\nCompletion: {}\nResponse: {}"
 HARMFUL = ANSWERS.format("harmful", "compliance", "harmful")
@@ -323,13 +322,10 @@ FIGURES = {
     ("1B", "HarmBenchResponse"): 84.98,
     ("8B", "HarmBenchResponse"): 85.62,
 }
-TRANSCRIPTS = DATA / "transcripts"
-needs_data = pytest.mark.skipif(not TRANSCRIPTS.is_dir(), reason=f"no transcripts under {DATA} (set GUARDREASONER_DATA)")
 
 
-@needs_data
 def test_the_published_answers_give_the_known_figures() -> None:
-    found = score([TRANSCRIPTS])
+    found = score([public_data("transcripts")])
     figures = {(entry.guard.removeprefix("GuardReasoner "), entry.benchmark): entry.paper.f1 for entry in found}
     assert figures == {place: pytest.approx(figure, abs=0.005) for place, figure in FIGURES.items()}
     for entry in found:
@@ -340,10 +336,9 @@ def test_the_published_answers_give_the_known_figures() -> None:
         assert bool(entry.differences) == (not same or entry.strict.undetermined > 0)
 
 
-@needs_data
 def test_the_strict_reading_is_the_dialects_own() -> None:
     dialect, pair = GuardReasonerDialect(), Exchange("-", "-")
-    for found in stored_sets(TRANSCRIPTS):
+    for found in stored_sets(public_data("transcripts")):
         [task] = found.tasks
         answers = [json.loads(line)["predict"] for line in found.path.read_bytes().splitlines()]
         for prediction, answer in zip(found.predictions(), answers, strict=True):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from guardreasoner_training.embedded.split import group_prompts, normalise
 from guardreasoner_training.formats import output_of
 from guardreasoner_training.recipe import Recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
+from public_data import public_data
 
 PROMPT, REFUSAL, RESPONSE = TASKS
 NO = {PROMPT: False}
@@ -626,17 +626,9 @@ def test_a_folder_of_other_rows_stands_in_for_the_recipes_data_set(tmp_path: Pat
     assert ids(prepare(None, recipe(source=str(tmp_path), splits={"FirstR": 9})).train) == ["mine:1", "mine:2"]
 
 
-@pytest.fixture
-def shared() -> Callable[[str], Path]:
-    folder = Path(os.environ.get("GUARDREASONER_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip("the public data are not here; set GUARDREASONER_DATA to their folder")
-    return lambda name: folder / name
-
-
-def test_the_public_rows_hold_no_prompt_of_the_public_benchmarks(shared: Callable[[str], Path]) -> None:
-    rows = list(read_rows([shared("train/wildguardtrain_excerpt.jsonl.gz"), shared("train/aegistrain_excerpt.jsonl.gz")]))
-    benchmark = shared("benchmarks")
+def test_the_public_rows_hold_no_prompt_of_the_public_benchmarks() -> None:
+    rows = list(read_rows([public_data("train", f"{name}train_excerpt.jsonl.gz") for name in ("wildguard", "aegis")]))
+    benchmark = public_data("benchmarks")
     assert len(rows) > 3000
     assert find_leaks(rows, [str(benchmark)]) == []
     from guardreasoner_sdk.evaluation.benchmarks import read_file
