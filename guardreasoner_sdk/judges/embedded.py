@@ -18,7 +18,7 @@ from guardreasoner_sdk.dialects.hazards import hazard
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.judges.evidence import Passage, Row, behind_first_sentence, probe
-from guardreasoner_sdk.judges.model_folder import Model, load_model
+from guardreasoner_sdk.judges.model_folder import Model, shared_model
 from guardreasoner_sdk.judges.threads import each_in_threads
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage
 
@@ -317,7 +317,7 @@ class EmbeddedJudge:
         if self._model is None:
             with self._lock:
                 if self._model is None:
-                    self._model = load_model(self._folder)
+                    self._model = shared_model(self._folder)
         return self._model
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
+from guardreasoner_sdk._forks import Lock
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.verdict import Task
@@ -16,7 +19,7 @@ from guardreasoner_sdk.verdict import Task
 if TYPE_CHECKING:
     from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
 
-__all__ = ["Model", "load_model", "read_object"]
+__all__ = ["Model", "load_model", "read_object", "shared_model"]
 
 _HEADS: dict[str, Task] = {
     "prompt_harmful": "prompt_harmfulness",
@@ -25,9 +28,10 @@ _HEADS: dict[str, Task] = {
 }
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _LONGEST_NAME = 200
+_FILES = ("config.json", "tokenizer.json", "model.onnx")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Model:
     """A model that was loaded.
 
@@ -55,6 +59,41 @@ class _Config:
     digest: str | None
 
 
+_shared: WeakValueDictionary[tuple[object, ...], Model] = WeakValueDictionary()
+_sharing = Lock()
+
+
+def shared_model(folder: Path) -> Model:
+    """The model of a folder, loaded once for all in this process that hold it.
+
+    It is loaded anew when its files are other ones meanwhile, and in a forked child.
+
+    Args:
+        folder: where ``model.onnx``, ``tokenizer.json`` and ``config.json`` lie.
+
+    Raises:
+        ConfigurationError: as :func:`load_model` does.
+    """
+    with _sharing:
+        key = _identity(folder)
+        model = _shared.get(key) if key else None
+        if model is None:
+            model = load_model(folder)
+            # Files that were written while they were read are no model that another one may count on.
+            if key and key == _identity(folder):
+                _shared[key] = model
+        return model
+
+
+def _identity(folder: Path) -> tuple[object, ...] | None:
+    """By what the files of a folder are known, here and now; None where one is missing."""
+    try:
+        found = [(folder / name).stat() for name in _FILES]
+    except OSError:
+        return None
+    return os.getpid(), *((of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for of in found)
+
+
 def load_model(folder: Path) -> Model:
     """Load a model.
 
@@ -64,7 +103,7 @@ def load_model(folder: Path) -> Model:
     Raises:
         ConfigurationError: a file is missing or damaged, or does not fit the others; it names the file, and the field.
     """
-    for name in ("config.json", "tokenizer.json", "model.onnx"):
+    for name in _FILES:
         if not (folder / name).is_file():
             raise ConfigurationError(f"embedded model: {folder / name} is missing; reinstall guardreasoner-sdk or fix the path")
     config = _config(folder / "config.json")
