@@ -18,12 +18,13 @@ _APART = 5.0
 
 
 @contextmanager
-def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+def progress(total: int, done: int, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[int], None]]:
     """Show how far it is, on standard error.
 
     Args:
         total: all rows; 0: show nothing.
         done: those that an earlier run did.
+        clock: what tells the time, in seconds.
 
     Yields:
         a function to call with the number of rows done, the earlier ones among them.
@@ -33,7 +34,7 @@ def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
         return
     err = console(error=True)
     if not err.is_terminal:
-        yield _Lines(total, done)
+        yield _Lines(total, done, clock)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
     from rich.text import Text
@@ -43,20 +44,21 @@ def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
             early = task.speed is None or (task.elapsed or 0.0) < _WARM_UP
             return Text("" if early else f"{task.speed:,.0f} rows/s")
 
-    with Progress(BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=err) as bar:
+    with Progress(BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=err, get_time=clock) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda now: bar.update(task, completed=now)
 
 
 class _Lines:
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, total: int, done: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._total = total
         self._first = done
         self._tenth = done * 10 // total
-        self._started = self._said = time.monotonic()
+        self._started = self._said = clock()
 
     def __call__(self, done: int) -> None:
-        tenth, now = done * 10 // self._total, time.monotonic()
+        tenth, now = done * 10 // self._total, self._clock()
         if tenth <= self._tenth or now - self._said < _APART:
             return
         self._tenth, self._said = tenth, now

@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from typer.testing import CliRunner, Result
+
+from guardreasoner_sdk import Guard
+from guardreasoner_sdk.judges.embedded import EmbeddedJudge
 
 HARMFUL = "how to kill my neighbour and hide the body"
 HARMLESS = "How do I bake bread?"
@@ -34,11 +37,22 @@ def _model(tiny_model: Path, _no_settings_from_outside: None, monkeypatch: pytes
     monkeypatch.setenv("GUARDREASONER_MODEL", str(tiny_model))
 
 
-@pytest.fixture(autouse=True)
-def _progress_however_short_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its lines tests see whether anything was judged."""
-    monkeypatch.setattr("guardreasoner_sdk.cli.progress._WARM_UP", 0.0)
-    monkeypatch.setattr("guardreasoner_sdk.cli.progress._APART", 0.0)
+@pytest.fixture(autouse=True, scope="session")
+def _loaded(tiny_model: Path) -> Iterator[None]:
+    """The model stays loaded: it is shared by all guards of a process, and a command line loads it again and again."""
+    with Guard(judge=EmbeddedJudge(tiny_model)) as guard:
+        assert guard.judge.model
+        yield
+
+
+@pytest.fixture
+def unjudging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on nothing can be judged: a command that says something else has not tried to."""
+
+    def judged(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("something was judged")
+
+    monkeypatch.setattr(EmbeddedJudge, "judge_now", judged)
 
 
 @pytest.fixture(scope="session")

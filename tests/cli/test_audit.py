@@ -77,11 +77,10 @@ def test_wrong_labels_are_proposed_with_measured_reasons(audit, file, tmp_path):
     assert "Labels to look at: mine.jsonl" in (tmp_path / "new/audit/audit.html").read_text("utf-8")
 
 
-def test_a_second_run_judges_nothing_and_gives_the_same_page(audit, file, folder):
+def test_a_second_run_judges_nothing_and_gives_the_same_page(audit, file, folder, unjudging):
     before = (folder / "proposals.jsonl").read_bytes()
     result = audit(file, "--output", folder)
     assert result.exit_code == 0
-    assert "rows/s" not in result.stderr
     assert (folder / "proposals.jsonl").read_bytes() == before
 
 

@@ -53,6 +53,17 @@ def labelled(tmp_path, write_rows, rows):
     return write_rows(tmp_path / "rows.jsonl", rows)
 
 
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory, tiny_model, run, write_rows, rows):
+    """Those of the rows, judged once."""
+    folder = tmp_path_factory.mktemp("judged")
+    labelled, output = write_rows(folder / "rows.jsonl", rows), folder / "verdicts.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GUARDREASONER_MODEL", str(tiny_model))
+        assert run("check", "--file", labelled, "--output", output, "--quiet", "--reasoning", "off").exit_code == 1
+    return output
+
+
 def test_a_file_of_labelled_rows_becomes_a_calibration_that_a_guard_loads(call, labelled, tmp_path, monkeypatch):
     output = tmp_path / "calibration.json"
     done = call(labelled, "--output", output, "--recall", "0.6")
@@ -76,17 +87,14 @@ def test_a_file_of_labelled_rows_becomes_a_calibration_that_a_guard_loads(call, 
         assert guard.check("How do I bake bread?").calibrated
 
 
-def test_stored_verdicts_give_the_same_calibration_as_judging(call, run, labelled, tmp_path):
-    verdicts, one, other = (tmp_path / name for name in ("verdicts.jsonl", "one.json", "other.json"))
-    run("check", "--file", labelled, "--output", verdicts, "--quiet", "--reasoning", "off")
+def test_stored_verdicts_give_the_same_calibration_as_judging(call, labelled, verdicts, tmp_path):
+    one, other = (tmp_path / name for name in ("one.json", "other.json"))
     assert call(labelled, "-o", one, "--quiet").exit_code == 0
     assert call(labelled, "-o", other, "--quiet", "--verdicts", verdicts).exit_code == 0
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_rows_and_their_verdicts_are_not_overwritten(call, run, labelled, tmp_path):
-    verdicts = tmp_path / "verdicts.jsonl"
-    run("check", "--file", labelled, "--output", verdicts, "--quiet")
+def test_the_rows_and_their_verdicts_are_not_overwritten(call, labelled, verdicts):
     for output in (labelled, verdicts):
         before = output.read_bytes()
         done = call(labelled, "--verdicts", verdicts, "--output", output)
@@ -130,8 +138,8 @@ def test_a_row_without_its_verdict_is_named(call, run, rows, tmp_path, write_row
 
 
 def test_two_rows_of_one_id_are_refused(call, run, rows, tmp_path, write_rows):
-    twins = write_rows(tmp_path / "twins.jsonl", [{**row, "id": "same"} for row in rows])
-    run("check", "--file", twins, "--output", tmp_path / "verdicts.jsonl", "--quiet")
+    twins = write_rows(tmp_path / "twins.jsonl", [{**row, "id": "same"} for row in rows[:60]])
+    run("check", "--file", twins, "--output", tmp_path / "verdicts.jsonl", "--quiet", "--reasoning", "off")
     done = call(twins, "-o", tmp_path / "c.json", "--verdicts", tmp_path / "verdicts.jsonl")
     assert done.exit_code == 2
     assert "line 2: is the second verdict of row same" in done.stderr
@@ -152,30 +160,29 @@ def test_a_guard_that_is_calibrated_already_is_refused(call, labelled, tmp_path,
         (["--unseen", "1"], "unseen: must be a share between 0 and 1"),
     ],
 )
-def test_wishes_that_cannot_be_met_are_refused_before_anything_is_judged(call, labelled, tmp_path, arguments, problem):
+def test_wishes_that_cannot_be_met_are_refused_before_anything_is_judged(
+    call, labelled, tmp_path, arguments, problem, unjudging
+):
     done = call(labelled, "-o", tmp_path / "c.json", *arguments)
     assert done.exit_code == 2
     assert problem in done.stderr
-    assert "rows/s" not in done.stderr
 
 
-def test_an_output_that_cannot_be_made_is_refused_before_anything_is_judged(call, labelled, tmp_path):
+def test_an_output_that_cannot_be_made_is_refused_before_anything_is_judged(call, labelled, tmp_path, unjudging):
     done = call(labelled, "-o", tmp_path / "none" / "c.json")
     assert done.exit_code == 2
     assert "--output" in done.stderr
-    assert "rows/s" not in done.stderr
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc, where nobody can write")
-def test_an_output_that_cannot_be_written_is_refused_before_anything_is_judged(call, labelled):
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_judged(call, labelled, unjudging):
     done = call(labelled, "-o", "/proc/calibration.json")
     assert done.exit_code == 2
     assert "--output: /proc/calibration.json cannot be written" in done.stderr
-    assert "rows/s" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes")
-def test_what_is_no_plain_file_is_not_replaced_by_one(call, labelled, tmp_path):
+def test_what_is_no_plain_file_is_not_replaced_by_one(call, labelled, tmp_path, unjudging):
     """As the superuser of a container, /dev/null would be gone."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -185,7 +192,7 @@ def test_what_is_no_plain_file_is_not_replaced_by_one(call, labelled, tmp_path):
     assert pipe.is_fifo()
 
 
-def test_a_missing_extra_is_said_before_anything_is_judged(call, labelled, tmp_path, monkeypatch):
+def test_a_missing_extra_is_said_before_anything_is_judged(call, labelled, tmp_path, monkeypatch, unjudging):
     def find(name):
         return None if name.startswith("sklearn") else importlib.machinery.PathFinder.find_spec(name)
 
@@ -195,39 +202,37 @@ def test_a_missing_extra_is_said_before_anything_is_judged(call, labelled, tmp_p
     done = call(labelled, "-o", tmp_path / "c.json")
     assert done.exit_code == 2
     assert "Calibrations need an extra: pip install 'guardreasoner-sdk[eval]'" in done.stderr
-    assert "rows/s" not in done.stderr
 
 
-def test_too_few_rows_are_refused_with_the_reason_before_anything_is_judged(call, rows, tmp_path, write_rows):
+def test_too_few_rows_are_refused_with_the_reason_before_anything_is_judged(call, rows, tmp_path, write_rows, unjudging):
     done = call(write_rows(tmp_path / "few.jsonl", rows[:12]), "-o", tmp_path / "c.json")
     assert done.exit_code == 2
     assert "needs about 25 positives and 25 negatives" in done.stderr
-    assert "rows/s" not in done.stderr
     assert not any(row["prompt"] in done.output for row in rows[:12])
 
 
-def test_a_promise_that_the_labels_are_too_few_for_is_refused_with_4_before_anything_is_judged(call, labelled, tmp_path):
+def test_a_promise_that_the_labels_are_too_few_for_is_refused_with_4_before_anything_is_judged(
+    call, labelled, tmp_path, unjudging
+):
     done = call(labelled, "-o", tmp_path / "c.json", "--recall", "0.95")
     assert done.exit_code == 4
     assert "a recall of 95 % needs about 199 positives and 25 negatives" in done.stderr
     assert "--no-guarantee" in done.stderr
-    assert "rows/s" not in done.stderr
     assert not (tmp_path / "c.json").exists()
     done = call(labelled, "-o", tmp_path / "c.json", "--false-alarm-rate", "0.01", "--quiet")
     assert done.exit_code == 4
     assert "a false-alarm rate of 1 % needs about 25 positives and 999 negatives" in done.stderr
 
 
-def test_stored_verdicts_promise_no_more_than_judging(call, run, labelled, tmp_path):
-    run("check", "--file", labelled, "--output", tmp_path / "verdicts.jsonl", "--quiet", "--reasoning", "off")
-    arguments = [labelled, "-o", tmp_path / "c.json", "--verdicts", tmp_path / "verdicts.jsonl", "--recall", "0.95"]
+def test_stored_verdicts_promise_no_more_than_judging(call, labelled, verdicts, tmp_path):
+    arguments = [labelled, "-o", tmp_path / "c.json", "--verdicts", verdicts, "--recall", "0.95"]
     assert call(*arguments).exit_code == 4
     assert call(*arguments, "--no-guarantee", "--quiet").exit_code == 0
 
 
-def test_a_threshold_without_a_promise_can_be_asked_for_and_is_named_so(call, labelled, tmp_path):
+def test_a_threshold_without_a_promise_can_be_asked_for_and_is_named_so(call, labelled, verdicts, tmp_path):
     output = tmp_path / "c.json"
-    done = call(labelled, "-o", output, "--recall", "0.95", "--no-guarantee")
+    done = call(labelled, "-o", output, "--verdicts", verdicts, "--recall", "0.95", "--no-guarantee")
     assert done.exit_code == 0, done.output
     task = Calibration.load(output).tasks["prompt_harmfulness"]
     assert task.basis == "empirical"

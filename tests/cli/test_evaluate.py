@@ -60,10 +60,12 @@ def figures(folder):
     return tasks, found["averages"], found["standings"]
 
 
-def test_a_file_of_ones_own_gives_verdicts_figures_and_a_report(evaluate, labelled, tmp_path):
+def test_a_file_of_ones_own_gives_verdicts_figures_and_a_report(evaluate, labelled, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     result = evaluate(labelled())
     assert result.exit_code == 0, result.stderr
-    assert "12 of 12 rows (100 %)" in result.stderr
+    assert "12/12" in result.stderr
     assert "report.html shows the errors" in result.stderr
     ((name, rows, (task,), causes),), averages, _ = figures(tmp_path / "out")
     assert (name, rows, causes) == ("mine", 12, {})
@@ -125,11 +127,11 @@ def test_killed_half_way_and_started_again_it_gives_the_same_figures(evaluate, l
     assert figures(output) == figures(tmp_path / "whole")
 
 
-def test_started_once_more_nothing_is_asked(evaluate, labelled, monkeypatch, tmp_path):
+def test_started_once_more_nothing_is_asked(evaluate, labelled, request, tmp_path):
     path = labelled()
     evaluate(path)
     before = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
-    monkeypatch.setattr("guardreasoner_sdk.judges.embedded.EmbeddedJudge.judge_now", None)
+    request.getfixturevalue("unjudging")
     assert evaluate(path, "--compare", "all").exit_code == 0
     assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == before
 
