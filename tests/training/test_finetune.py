@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from guardreasoner_sdk import Guard
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training._pipeline.run import base_of, described_base
 from guardreasoner_training.finetune import finetune, finetune_recipe
-from guardreasoner_training.recipe import ScratchSettings, load_recipe, override
+from guardreasoner_training.recipe import Recipe, ScratchSettings, load_recipe, override
 from guardreasoner_training.rows import read_rows
+from samples import quiet
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the training's libraries, about each other
 
@@ -35,10 +38,10 @@ ANSWER = (
 )
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labelled prompts without reasoning."""
-    path = tmp_path / "my.jsonl"
+    path = tmp_path_factory.mktemp("rows") / "my.jsonl"
     lines = [
         {"prompt": text, "prompt_harmful": text in HARMFUL} for pair in zip(HARMFUL, HARMLESS, strict=True) for text in pair
     ]
@@ -82,9 +85,34 @@ def teacher() -> Iterator[tuple[str, list[str]]]:
     thread.join()
 
 
-def small(folder: Path, **more: Any) -> dict[str, Any]:
+def small(**more: Any) -> dict[str, Any]:
     settings = {"rendering": "raw", "max_tokens": 512, "rsft.epochs": 1, "rsft.batch": 4, "rsft.threads": 1}
+    settings |= {"hsdpo.batch": 4, "hsdpo.threads": 1, "hsdpo.learning_rate": 1e-3}
     return {**settings, "data.dev_share": 0.3, "export.gguf": [], "export.check_rows": 1, **more}
+
+
+def untrained(**more: Any) -> Recipe:
+    """With a base that learns nothing, and for that is trained at once."""
+    sizes = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 2, "intermediate": 48, "vocabulary": 420, "positions": 512}
+    base = {f"base.{name}": size for name, size in sizes.items()}
+    return finetune_recipe("scratch", changes=small(**base, **{"data.evidence": "words", **more}), gpu=False)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuning of the tiny guard."""
+
+    recipe: Recipe
+    output: Path
+    made: dict[str, Any]
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_guard: Any, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    recipe = finetune_recipe(str(tiny_guard.folder), changes=small(**{"mine.k": 4, "mine.max_new_tokens": 200}), gpu=False)
+    output, said = tmp_path_factory.mktemp("tuned") / "my-guard", list[str]()
+    return Tuned(recipe, output, finetune([rows], output, recipe, report=said.append), said)
 
 
 def test_defaults_fit_the_machine() -> None:
@@ -152,88 +180,76 @@ def test_a_base_is_a_folder_a_name_of_the_catalogue_or_of_the_hub(tmp_path: Path
     assert described_base(finetune_recipe("guardreasoner-1b", gpu=True)) == "yueliu1999/GuardReasoner-1B"
 
 
-def test_a_guard_is_measured_before_and_after_and_what_comes_out_is_a_guard(
-    tiny_guard: Any, rows: Path, tmp_path: Path
-) -> None:
-    recipe = finetune_recipe(str(tiny_guard.folder), changes=small(tmp_path), gpu=False)
-    said: list[str] = []
-    made = finetune([rows], tmp_path / "my-guard", recipe, report=said.append)
+def test_a_guard_is_measured_before_and_after_and_what_comes_out_is_a_guard(tuned: Tuned, tiny_guard: Any) -> None:
+    made, output = tuned.made, tuned.output
     assert list(made["systems"]) == ["before", "after R-SFT"]
-    assert any("whose steps were derived from their labels" in line for line in said)
-    held_out = list(read_rows(tmp_path / "my-guard.training" / "data" / "dev.jsonl"))
-    trained = {row.exchange.prompt for row in read_rows(tmp_path / "my-guard.training" / "data" / "train.jsonl")}
+    assert any("whose steps were derived from their labels" in line for line in tuned.said)
+    held_out = list(read_rows(output.with_name("my-guard.training") / "data" / "dev.jsonl"))
+    trained = {row.exchange.prompt for row in read_rows(output.with_name("my-guard.training") / "data" / "train.jsonl")}
     assert held_out
     assert trained.isdisjoint(row.exchange.prompt for row in held_out)
     assert made["systems"]["before"]["rows"] == len(held_out)
     with Guard(made["guard"], backend="transformers", reasoning="off") as guard:
         assert not guard.check(HARMLESS[0]).undetermined
-    card = (tmp_path / "my-guard" / "README.md").read_text("utf-8")
+    card = (output / "README.md").read_text("utf-8")
     assert "| before |" in card
     # What is published says nothing of this machine.
-    for text in (card, (tmp_path / "my-guard" / "manifest.json").read_text("utf-8")):
-        assert str(tmp_path) not in text
+    for text in (card, (output / "manifest.json").read_text("utf-8")):
+        assert str(output.parent) not in text
         assert str(tiny_guard.folder) not in text
-    # The same with something that only the export is made of: that alone is made anew.
-    said.clear()
-    again = override(recipe, {"export.check_rows": 2})
-    assert finetune([rows], tmp_path / "my-guard", again, report=said.append)["systems"] == made["systems"]
+
+
+def test_something_that_only_the_export_is_made_of_makes_that_alone_anew(tuned: Tuned, rows: Path) -> None:
+    again, said = override(tuned.recipe, {"export.check_rows": 2}), list[str]()
+    assert finetune([rows], tuned.output, again, report=said.append)["systems"] == tuned.made["systems"]
     assert [line for line in said if line.startswith("[") and "already" not in line] == ["[5/5] export"]
-    assert json.loads((tmp_path / "my-guard" / "figures.json").read_bytes())["checks"]["safetensors"]["rows"] == 2
+    assert json.loads((tuned.output / "figures.json").read_bytes())["checks"]["safetensors"]["rows"] == 2
 
 
-def test_hard_samples_are_added_to_a_finished_guard(
-    tiny_guard: Any, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def some_hard(rows: Path, models: Any, output: Path, *_: Any, **__: Any) -> dict[str, Any]:
-        output.mkdir()
-        pair = {"prompt": HARMFUL[0], "response": None, "alpha": 1.0}
-        pair |= {"chosen": ANSWER.format("It harms.", "harmful"), "rejected": ANSWER.format("It helps.", "unharmful")}
-        (output / "pairs-self.jsonl").write_text(f"{json.dumps(pair)}\n" * 4, encoding="utf-8")
-        (output / "figures.json").write_text("{}", encoding="utf-8")
-        return {}
-
-    monkeypatch.setattr("guardreasoner_training.mining.mine", some_hard)
-    changes = small(tmp_path, **{"hsdpo.batch": 2, "hsdpo.threads": 1, "hsdpo.learning_rate": 1e-3})
-    recipe, output = finetune_recipe(str(tiny_guard.folder), changes=changes, gpu=False), tmp_path / "my-guard"
-    finetune([rows], output, recipe, report=lambda _: None)
+def test_hard_samples_are_added_to_a_finished_guard(tuned: Tuned, rows: Path, tmp_path: Path) -> None:
+    shutil.copytree(tuned.output.parent, tmp_path, dirs_exist_ok=True)
+    output, said = tmp_path / "my-guard", list[str]()
     before = (output / "model.safetensors").read_bytes()
-    made = finetune([rows], output, recipe, mine=True, report=lambda _: None)
+    made = finetune([rows], output, tuned.recipe, mine=True, report=said.append)
+    assert [line for line in said if line.startswith("[") and "already" not in line] == [
+        *("[5/8] mine", "[6/8] hsdpo", "[7/8] evaluate-hsdpo"),
+        "[8/8] export",
+    ]
     assert list(made["systems"]) == ["before", "after R-SFT", "after HS-DPO"]
     assert (output / "model.safetensors").read_bytes() != before
     assert "- stages: R-SFT, HS-DPO\n" in (output / "README.md").read_text("utf-8")
 
 
-def test_the_folder_of_the_guard_may_be_this_one(
-    tiny_guard: Any, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_of_the_guard_may_be_this_one(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    recipe = finetune_recipe(str(tiny_guard.folder), changes=small(tmp_path, **{"export.check_rows": 0}), gpu=False)
-    finetune([rows], Path(), recipe, report=lambda _: None)
+    recipe = untrained(**{"export.check_rows": 0, "evaluate.reasoning": "off"})
+    finetune([rows], Path(), recipe, report=quiet)
     assert (here / "model.safetensors").is_file()
     assert (tmp_path / "here.training" / "manifest.json").is_file()
     with pytest.raises(InputError, match="--output: / "):
-        finetune([rows], Path("/"), recipe, report=lambda _: None)
+        finetune([rows], Path("/"), recipe, report=quiet)
 
 
 def test_a_stages_own_folder_is_no_place_for_a_guard(rows: Path, tmp_path: Path) -> None:
     (tmp_path / "rsft").mkdir()
     (tmp_path / "rsft" / "stage.json").write_text('{"stage": "rsft", "inputs": {}, "settings": {}}', encoding="utf-8")
     with pytest.raises(InputError, match=r"^--output: .*rsft holds something else"):
-        finetune([rows], tmp_path / "rsft", finetune_recipe(gpu=False), report=lambda _: None)
+        finetune([rows], tmp_path / "rsft", finetune_recipe(gpu=False), report=quiet)
 
 
 def test_a_teacher_writes_the_reasoning_and_is_asked_once(
-    tiny_guard: Any, rows: Path, tmp_path: Path, teacher: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    rows: Path, tmp_path: Path, teacher: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-key")
     address, asked = teacher
-    changes = small(tmp_path, **{"synthesize.base_url": address, "synthesize.model": "t"})
-    recipe = finetune_recipe(str(tiny_guard.folder), changes=changes, gpu=False)
-    finetune([rows], tmp_path / "my-guard", recipe, report=lambda _: None)
+    recipe = untrained(
+        **{"synthesize.base_url": address, "synthesize.model": "t", "evaluate.reasoning": "off", "export.check_rows": 0}
+    )
+    finetune([rows], tmp_path / "my-guard", recipe, report=quiet)
     written = list(read_rows(tmp_path / "my-guard.training" / "reasoning" / "rows.jsonl"))
     assert sorted(asked) == sorted(row.exchange.prompt for row in written)
     assert all("The teacher looked at it" in (row.output or "") for row in written)
-    finetune([rows], tmp_path / "my-guard", recipe, report=lambda _: None)
+    finetune([rows], tmp_path / "my-guard", recipe, report=quiet)
     assert len(asked) == len(written)
