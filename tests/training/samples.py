@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ TRAINER: dict[str, Any] = {
 
 def quiet(_: str) -> None:
     """Reports to nobody."""
+
+
+def alive() -> list[Any]:
+    """Trainers and their models that are still in memory."""
+    from transformers import PreTrainedModel, Trainer
+
+    kinds = (Trainer, PreTrainedModel)
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

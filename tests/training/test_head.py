@@ -57,19 +57,16 @@ def test_log_probs_and_gradients_are_those_of_all_positions(model, learnt, lengt
     )
 
 
-def test_large_vocabularies_are_left_to_trl(model, monkeypatch):
+def test_large_vocabularies_are_left_to_trl(model):
     inputs = batch([(5, 9), (7, 12)], [9, 12])
     assert scored_whole(model, inputs["labels"], processes=1)
-    monkeypatch.setattr("guardreasoner_training._trainers.head._MOST", 2 * 8 * 50 - 1)
-    assert not scored_whole(model, inputs["labels"], processes=1)
-    monkeypatch.setattr("guardreasoner_training._trainers.head._MOST", 2 * 8 * 50)
-    assert scored_whole(model, inputs["labels"], processes=1)
+    assert not scored_whole(model, inputs["labels"], processes=1, most=2 * 8 * 50 - 1)
+    assert scored_whole(model, inputs["labels"], processes=1, most=2 * 8 * 50)
 
 
 @pytest.mark.parametrize("lengths", [[9, 12], [40, 7]])
-def test_processes_together_take_the_same_way_whatever_their_batches_are(model, monkeypatch, lengths):
+def test_processes_together_take_the_same_way_whatever_their_batches_are(model, lengths):
     # Of these batches one lies below the limit and one above it.
-    monkeypatch.setattr("guardreasoner_training._trainers.head._MOST", 1000)
     inputs = batch([(5, 7), (5, 7)], lengths)
-    assert scored_whole(model, inputs["labels"], processes=1) is (lengths == [9, 12])
-    assert not scored_whole(model, inputs["labels"], processes=2)
+    assert scored_whole(model, inputs["labels"], processes=1, most=1000) is (lengths == [9, 12])
+    assert not scored_whole(model, inputs["labels"], processes=2, most=1000)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,17 @@ pytest.importorskip("trl", reason="training needs TRL")
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training._trainers.arguments import layout  # noqa: E402
-from guardreasoner_training._trainers.dpo import HSDPOTrainer  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
 from guardreasoner_training.recipe import HSDPOSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
-from samples import TRAINER, small_recipe, write  # noqa: E402
+from samples import TRAINER, alive, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-RECIPE = small_recipe("hsdpo", hsdpo=TRAINER)
+RECIPE = small_recipe("hsdpo", hsdpo={**TRAINER, "beta": 0.5, "save_steps": 100})
 
 
 def answer(label: str) -> str:
@@ -46,13 +49,50 @@ def pair(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
+# An empty answer can well be the one that is not to be given. The last two are too long.
+PAIRS = [
+    *(pair(number) for number in range(6)),
+    *(pair(6, rejected=""), pair(7, rejected=" \n")),
+    *(pair(number, **{side: answer("harmful") + " and more" * 300}) for number, side in ((8, "rejected"), (9, "chosen"))),
+]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("hsdpo")
     rows = [{"prompt": pair(number)["prompt"], "prompt_harmful": bool(number % 2)} for number in range(8)]
     scratch(write(folder / "rows.jsonl", rows), folder / "base", RECIPE, report=lambda _: None)
-    write(folder / "pairs.jsonl", [pair(number) for number in range(8)])
+    write(folder / "pairs.jsonl", PAIRS)
     return folder
+
+
+@dataclass
+class Done:
+    """A finished training that many tests look at; who changes its folder takes a copy."""
+
+    output: Path
+    figures: dict[str, Any]
+    said: list[str] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> Done:
+    """HS-DPO as the recipe says. Nothing is collected by chance while it runs."""
+    done = Done(folder / "done", {})
+
+    def report(line: str) -> None:
+        done.said.append(line)
+        done.alive.append(len(alive()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        done.figures = hsdpo(folder / "pairs.jsonl", folder / "base", done.output, RECIPE, report=report)
+        done.alive.append(len(alive()))
+    finally:
+        gc.enable()
+    return done
 
 
 def trained(
@@ -63,14 +103,10 @@ def trained(
     return hsdpo(pairs or folder / "pairs.jsonl", folder / "base", output, override(RECIPE, changes), report=report)
 
 
-def without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in figures.items() if name != "seconds"}
-
-
 def test_it_learns_to_prefer_the_right_answers(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    figures = trained(folder, tmp_path / "out", said=said, epochs=10, beta=0.5)
-    assert (figures["rows"], figures["too_long"], figures["steps"]) == (8, 0, 20)
+    figures = trained(folder, tmp_path / "out", said=said, epochs=10)
+    assert (figures["rows"], figures["too_long"], figures["steps"]) == (8, 2, 20)
     assert figures["loss"] < figures["first_loss"]
     assert figures["rewards/margins"] > 0
     log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text("utf-8").splitlines()]
@@ -81,9 +117,8 @@ def test_it_learns_to_prefer_the_right_answers(folder: Path, tmp_path: Path) -> 
     assert said[0].startswith("8 pairs, ")
 
 
-def test_the_folder_is_a_guard(folder: Path, tmp_path: Path) -> None:
-    trained(folder, tmp_path / "out", epochs=1)
-    names = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")}
+def test_the_folder_is_a_guard(done: Done) -> None:
+    names = {path.name for path in (done.output).iterdir() if not path.name.startswith(".")}
     assert names == {
         *(
             "config.json",
@@ -95,16 +130,15 @@ def test_the_folder_is_a_guard(folder: Path, tmp_path: Path) -> None:
         ),
         *("stage.json", "figures.json", "log.jsonl", "loss.png", "encoded", "checkpoints"),
     }
-    assert json.loads((tmp_path / "out" / "guard.json").read_text()) == {"dialect": "guardreasoner", "rendering": "chat"}
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert json.loads((done.output / "guard.json").read_text()) == {"dialect": "guardreasoner", "rendering": "chat"}
+    model = transformers.AutoModelForCausalLM.from_pretrained(done.output)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(done.output)
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|end_of_text|>"])
     assert "<|start_header_id|>" in tokenizer.chat_template
 
 
-def test_one_model_in_memory_gives_what_two_give(folder: Path, tmp_path: Path) -> None:
-    two = trained(folder, tmp_path / "two")
-    one = trained(folder, tmp_path / "one", precompute_reference=True)
+def test_one_model_in_memory_gives_what_two_give(folder: Path, tmp_path: Path, done: Done) -> None:
+    one, two = trained(folder, tmp_path / "one", precompute_reference=True), done.figures
     assert one["loss"] == pytest.approx(two["loss"], abs=1e-5)
     assert one["preference"] == pytest.approx(two["preference"], abs=1e-5)
     assert one["rewards/margins"] == pytest.approx(two["rewards/margins"], abs=1e-5)
@@ -122,28 +156,21 @@ def test_adapters_are_trained_and_merged(folder: Path, tmp_path: Path) -> None:
     assert all("_proj" in name for name in changed)
 
 
-def test_weights_and_sft_term_change_what_is_learnt(folder: Path, tmp_path: Path) -> None:
-    even = write(tmp_path / "even.jsonl", [pair(number, alpha=1.0) for number in range(8)])
+def test_weights_and_sft_term_change_what_is_learnt(folder: Path, tmp_path: Path, done: Done) -> None:
+    even = write(tmp_path / "even.jsonl", [row | {"alpha": 1.0} for row in PAIRS])
     found = {
         name: trained(folder, tmp_path / name, pairs, **settings)["weights"]["model.safetensors"]
-        for name, pairs, settings in (
-            ("weighted", None, {"beta": 0.5}),
-            ("even", even, {"beta": 0.5}),
-            ("no-sft", None, {"beta": 0.5, "sft_weight": 0.0}),
-            ("weighted-again", None, {"beta": 0.5}),
-        )
+        for name, pairs, settings in (("even", even, {}), ("no-sft", None, {"sft_weight": 0.0}), ("again", None, {}))
     }
-    assert found["weighted"] == found["weighted-again"]
-    assert len(set(found.values())) == 3
+    weighted = done.figures["weights"]["model.safetensors"]
+    assert found["again"] == weighted
+    assert len({weighted, found["even"], found["no-sft"]}) == 3
 
 
-def test_pairs_that_are_too_long_are_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
-    long = answer("harmful") + " and more" * 300
-    pairs = write(
-        tmp_path / "pairs.jsonl", [*(pair(number) for number in range(4)), pair(4, rejected=long), pair(5, chosen=long)]
-    )
-    figures = trained(folder, tmp_path / "out", pairs, epochs=1)
-    assert (figures["rows"], figures["too_long"]) == (4, 2)
+def test_pairs_that_are_too_long_are_left_out_and_counted(done: Done) -> None:
+    assert (done.figures["rows"], done.figures["too_long"]) == (8, 2)
+    assert done.said[0].startswith("8 pairs, ")
+    assert done.said[0].endswith("2 pairs too long")
 
 
 @pytest.mark.parametrize(
@@ -175,11 +202,10 @@ def test_pairs_whose_two_sides_are_equal_are_refused_with_their_lines(folder: Pa
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_an_empty_answer_can_be_the_rejected_one(folder: Path, tmp_path: Path) -> None:
-    pairs = write(tmp_path / "pairs.jsonl", [pair(number, rejected="" if number % 2 else " \n") for number in range(4)])
-    figures = trained(folder, tmp_path / "out", pairs, epochs=1)
-    assert (figures["rows"], figures["too_long"]) == (4, 0)
-    assert figures["loss"] == figures["loss"]  # a number
+def test_an_empty_answer_can_be_the_rejected_one(done: Done) -> None:
+    assert [row["rejected"] for row in PAIRS[6:8]] == ["", " \n"]
+    assert done.figures["rows"] == 8  # those two among them
+    assert math.isfinite(done.figures["loss"])
 
 
 def test_missing_pairs_are_said(folder: Path, tmp_path: Path) -> None:
@@ -193,18 +219,34 @@ def test_no_pairs_are_said(folder: Path, tmp_path: Path) -> None:
         trained(folder, tmp_path / "out", tmp_path / "pairs.jsonl")
 
 
-def test_what_is_done_is_not_done_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = trained(folder, tmp_path / "out", epochs=1)
-    monkeypatch.setattr(HSDPOTrainer, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert trained(folder, tmp_path / "out", epochs=1) == figures
-    with pytest.raises(InputError, match=r"hsdpo\.beta was 0\.01, is 0\.1"):
-        trained(folder, tmp_path / "out", epochs=1, beta=0.1)
+def test_what_is_done_is_not_done_again(folder: Path, tmp_path: Path, done: Done) -> None:
+    output, said = Path(shutil.copytree(done.output, tmp_path / "out")), list[str]()
+
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+
+    before = written()
+    assert trained(folder, output, said=said) == done.figures
+    with pytest.raises(InputError, match=r"hsdpo\.beta was 0\.5, is 0\.1"):
+        trained(folder, output, said=said, beta=0.1)
+    assert (written(), said) == (before, [])  # nothing trained, and nothing was touched
 
 
-def test_out_of_memory_says_that_one_model_is_enough(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(HSDPOTrainer, "compute_loss", lambda *_, **__: torch.empty(1 << 50))
+def test_nothing_of_policy_and_reference_is_left_in_memory(done: Done) -> None:
+    *during, after = done.alive
+    assert max(during) == 5  # the trainer, and policy and reference with what is below the heads of them
+    assert after == 0
+
+
+def test_out_of_memory_says_that_one_model_is_enough(folder: Path, tmp_path: Path) -> None:
+    def used_up(line: str) -> None:
+        if line.startswith("step 1 "):
+            torch.empty(1 << 50)
+
+    settings = {"batch": 1, "accumulation": 4, "gradient_checkpointing": True}
+    recipe = override(RECIPE, {f"hsdpo.{name}": value for name, value in settings.items()})
     with pytest.raises(ConfigurationError) as raised:
-        trained(folder, tmp_path / "out", batch=1, accumulation=4, gradient_checkpointing=True)
+        hsdpo(folder / "pairs.jsonl", folder / "base", tmp_path / "out", recipe, report=used_up)
     told = str(raised.value)
     assert "--set hsdpo.precompute_reference=true (one model in memory instead of two)" in told
     assert "hsdpo.batch" not in told  # one pair cannot be cut

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-import weakref
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,20 @@ from guardreasoner_training import rsft as stage  # noqa: E402
 from guardreasoner_training._stage import opened  # noqa: E402
 from guardreasoner_training._trainers import training  # noqa: E402
 from guardreasoner_training._trainers.arguments import Layout, layout, trainer_arguments, usable_devices  # noqa: E402
-from guardreasoner_training._trainers.model import load_tokenizer  # noqa: E402
+from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402
 from guardreasoner_training._trainers.sft import RSFTTrainer  # noqa: E402
 from guardreasoner_training.formats import labels_in  # noqa: E402
 from guardreasoner_training.recipe import Recipe, RSFTSettings, load_recipe, override  # noqa: E402
 from guardreasoner_training.rows import read_rows  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
-from samples import TRAINER, small_recipe, write  # noqa: E402
+from samples import TRAINER, alive, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-RECIPE = small_recipe("rsft", rsft={**TRAINER, "batch": 4, "accumulation": 1})
+RECIPE = small_recipe("rsft", rsft={**TRAINER, "batch": 4, "accumulation": 1, "save_steps": 100})
 ROWS: list[dict[str, Any]] = [
     {"id": "short", "prompt": "Bomb?", "prompt_harmful": True},
     {
@@ -52,13 +53,54 @@ ROWS: list[dict[str, Any]] = [
     },
     *({"id": f"more{number}", "prompt": f"What is {number}?", "prompt_harmful": False} for number in range(5)),
 ]
+TOO_LONG = {"id": "long", "prompt": "long " * 1200, "prompt_harmful": False}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("rsft")
-    scratch(write(folder / "rows.jsonl", ROWS), folder / "base", RECIPE, report=lambda _: None)
+    scratch(write(folder / "rows.jsonl", [*ROWS, TOO_LONG]), folder / "base", RECIPE, report=lambda _: None)
     return folder
+
+
+@dataclass
+class Done:
+    """A finished training that many tests look at; who changes its folder takes a copy."""
+
+    output: Path
+    figures: dict[str, Any]
+    said: list[str] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+
+    def copy(self, output: Path) -> Path:
+        return Path(shutil.copytree(self.output, output))
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> Done:
+    """R-SFT as the recipe says, with a checkpoint at every step. Nothing is collected by chance while it runs."""
+    done = Done(folder / "done", {})
+
+    def report(line: str) -> None:
+        done.said.append(line)
+        done.alive.append(len(alive()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        recipe = override(RECIPE, {"rsft.save_steps": 1, "rsft.keep_checkpoints": 3})
+        done.figures = stage.rsft(folder / "rows.jsonl", folder / "base", done.output, recipe, report=report)
+        done.alive.append(len(alive()))
+    finally:
+        gc.enable()
+    return done
+
+
+@pytest.fixture(scope="module")
+def halved(folder: Path) -> Done:
+    """A training of half the steps and in half the bits, by a recipe that asks for DeepSpeed where there are several devices."""
+    settings: dict[str, Any] = {"precision": "bf16", "epochs": 1, "deepspeed": "zero3"}
+    return Done(folder / "halved", trained(folder, folder / "halved", **settings))
 
 
 def trained(
@@ -82,7 +124,9 @@ def weights_of(output: Path) -> dict[str, Any]:
     return dict(load_file(output / "model.safetensors"))
 
 
-def trainer_of(folder: Path, output: Path, recipe: Recipe, **more: Any) -> Any:
+def trainer_of(folder: Path, output: Path, recipe: Recipe, load: Callable[[RSFTSettings], Any] | None = None) -> Any:
+    """The stage's trainer; with a ``load``, the same around the model that it loads."""
+    from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
 
     tokenizer = load_tokenizer(folder / "base", recipe)
@@ -98,7 +142,15 @@ def trainer_of(folder: Path, output: Path, recipe: Recipe, **more: Any) -> Any:
         packing_strategy="bfd",
         max_length=recipe.max_tokens if chosen.packing else None,
     )
-    return stage._trainer(args, folder / "base", output / "rows.arrow", tokenizer, chosen)
+    if load is None:
+        return stage._trainer(args, folder / "base", output / "rows.arrow", tokenizer, chosen)
+    return RSFTTrainer(
+        model=load(chosen),
+        args=args,
+        train_dataset=Dataset.from_file(str(output / "rows.arrow")),
+        processing_class=tokenizer,
+        peft_config=adapter_config(chosen),
+    )
 
 
 @pytest.mark.parametrize("rendering", ["chat", "raw"])
@@ -140,10 +192,9 @@ def test_the_loss_is_the_mean_over_the_output_tokens_of_the_step(folder: Path, t
     assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
-def test_a_step_in_parts_gives_the_same_weights(folder: Path, tmp_path: Path) -> None:
-    trained(folder, tmp_path / "whole")
+def test_a_step_in_parts_gives_the_same_weights(folder: Path, tmp_path: Path, done: Done) -> None:
     trained(folder, tmp_path / "parts", batch=1, accumulation=4)
-    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    whole, parts = weights_of(done.output), weights_of(tmp_path / "parts")
     for name in whole:
         assert parts[name].numpy() == pytest.approx(whole[name].numpy(), abs=2e-5)
 
@@ -175,68 +226,58 @@ def test_the_folder_is_a_guard(folder: Path, tmp_path: Path) -> None:
     assert not verdict.raw.endswith("<|eot_id|>")
 
 
-def test_log_picture_and_figures_are_written(folder: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    figures = trained(folder, tmp_path / "out", said)
-    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text("utf-8").splitlines()]
+def test_log_picture_and_figures_are_written(done: Done) -> None:
+    log = [json.loads(line) for line in (done.output / "log.jsonl").read_text("utf-8").splitlines()]
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]
     assert {"loss", "learning_rate", "grad_norm", "epoch", "seconds"} <= log[0].keys()
     assert log[0]["learning_rate"] == pytest.approx(3e-3)  # no warm-up
-    assert (tmp_path / "out" / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert figures == json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert (done.output / "loss.png").read_bytes().startswith(b"\x89PNG")
+    figures = done.figures
+    assert figures == json.loads((done.output / "figures.json").read_text())
     assert (figures["rows"], figures["steps"], figures["epochs"]) == (8, 4, 2.0)
     assert figures["loss"] == log[-1]["loss"]
-    assert said[0].startswith("8 rows, ")
-    assert "step 4 of 4: loss" in said[-1]
+    assert done.said[0].startswith("8 rows, ")
+    assert "step 4 of 4: loss" in done.said[-1]
 
 
-def test_what_is_done_is_not_done_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = trained(folder, tmp_path / "out")
-    monkeypatch.setattr(RSFTTrainer, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert trained(folder, tmp_path / "out") == figures
+def test_what_is_done_is_not_done_again(folder: Path, tmp_path: Path, done: Done) -> None:
+    output, said = done.copy(tmp_path / "out"), list[str]()
+
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+
+    before = written()
+    assert trained(folder, output, said) == done.figures
     # What only says how it is computed and shown is not another training.
-    assert trained(folder, tmp_path / "out", batch=2, accumulation=2, logging_steps=5) == figures
+    assert trained(folder, output, said, batch=2, accumulation=2, logging_steps=5) == done.figures
     with pytest.raises(InputError, match=r"rsft\.learning_rate was 0\.003, is 0\.1") as raised:
-        trained(folder, tmp_path / "out", learning_rate=0.1)
+        trained(folder, output, said, learning_rate=0.1)
     assert "--restart" in raised.value.fix
     with pytest.raises(InputError, match="rows is another, or has changed"):
-        trained(folder, tmp_path / "out", rows=write(tmp_path / "rows.jsonl", ROWS[1:]))
+        trained(folder, output, said, rows=write(tmp_path / "rows.jsonl", ROWS[1:]))
+    assert (written(), said) == (before, [])  # nothing trained, and nothing was touched
 
 
-def test_restart_trains_anew(folder: Path, tmp_path: Path) -> None:
-    first = trained(folder, tmp_path / "out")
-    again = trained(folder, tmp_path / "out", restart=True, learning_rate=1e-2)
-    assert again["weights"] != first["weights"]
-    assert without_times(trained(folder, tmp_path / "out", restart=True)) == without_times(first)
+def test_restart_trains_anew(folder: Path, tmp_path: Path, done: Done, halved: Done) -> None:
+    output = halved.copy(tmp_path / "out")
+    assert halved.figures["weights"] != done.figures["weights"]
+    assert without_times(trained(folder, output, restart=True)) == without_times(done.figures)
 
 
-def test_nothing_of_the_trainer_is_left_in_memory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make, kept = stage._trainer, list[weakref.ref[Any]]()
-
-    def noted(*args: Any) -> Any:
-        trainer = make(*args)
-        kept.extend(map(weakref.ref, (trainer, trainer.model)))
-        return trainer
-
-    monkeypatch.setattr(stage, "_trainer", noted)
-    gc.disable()  # it would come by chance
-    try:
-        trained(folder, tmp_path / "out", epochs=1)
-        assert [thing() for thing in kept] == [None, None]
-    finally:
-        gc.enable()
+def test_nothing_of_the_trainer_is_left_in_memory(done: Done) -> None:
+    *during, after = done.alive
+    assert max(during) == 3  # the trainer, its model, and what is below the head of that
+    assert after == 0
 
 
-def test_adapters_on_4_bits_are_trained_in_32(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = stage.load_model
-
-    def marked(base: Any, settings: RSFTSettings) -> Any:
-        model = load(base, settings.model_copy(update={"tuning": "lora"}))
+def test_adapters_on_4_bits_are_trained_in_32(folder: Path, tmp_path: Path) -> None:
+    def load(settings: RSFTSettings) -> Any:
+        model = load_model(folder / "base", settings.model_copy(update={"tuning": "lora"}))
         model.is_loaded_in_4bit = True  # as far as TRL can see
         return model
 
-    monkeypatch.setattr(stage, "load_model", marked)
-    trainer = trainer_of(folder, tmp_path, override(RECIPE, {"rsft.tuning": "qlora", "rsft.epochs": 1}))
+    recipe = override(RECIPE, {"rsft.tuning": "qlora", "rsft.epochs": 1})
+    trainer = trainer_of(folder, tmp_path, recipe, load)
     adapters = [weights for weights in trainer.model.parameters() if weights.requires_grad]
     assert {weights.dtype for weights in adapters} == {torch.bfloat16}  # TRL's doing, with which fp16 fails
     trainer.model.get_base_model().is_loaded_in_4bit = False  # transformers would count its weights with bitsandbytes
@@ -259,14 +300,11 @@ def test_a_second_process_in_the_same_folder_is_refused(folder: Path, tmp_path: 
         trained(folder, tmp_path / "out")
 
 
-def test_rows_that_are_too_long_are_left_out_and_counted(folder: Path, tmp_path: Path) -> None:
-    rows = write(tmp_path / "rows.jsonl", [*ROWS, {"prompt": "long " * 600, "prompt_harmful": False}])
-    said: list[str] = []
-    figures = trained(folder, tmp_path / "out", said, rows=rows)
-    assert (figures["rows"], figures["too_long"], figures["cut"]) == (8, 1, 0)
-    assert "1 rows too long" in said[0]
+def test_rows_that_are_too_long_are_left_out_and_counted(folder: Path, tmp_path: Path, done: Done) -> None:
+    assert (done.figures["rows"], done.figures["too_long"], done.figures["cut"]) == (8, 1, 0)
+    assert "1 rows too long" in done.said[0]
     with pytest.raises(InputError, match="none is left to train on"):
-        stage.rsft(rows, folder / "base", tmp_path / "none", override(RECIPE, {"max_tokens": 16}), report=said.append)
+        stage.rsft(folder / "rows.jsonl", folder / "base", tmp_path / "none", override(RECIPE, {"max_tokens": 16}), report=str)
 
 
 def test_outputs_are_cut_only_where_the_recipe_says_so(folder: Path, tmp_path: Path) -> None:
@@ -286,7 +324,8 @@ def test_adapters_are_merged_into_the_base(folder: Path, tmp_path: Path, targets
     from peft import PeftModel
 
     output = tmp_path / "out"
-    trained(folder, output, tuning="lora", rsft__lora__rank=4, rsft__lora__alpha=8.0, rsft__lora__targets=targets)
+    lora = {"rsft__lora__rank": 4, "rsft__lora__alpha": 8.0, "rsft__lora__targets": targets}
+    trained(folder, output, tuning="lora", epochs=1, learning_rate=1e-2, **lora)
     base = transformers.AutoModelForCausalLM.from_pretrained(folder / "base")
     ids = torch.arange(5, 105)[None]
     with torch.inference_mode():
@@ -297,10 +336,9 @@ def test_adapters_are_merged_into_the_base(folder: Path, tmp_path: Path, targets
     assert not torch.allclose(before, merged, atol=1e-3)
 
 
-def test_weights_are_saved_in_the_precision_of_the_recipe(folder: Path, tmp_path: Path) -> None:
-    trained(folder, tmp_path / "out", precision="bf16", epochs=1)
-    assert {weights.dtype for weights in weights_of(tmp_path / "out").values()} == {torch.bfloat16}
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+def test_weights_are_saved_in_the_precision_of_the_recipe(halved: Done) -> None:
+    assert {weights.dtype for weights in weights_of(halved.output).values()} == {torch.bfloat16}
+    assert json.loads((halved.output / "config.json").read_text())["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -344,10 +382,9 @@ def test_devices_that_are_left_out_are_told(
     assert said[-1] == "of another process"
 
 
-def test_only_so_many_checkpoints_stay(folder: Path, tmp_path: Path) -> None:
-    trained(folder, tmp_path / "out", save_steps=1, epochs=3, keep_checkpoints=3)
-    names = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
-    assert names == ["checkpoint-4", "checkpoint-5", "checkpoint-6"]
+def test_only_so_many_checkpoints_stay(done: Done) -> None:
+    names = sorted(path.name for path in (done.output / "checkpoints").iterdir())
+    assert names == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
 
 
 def test_tensorboard_is_written_for_those_who_ask(folder: Path, tmp_path: Path) -> None:
@@ -356,7 +393,6 @@ def test_tensorboard_is_written_for_those_who_ask(folder: Path, tmp_path: Path) 
     assert list((tmp_path / "out").rglob("events.out.tfevents*"))
 
 
-def test_a_recipe_of_the_paper_asks_for_zero3_only_among_several(folder: Path, tmp_path: Path) -> None:
+def test_a_recipe_of_the_paper_asks_for_zero3_only_among_several(halved: Done) -> None:
     assert load_recipe("guardreasoner-1b").rsft.deepspeed == "zero3"
-    figures = trained(folder, tmp_path / "out", epochs=1, deepspeed="zero3")
-    assert figures["steps"] == 2
+    assert halved.figures["steps"] == 2

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
-from guardreasoner_training._trainers.head import answer_log_probs, scored_whole
+from guardreasoner_training._trainers.head import answer_log_probs
 from guardreasoner_training._trainers.loss import hs_dpo_loss
 from guardreasoner_training._trainers.trainer import Resumable
 from guardreasoner_training.recipe import HSDPOSettings
@@ -69,7 +69,7 @@ class HSDPOTrainer(Resumable, DPOTrainer):
         mask = completion[:, 1:]
         labels = inputs["input_ids"].masked_fill(completion == 0, -100)
         tokens = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "labels": labels}
-        if not return_outputs and scored_whole(self.model, labels, processes=self.accelerator.num_processes):
+        if not return_outputs and self.scores_whole(labels):
             log_probs = answer_log_probs(model, **tokens)
         else:
             outputs = model(**tokens, use_cache=False, fused_lm_head=True)

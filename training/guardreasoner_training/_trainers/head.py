@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 
-__all__ = ["answer_log_probs", "scored_whole"]
+__all__ = ["MOST", "answer_log_probs", "scored_whole"]
 
-_MOST = 2**26
+MOST: Final = 2**26
 """Logits held at a time: 256 MiB in 32 bits. Beyond it tiles are worth what they cost."""
 
 
-def scored_whole(model: Any, labels: torch.Tensor, *, processes: int) -> bool:
+def scored_whole(model: Any, labels: torch.Tensor, *, processes: int, most: int = MOST) -> bool:
     """Whether :func:`answer_log_probs` is the better way for a batch: on a processor, with a small vocabulary.
 
     On processors TRL's fused head projects every position on the vocabulary, and once more for the gradient. With a model of
@@ -25,10 +25,11 @@ def scored_whole(model: Any, labels: torch.Tensor, *, processes: int) -> bool:
         model: what is trained.
         labels: of the batch (rows, tokens), -100 where nothing is learnt.
         processes: that train together.
+        most: logits held at a time.
     """
     if processes > 1 or labels.device.type != "cpu":
         return False
-    return bool(_kept(labels) * len(labels) * model.config.vocab_size <= _MOST)
+    return bool(_kept(labels) * len(labels) * model.config.vocab_size <= most)
 
 
 def answer_log_probs(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from trl.trainer.sft_trainer import SFTTrainer
 
-from guardreasoner_training._trainers.head import answer_log_probs, scored_whole
+from guardreasoner_training._trainers.head import answer_log_probs
 from guardreasoner_training._trainers.trainer import Resumable
 
 __all__ = ["RSFTTrainer"]
@@ -29,7 +29,7 @@ class RSFTTrainer(Resumable, SFTTrainer):
         """
         labels = inputs["labels"]
         padded = not return_outputs and "attention_mask" in inputs
-        if not (padded and scored_whole(self.model, labels, processes=self.accelerator.num_processes)):
+        if not (padded and self.scores_whole(labels)):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         log_probs = answer_log_probs(model, inputs["input_ids"], inputs["attention_mask"], labels)
         if num_items_in_batch is None:

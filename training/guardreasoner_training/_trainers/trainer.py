@@ -21,6 +21,7 @@ from guardreasoner_training._stage import write_atomic
 from guardreasoner_training._trainers.advice import saving
 from guardreasoner_training._trainers.checkpoints import Setup, keep_newest, mark_complete, newest_complete
 from guardreasoner_training._trainers.curves import loss_curve
+from guardreasoner_training._trainers.head import MOST, scored_whole
 from guardreasoner_training._trainers.sampler import LengthGrouped
 
 __all__ = ["Resumable", "Shown", "Written", "losses_of"]
@@ -32,10 +33,12 @@ class Resumable:
     Attributes:
         keep_checkpoints: how many complete ones stay.
         lengths: of the rows in tokens, where those of a step are to be about equally long; None: any.
+        logits_at_once: the most that are held where the answers of a batch are scored as a whole.
     """
 
     keep_checkpoints: int = 2
     lengths: Sequence[int] | None = None
+    logits_at_once: int = MOST
     args: Any
     state: Any
     accelerator: Any
@@ -55,6 +58,14 @@ class Resumable:
                     weights.data = weights.data.float()
         self._last_step_at = time.perf_counter()
         return super().train(*args, **kwargs)  # type: ignore[misc]
+
+    def scores_whole(self, labels: torch.Tensor) -> bool:
+        """Whether the answers of a batch are scored as a whole, and not by the head of TRL.
+
+        Args:
+            labels: of the batch.
+        """
+        return scored_whole(self.model, labels, processes=self.accelerator.num_processes, most=self.logits_at_once)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.lengths is None:
