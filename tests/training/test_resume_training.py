@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import random
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,18 +16,42 @@ pytest.importorskip("trl", reason="training needs TRL")
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
 from guardreasoner_training.rsft import rsft  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
-from samples import TRAINER, small_recipe, write  # noqa: E402
+from killed import Killed  # noqa: E402
+from samples import TRAINER, quiet, small_recipe, write  # noqa: E402
 
 RECIPE = small_recipe(
     "resume",
     max_tokens=1024,
-    rsft={**TRAINER, "epochs": 3, "group_by_length": True},
+    rsft={**TRAINER, "epochs": 3, "save_steps": 4, "group_by_length": True},
     # Dropout in the adapters needs the state of the random numbers, too.
-    hsdpo={**TRAINER, "epochs": 3, "precompute_reference": True, "tuning": "lora", "lora": {"rank": 4, "dropout": 0.1}},
+    hsdpo={
+        **TRAINER,
+        "epochs": 3,
+        "save_steps": 4,
+        "precompute_reference": True,
+        "tuning": "lora",
+        "lora": {"rank": 4, "dropout": 0.1},
+    },
 )
 ANSWERS = [f"Answers: \nRequest: {label}\nCompletion: None\nResponse: None" for label in ("harmful", "unharmful")]
 
-Start = Callable[[Path], Any]
+STEPS = 15  # of 18 rows, three times
+MOMENTS = {
+    "rsft": [
+        Killed("18 rows"),  # encoded, and nothing trained
+        Killed("step 6 of"),  # between two checkpoints, in the second epoch
+        Killed("step 8 of", size=50_000),  # in the weights of a checkpoint
+        Killed("step 12 of", size=150_000),  # in the state of the optimiser
+    ],
+    "hsdpo": [
+        Killed("18 pairs"),
+        Killed("step 6 of"),
+        Killed("step 8 of", size=5_000),
+        Killed("step 15 of", size=5_000),  # the last one: all the steps are done
+    ],
+}
+
+Start = Callable[[Path, Callable[[str], None]], Any]
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +93,9 @@ def starts(folder: Path) -> dict[str, Start]:
     def starting(name: str) -> Start:
         stage, rows = stages[name]
 
-        def start(output: Path) -> Any:
+        def start(output: Path, report: Callable[[str], None] = quiet) -> Any:
             arguments = (folder / f"{rows}.jsonl", folder / "base", output, RECIPE)
-            process = context.Process(target=stage, args=arguments, kwargs={"report": str})
+            process = context.Process(target=stage, args=arguments, kwargs={"report": report})
             process.start()
             return process
 
@@ -84,7 +105,7 @@ def starts(folder: Path) -> dict[str, Start]:
 
 
 def finished(start: Start, output: Path) -> dict[str, Any]:
-    process = start(output)
+    process = start(output, quiet)
     process.join()
     assert process.exitcode == 0
     return {name: value for name, value in json.loads((output / "figures.json").read_bytes()).items() if name != "seconds"}
@@ -99,41 +120,19 @@ def torn(output: Path) -> list[Path]:
     return [path for path in (output / "checkpoints").glob("checkpoint-*") if not (path / "complete.json").exists()]
 
 
-def killed(process: Any) -> None:
-    process.kill()
-    process.join()
-
-
-def killed_while_it_writes_a_checkpoint(start: Start, output: Path) -> None:
-    # A busy machine may finish a checkpoint, or all of them, before the signal is there.
-    for _ in range(25):
-        if (output / "figures.json").exists():
-            shutil.rmtree(output)
-        process = start(output)
-        while process.is_alive() and not torn(output):
-            time.sleep(0.0005)
-        killed(process)
-        if torn(output):
-            return
-    pytest.fail("no checkpoint was cut off")
-
-
 @pytest.mark.parametrize("name", ["rsft", "hsdpo"])
 def test_the_end_of_a_killed_training_is_that_of_one_left_alone(starts: dict[str, Start], tmp_path: Path, name: str) -> None:
-    start = starts[name]
-    began = time.monotonic()
+    start, output = starts[name], tmp_path / "killed"
+    for moment in MOMENTS[name]:
+        process = start(output, moment)
+        process.join()
+        assert process.exitcode == moment.exitcode
+        # What was being written is what was cut off.
+        step = moment.line.removeprefix("step ").removesuffix(" of")
+        assert [path.name for path in torn(output)] == ([] if moment.size is None else [f"checkpoint-{step}"])
     wanted = finished(start, tmp_path / "whole")
-    seconds = time.monotonic() - began
-    output = tmp_path / "killed"
-    moments = random.Random(name)  # whenever it is
-    for moment in (moments.random(), moments.random()):
-        process = start(output)
-        process.join(seconds * moment)
-        killed(process)
-    if not (output / "figures.json").exists():
-        killed_while_it_writes_a_checkpoint(start, output)
     assert finished(start, output) == wanted
     assert (output / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert log_of(output) == log_of(tmp_path / "whole")
-    assert len(log_of(output)) == wanted["steps"] == 15
+    assert len(log_of(output)) == wanted["steps"] == STEPS
     assert not torn(output)
