@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +20,14 @@ from guardreasoner_sdk.cli.train import prepare_training  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError  # noqa: E402
 from guardreasoner_training import export  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
-from guardreasoner_training._trainers import stage as every_stage  # noqa: E402
 from guardreasoner_training._trainers.advice import memory_advice  # noqa: E402
 from guardreasoner_training._trainers.arguments import require_training  # noqa: E402
 from guardreasoner_training._trainers.checkpoints import Setup  # noqa: E402
-from guardreasoner_training._trainers.sft import RSFTTrainer  # noqa: E402
 from guardreasoner_training._trainers.threads import cpu_threads  # noqa: E402
 from guardreasoner_training._trainers.training import on_this_machine  # noqa: E402
 from guardreasoner_training.recipe import HSDPOSettings, RSFTSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
-from samples import TRAINER, small_recipe  # noqa: E402
+from samples import TRAINER, quiet, small_recipe  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -48,10 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(
-    folder: Path, output: Path, said: list[str] | None = None, base: Path | str | None = None, **settings: Any
+    folder: Path, output: Path, report: Callable[[str], None] = quiet, base: Path | str | None = None, **settings: Any
 ) -> dict[str, Any]:
     recipe = override(RECIPE, {f"rsft.{name}": value for name, value in settings.items()})
-    report: Callable[[str], None] = (lambda _: None) if said is None else said.append
     return stage.rsft(folder / "rows.jsonl", base or folder / "base", output, recipe, report=report)
 
 
@@ -59,26 +57,44 @@ def without_times(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if name != "seconds"}
 
 
-def interrupt_at(step: int, action: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do something in the train step behind a number of them."""
-    compute = RSFTTrainer.compute_loss
+def when(told: str, action: Callable[[], object]) -> Callable[[str], None]:
+    """Listens to a training, and does something in the middle of it: where it tells a line that begins so."""
 
-    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.state.global_step == step:
+    def report(line: str) -> None:
+        if line.startswith(told):
             action()
-        return compute(self, *args, **kwargs)
 
-    monkeypatch.setattr(RSFTTrainer, "compute_loss", broken)
+    return report
 
 
-def test_out_of_memory_says_what_needs_less_and_the_advice_goes_on(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def pressed() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, Any]:
+    """What a training finds that nothing happens to."""
+    return without_times(trained(folder, folder / "alone"))
+
+
+@pytest.fixture(scope="module")
+def stopped(folder: Path) -> tuple[Path, list[str]]:
+    """A training that Ctrl-C ended in its fourth step, and what it said. Who goes on from it takes a copy."""
+    output, said = folder / "stopped", list[str]()
+
+    def report(line: str) -> None:
+        said.append(line)
+        when("step 3 of 4", pressed)(line)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder, output, report)
+    return output, said
+
+
+def test_out_of_memory_says_what_needs_less_and_the_advice_goes_on(folder: Path, tmp_path: Path, alone: dict[str, Any]) -> None:
     output = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        interrupt_at(3, lambda: torch.empty(1 << 50), patch)
-        with pytest.raises(ConfigurationError) as raised:
-            trained(folder, output)
+    with pytest.raises(ConfigurationError) as raised:
+        trained(folder, output, when("step 3 of 4", lambda: torch.empty(1 << 50)))
     told = str(raised.value)
     assert told.startswith("rsft: out of memory on cpu with batches of 4 rows of up to 512 tokens")
     for advice in (
@@ -92,10 +108,9 @@ def test_out_of_memory_says_what_needs_less_and_the_advice_goes_on(
         assert advice in told
     assert "can't allocate memory" in str(raised.value.__cause__)
     said: list[str] = []
-    figures = trained(folder, output, said, batch=2, accumulation=2, gradient_checkpointing=True)
+    figures = trained(folder, output, said.append, batch=2, accumulation=2, gradient_checkpointing=True)
     assert any(line.startswith("goes on from") for line in said)
-    left_alone = trained(folder, tmp_path / "alone")
-    assert figures["loss"] == pytest.approx(left_alone["loss"], abs=1e-4)
+    assert figures["loss"] == pytest.approx(alone["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +137,9 @@ def test_weights_of_4_bits_are_not_spread_by_deepspeed(monkeypatch: pytest.Monke
     assert on_this_machine(RSFTSettings(deepspeed="zero3")).deepspeed is None
 
 
-def test_another_error_of_the_training_is_itself(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupt_at(1, lambda: torch.zeros(2) @ torch.zeros(3), monkeypatch)
+def test_another_error_of_the_training_is_itself(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="size"):
-        trained(folder, tmp_path / "out")
+        trained(folder, tmp_path / "out", when("step 1 of 4", lambda: torch.zeros(2) @ torch.zeros(3)))
 
 
 @contextmanager
@@ -138,57 +152,36 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint_and_goes_on(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_goes_on(folder: Path, tmp_path: Path, alone: dict[str, Any]) -> None:
     output = tmp_path / "out"
-    with files_of_at_most(1 << 30), monkeypatch.context() as patch:
+    with files_of_at_most(1 << 30):
         # The weights of a checkpoint are larger than that, and nothing else that is written.
-        interrupt_at(3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1)), patch)
+        full = when("step 3 of 4", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, -1)))
         with pytest.raises(InputError) as raised:
-            trained(folder, output)
+            trained(folder, output, full)
     checkpoints = output / "checkpoints"
-    assert f"{checkpoints / 'checkpoint-4'}: the disk is full" in raised.value.problem or "the disk is full" in str(
-        raised.value
-    )
+    assert f"checkpoint {checkpoints / 'checkpoint-4'}: the disk is full" in str(raised.value)
     assert f"{checkpoints / 'checkpoint-2'} is untouched" in str(raised.value)
     assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]
-    figures = trained(folder, output)
-    assert without_times(figures) == without_times(trained(folder, tmp_path / "alone"))
+    assert without_times(trained(folder, output)) == alone
 
 
-def test_a_full_disk_at_the_end_keeps_the_last_checkpoint(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "out"
-    save = every_stage.save_guard
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        with files_of_at_most(50_000):
-            save(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(every_stage, "save_guard", full)
-        with pytest.raises(InputError) as raised:
-            trained(folder, output)
+def test_a_full_disk_at_the_end_keeps_the_last_checkpoint(folder: Path, tmp_path: Path) -> None:
+    output, said = tmp_path / "out", list[str]()
+    config = output / "config.json"
+    # Whatever is written there, the disk has no room for it.
+    with pytest.raises(InputError) as raised:
+        trained(folder, output, when("step 4 of 4", lambda: config.symlink_to("/dev/full")))
     assert f"model {output}: the disk is full" in str(raised.value)
     assert f"{output / 'checkpoints' / 'checkpoint-4'} is untouched" in str(raised.value)
-    monkeypatch.setattr(RSFTTrainer, "training_step", lambda *_, **__: pytest.fail("trained again"))
-    assert trained(folder, output)["steps"] == 4
+    config.unlink()
+    assert trained(folder, output, said.append)["steps"] == 4
+    assert said[-1] == f"goes on from {output / 'checkpoints' / 'checkpoint-4'}"  # and not a step is done again
 
 
-def test_ctrl_c_names_the_checkpoint_to_go_on_from(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    output, said = tmp_path / "out", list[str]()
-
-    def pressed() -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        interrupt_at(3, pressed, patch)
-        with pytest.raises(KeyboardInterrupt):
-            trained(folder, output, said)
+def test_ctrl_c_names_the_checkpoint_to_go_on_from(stopped: tuple[Path, list[str]]) -> None:
+    output, said = stopped
     assert said[-1] == f"interrupted; the same command goes on from {output / 'checkpoints' / 'checkpoint-2'}"
-    assert without_times(trained(folder, output)) == without_times(trained(folder, tmp_path / "alone"))
 
 
 @pytest.mark.parametrize(
@@ -206,34 +199,35 @@ def test_what_deepspeed_wrote_is_read_by_the_same_alone(here: Setup, written: Se
 
 
 def test_a_checkpoint_of_other_processes_is_refused_only_with_deepspeed(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, stopped: tuple[Path, list[str]], alone: dict[str, Any]
 ) -> None:
-    def pressed() -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        interrupt_at(3, pressed, patch)
-        with pytest.raises(KeyboardInterrupt):
-            trained(folder, tmp_path / "out")
-    mark = tmp_path / "out" / "checkpoints" / "checkpoint-2" / "complete.json"
+    output = Path(shutil.copytree(stopped[0], tmp_path / "out"))
+    mark = output / "checkpoints" / "checkpoint-2" / "complete.json"
     told = json.loads(mark.read_bytes())
     assert (told["processes"], told["deepspeed"]) == (1, False)
     mark.write_text(json.dumps(told | {"processes": 4, "deepspeed": True}), "utf-8")
     with pytest.raises(ConfigurationError) as raised:
-        trained(folder, tmp_path / "out")
+        trained(folder, output)
     assert str(raised.value) == (
         f"rsft: {mark.parent} was written by 4 processes with DeepSpeed, and 1 process without DeepSpeed cannot go on from it; "
         "let as many devices go on as then (CUDA_VISIBLE_DEVICES shows a process some of them), or do it anew "
         "(--restart, or another --output; with pipeline and finetune, --restart STAGE)"
     )
     mark.write_text(json.dumps(told | {"processes": 4}), "utf-8")
-    assert trained(folder, tmp_path / "out")["steps"] == 4
+    said: list[str] = []
+    assert without_times(trained(folder, output, said.append)) == alone  # it goes on as if nobody had pressed Ctrl-C
+    assert f"goes on from {mark.parent}" in said
 
 
-def test_a_loss_that_is_no_number_stops_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RSFTTrainer, "compute_loss", lambda self, *_, **__: self.model.lm_head.weight.sum() * float("nan"))
+def test_a_loss_that_is_no_number_stops_it(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = Path(shutil.copytree(folder / "base", tmp_path / "base"))
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"].fill_(float("nan"))
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigurationError, match="the loss is nan at step 1: lower the learning rate"):
-        trained(folder, tmp_path / "out")
+        trained(folder, tmp_path / "out", base=base)
 
 
 @pytest.mark.parametrize(
