@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ def tokenizer() -> Any:
     return learn_tokenizer([*TEXTS, "the request is harmful " * 3, "unharmful compliance refusal"], size=400)
 
 
-@pytest.fixture
-def make(tmp_path: Path, tokenizer: Any) -> Make:
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Make:
     """Makes the folder of a small random Llama with grouped queries."""
 
     def make(*, dtype: Any = torch.float32, shard: str = "1GB", **changes: Any) -> Path:
@@ -73,10 +74,26 @@ def make(tmp_path: Path, tokenizer: Any) -> Make:
             "pad_token_id": None,
         }
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(config | changes))).to(dtype)
-        folder = tmp_path / "model"
+        folder = tmp_path_factory.mktemp("llama")
         model.save_pretrained(folder, max_shard_size=shard)
         tokenizer.save_pretrained(folder, save_jinja_files=False)
         return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def plain(models: Make) -> Path:
+    """The one that most tests begin with; they get copies."""
+    return models()
+
+
+@pytest.fixture
+def make(tmp_path: Path, models: Make, plain: Path) -> Make:
+    """Makes the folder of such a Llama, the test's own."""
+
+    def make(**changes: Any) -> Path:
+        return Path(shutil.copytree(models(**changes) if changes else plain, tmp_path / "model"))
 
     return make
 

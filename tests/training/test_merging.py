@@ -22,9 +22,10 @@ pytestmark = [
 IDS = torch.arange(3, 40)[None]
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Any:
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Loads a small model whose embeddings and head are one tensor."""
+    folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=64,
@@ -35,8 +36,8 @@ def base(tmp_path: Path) -> Any:
         tie_word_embeddings=True,
         initializer_range=0.1,
     )
-    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
-    return lambda: transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return lambda: transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
 def logits(model: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ pytest.importorskip("trl", reason="the base is made for TRL")
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training.recipe import Recipe, ScratchSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from samples import write  # noqa: E402
 
 RECIPE = Recipe.model_validate(
     {
@@ -26,22 +27,27 @@ RECIPE = Recipe.model_validate(
 )
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.jsonl"
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [{"prompt": f"How do I bake bread number {number}?", "prompt_harmful": False} for number in range(20)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    return path
+    return write(tmp_path_factory.mktemp("scratch") / "rows.jsonl", lines)
 
 
 def made(rows: Path, output: Path, recipe: Recipe = RECIPE, **options: Any) -> dict[str, Any]:
     return scratch(rows, output, recipe, report=lambda _: None, **options)
 
 
-def test_the_model_has_the_sizes_of_the_recipe(rows: Path, tmp_path: Path) -> None:
-    figures = made(rows, tmp_path / "base")
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+@pytest.fixture(scope="module")
+def base(rows: Path) -> tuple[Path, dict[str, Any]]:
+    """One that was made, and its figures; who changes the folder takes a copy."""
+    torch.manual_seed(1)
+    return rows.with_name("base"), made(rows, rows.with_name("base"))
+
+
+def test_the_model_has_the_sizes_of_the_recipe(base: tuple[Path, dict[str, Any]]) -> None:
+    folder, figures = base
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     config = model.config
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (16, 3, 4)
     assert (config.num_key_value_heads, config.intermediate_size, config.max_position_embeddings) == (2, 24, 640)
@@ -53,17 +59,15 @@ def test_the_model_has_the_sizes_of_the_recipe(rows: Path, tmp_path: Path) -> No
     assert model.generation_config.eos_token_id == tokenizer.convert_tokens_to_ids(ends)
 
 
-def test_the_tokenizer_is_learnt_on_the_rows(rows: Path, tmp_path: Path) -> None:
-    made(rows, tmp_path / "base")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "base")
+def test_the_tokenizer_is_learnt_on_the_rows(base: tuple[Path, dict[str, Any]]) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base[0])
     for word in (" bread", " harmful", "Answers"):  # of the prompts, the instruction and the outputs
         assert len(tokenizer.encode(word, add_special_tokens=False)) <= 2
     assert len(tokenizer.encode(" zygomorphic", add_special_tokens=False)) > 4
 
 
-def test_the_seed_decides_on_the_weights(rows: Path, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    first = made(rows, tmp_path / "a")
+def test_the_seed_decides_on_the_weights(rows: Path, base: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, first = base  # whose numbers began elsewhere
     torch.manual_seed(2)
     expected = torch.rand(1)
     torch.manual_seed(2)
@@ -73,9 +77,9 @@ def test_the_seed_decides_on_the_weights(rows: Path, tmp_path: Path) -> None:
     assert made(rows, tmp_path / "c", override(RECIPE, {"seed": 1}))["weights"] != first["weights"]
 
 
-def test_it_is_made_once(rows: Path, tmp_path: Path) -> None:
-    first = made(rows, tmp_path / "base")
-    weights = tmp_path / "base" / "model.safetensors"
+def test_it_is_made_once(rows: Path, base: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    first = base[1]
+    weights = Path(shutil.copytree(base[0], tmp_path / "base")) / "model.safetensors"
     before = weights.stat().st_mtime_ns
     assert made(rows, tmp_path / "base") == first
     assert weights.stat().st_mtime_ns == before

@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-COMMON = {**TRAINER, "batch": 1, "devices": 2, "logging_steps": 10}
+COMMON = {**TRAINER, "batch": 1, "devices": 2, "logging_steps": 10, "save_steps": 100}
 RECIPE = small_recipe("zero3", max_tokens=1024, rsft=COMMON, hsdpo=COMMON)
 SPREAD = override(RECIPE, {"rsft.deepspeed": "zero3", "hsdpo.deepspeed": "zero3"})
 
