@@ -42,8 +42,7 @@ async def remote(faulty_server: Any) -> AsyncIterator[Callable[..., RemoteBacken
 @pytest.fixture(scope="session")
 def llama_cpp_server(servers: Any, request: pytest.FixtureRequest) -> Iterator[str]:
     """Base URL of llama-cpp-python's server, running the tiny guard."""
-    if missing := servers.missing_modules(*servers.LLAMA_CPP):
-        pytest.skip(f"llama-cpp-python's server needs {', '.join(missing)}")
+    servers.skip_without(*servers.LLAMA_CPP)
     with servers.running_llama_cpp_server(request.getfixturevalue("tiny_guard").gguf) as url:
         yield url
 
@@ -51,7 +50,6 @@ def llama_cpp_server(servers: Any, request: pytest.FixtureRequest) -> Iterator[s
 @pytest.fixture(scope="session")
 def vllm_server(servers: Any, request: pytest.FixtureRequest) -> Iterator[str]:
     """Base URL of vLLM's server, running the tiny guard."""
-    if servers.missing_modules("vllm"):
-        pytest.skip("vLLM is not installed")
+    servers.skip_without("vllm")
     with servers.running_vllm_server(request.getfixturevalue("tiny_guard").folder) as url:
         yield url

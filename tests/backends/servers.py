@@ -248,9 +248,12 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def missing_modules(*names: str) -> list[str]:
-    """Which of the modules are not installed."""
-    return [name for name in names if find_spec(name) is None]
+def skip_without(*modules: str) -> None:
+    """Skip the test, or the module of tests, where one of these is not installed; the reason names it."""
+    import pytest  # not where this file runs as a server of its own
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}", allow_module_level=True)
 
 
 LLAMA_CPP = ("llama_cpp", "fastapi", "uvicorn", "sse_starlette", "starlette_context", "pydantic_settings")
@@ -263,8 +266,16 @@ def running_llama_cpp_server(gguf: Path, *, logits_all: bool = True) -> Iterator
     port = _free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--model_alias", "tiny-guard", "--n_ctx", "2048"]
     command += ["--n_threads", "1", "--logits_all", str(logits_all).lower(), "--host", "127.0.0.1", "--port", str(port)]
-    with _serving(command, port, {}, 120) as url:
+    with _serving(command, port, {}, 600) as url:
         yield url
+
+
+VLLM_ON_CPUS = {
+    "HF_HUB_OFFLINE": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the engine's process starts another one for the model, on CPUs alone
+}
 
 
 @contextmanager
@@ -274,13 +285,8 @@ def running_vllm_server(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--served-model-name", "tiny-guard", "--dtype", "float32", "--enforce-eager", "--max-model-len", "2048"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = {
-        "HF_HUB_OFFLINE": "1",
-        "TORCH_COMPILE_DISABLE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    with _serving(command, port, environment, 300) as url:
+    environment = {**VLLM_ON_CPUS, "VLLM_NO_USAGE_STATS": "1"}
+    with _serving(command, port, environment, 900) as url:
         yield url
 
 

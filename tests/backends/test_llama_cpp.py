@@ -24,8 +24,8 @@ from guardreasoner_sdk.generation import Completion, Message, Query
 
 from .llama_models import Reference, chain, one, plain, scripted, spelled
 
-llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
-pytest.importorskip("gguf", reason="models are written by the package gguf")
+llama_cpp = pytest.importorskip("llama_cpp", reason="not installed: llama_cpp")
+pytest.importorskip("gguf", reason="not installed: gguf, which writes the models")
 
 
 def asking(exchange: Exchange, **changes: Any) -> Query:
@@ -316,19 +316,21 @@ async def test_closing_fails_what_is_under_way_and_frees_the_model(
 ) -> None:
     backend = model({"a": ["a"]})
     await backend.load()
-    llama = weakref.ref(backend._thread._engine._llama)
     loop, under_way, real = asyncio.get_running_loop(), asyncio.Event(), llama_cpp.Llama.eval
+    models: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def tell(self: Any, tokens: Sequence[int]) -> None:
+        models.add(self)
         loop.call_soon_threadsafe(under_way.set)
         real(self, tokens)
 
     monkeypatch.setattr(llama_cpp.Llama, "eval", tell)
     tasks = [asyncio.create_task(backend.generate([plain("a", max_tokens=10**9)] * 9, deadline=None)) for _ in range(3)]
     await under_way.wait()
+    assert len(models) == 1
     await backend.aclose()
     assert {type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)} == {ClosedError}
-    assert llama() is None
+    assert len(models) == 0
     with pytest.raises(ClosedError):
         await backend.generate([plain("a")], deadline=None)
 

@@ -17,8 +17,8 @@ from guardreasoner_sdk.generation import Piece, Query
 from .llama_models import BYTE, CONTROL, LETTERS, NORMAL, UNKNOWN, USER
 from .llama_models import vocabulary as vocabulary_file
 
-llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
-pytest.importorskip("gguf", reason="vocabularies are written by the package gguf")
+llama_cpp = pytest.importorskip("llama_cpp", reason="not installed: llama_cpp")
+pytest.importorskip("gguf", reason="not installed: gguf, which writes the models")
 
 ADDED = {
     "<think>": USER,

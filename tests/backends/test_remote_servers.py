@@ -46,8 +46,7 @@ async def test_real_servers_give_probabilities_for_every_token(server: str, requ
 
 
 async def test_a_real_server_without_probabilities_still_answers(servers: Any, request: pytest.FixtureRequest) -> None:
-    if missing := servers.missing_modules(*servers.LLAMA_CPP):
-        pytest.skip(f"llama-cpp-python's server needs {', '.join(missing)}")
+    servers.skip_without(*servers.LLAMA_CPP)
     with servers.running_llama_cpp_server(request.getfixturevalue("tiny_guard").gguf, logits_all=False) as url:
         backend = RemoteBackend("tiny-guard", url, retries=0)
         try:

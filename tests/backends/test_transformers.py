@@ -81,8 +81,14 @@ def reference(tiny_guard: Any) -> Reference:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_guard.folder, dtype=torch.float32).eval()
+    known: dict[tuple[int, ...], tuple[list[int], Any]] = {}
 
     def answer(prompt: list[int]) -> tuple[list[int], Any]:
+        if (key := tuple(prompt)) not in known:
+            known[key] = written(prompt)
+        return known[key]
+
+    def written(prompt: list[int]) -> tuple[list[int], Any]:
         ids = torch.tensor([prompt])
         with torch.inference_mode():
             output = model.generate(

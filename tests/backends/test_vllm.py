@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm", reason="vLLM is not installed (pip install 'guardreasoner-sdk[vllm]')")
-
 from guardreasoner_sdk._loop import GuardLoop
 from guardreasoner_sdk.backends._prompts import PromptEncoder
 from guardreasoner_sdk.backends.vllm import VLLMBackend
@@ -26,13 +24,16 @@ from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationErr
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Piece, Query
 
+from .servers import VLLM_ON_CPUS, skip_without
+
+skip_without("vllm")  # found and not imported, which takes seconds
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch.jit and of os.fork beside threads
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # vLLM leaves its ZeroMQ contexts to the garbage collector
 ]
 
 CONTEXT = 2048
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1"}
 OPTIONS: dict[str, Any] = {
     "dtype": "float32",
     "max_model_len": CONTEXT,
@@ -108,7 +109,7 @@ def engine(tiny_guard: Any) -> Iterator[Engine]:
         return [hurried, *await asyncio.gather(*calls[1:], return_exceptions=True)]
 
     with pytest.MonkeyPatch.context() as patch:
-        for variable, value in ENVIRONMENT.items():
+        for variable, value in VLLM_ON_CPUS.items():
             patch.setenv(variable, value)
         for variable in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "VLLM_LOGGING_LEVEL"):
             patch.setenv(variable, "")
