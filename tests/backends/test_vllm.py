@@ -65,7 +65,7 @@ class Engine:
     beginning: list[Any] = field(default_factory=list)
 
     def run(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
-        return self.loop.submit(function, *arguments).result(timeout=300)
+        return self.loop.submit(function, *arguments).result(timeout=900)
 
     def ask(self, *queries: Query, deadline: float | None = None) -> list[Any]:
         async def ask() -> list[Any]:
