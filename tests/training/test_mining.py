@@ -19,7 +19,6 @@ import torch
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._mining import sampling
 from guardreasoner_training._mining.sampling import Asked, Drawn, Sampler, Sampling, pick
 from guardreasoner_training.formats import LLAMA3_TEMPLATE, labels_in
 from guardreasoner_training.mining import mine, statistics_text
@@ -337,10 +336,9 @@ def test_what_cannot_be_mined_says_why(llama, tmp_path):
         mine(tmp_path / "none.jsonl", {"self": llama}, tmp_path / "f", recipe(), report=quiet)
 
 
-def test_batches_are_small_enough_for_their_cache(llama, monkeypatch):
-    one = sampler(llama)
-    assert one.rows_at_a_time(100, 256) == 256
-    monkeypatch.setattr(sampling, "_SLOTS", 1000)
+def test_batches_are_small_enough_for_their_cache(llama):
+    assert sampler(llama).rows_at_a_time(100, 256) == 256
+    one = Sampler(llama, SAMPLING, frozenset(), context=512, slots=1000)
     assert one.rows_at_a_time(64, 256) == 10
     assert one.rows_at_a_time(5000, 256) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from random import Random
 
@@ -11,6 +12,7 @@ pytest.importorskip("torch", reason="mining needs the extra 'train'")
 pytest.importorskip("transformers", reason="mining needs the extra 'train'")
 
 import torch
+from transformers import LlamaForCausalLM
 
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training._mining.sampling import Sampler
@@ -45,15 +47,20 @@ def rows_file(folder: Path, count: int = 14) -> Path:
 
 def little_memory(monkeypatch, most: int) -> list[int]:
     """A device that is full with more rows at a time; how many it was given each time."""
-    honest, given = Sampler._sample, []
+    sample, forward, given = Sampler.sample, LlamaForCausalLM.forward, []
 
-    def sample(self, rows):
+    def counted(self, rows):
         given.append(len(rows))
-        if len(rows) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return honest(self, rows)
+        return sample(self, rows)
 
-    monkeypatch.setattr(Sampler, "_sample", sample)
+    @functools.wraps(forward)
+    def full(self, *, input_ids, **options):
+        if len(input_ids) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(Sampler, "sample", counted)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", full)
     return given
 
 
@@ -77,7 +84,7 @@ def test_a_single_row_that_is_too_much_is_told(llama, tmp_path, monkeypatch):
 
 def test_with_another_batch_what_is_written_stays(llama, tmp_path, monkeypatch):
     rows, output = rows_file(tmp_path), tmp_path / "out"
-    honest, calls = Sampler._sample, []
+    honest, calls = Sampler.sample, []
 
     def stopped(self, asked):
         calls.append(len(asked))
@@ -85,12 +92,12 @@ def test_with_another_batch_what_is_written_stays(llama, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return honest(self, asked)
 
-    monkeypatch.setattr(Sampler, "_sample", stopped)
+    monkeypatch.setattr(Sampler, "sample", stopped)
     with pytest.raises(KeyboardInterrupt):
         mine(rows, {"self": llama}, output, recipe(5), report=quiet)
     written = (output / "generations-self.jsonl").read_bytes()
     assert written.count(b"\n") == 10
-    monkeypatch.setattr(Sampler, "_sample", honest)
+    monkeypatch.setattr(Sampler, "sample", honest)
     given = little_memory(monkeypatch, 3)
     mine(rows, {"self": llama}, output, recipe(3), report=quiet)
     assert given == [3, 1]

@@ -97,13 +97,14 @@ class Sampler:
         sampling: how.
         ends: ids that end a sample.
         context: longest prompt with its sample, in tokens.
+        slots: keys and values of a batch, in tokens.
 
     Raises:
         MissingExtraError: torch or transformers is not installed.
         ConfigurationError: the model cannot be loaded, or looks back over a window only.
     """
 
-    def __init__(self, folder: Path, sampling: Sampling, ends: frozenset[int], *, context: int) -> None:
+    def __init__(self, folder: Path, sampling: Sampling, ends: frozenset[int], *, context: int, slots: int = _SLOTS) -> None:
         try:
             import torch
             from transformers import AutoModelForCausalLM
@@ -128,6 +129,7 @@ class Sampler:
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._layers = config.num_hidden_layers
         self._context = context
+        self._slots = slots
 
     def rows_at_a_time(self, longest: int, most: int) -> int:
         """How many rows to sample together.
@@ -137,7 +139,7 @@ class Sampler:
             most: rows wanted.
         """
         own = self._sampling.k * min(self._sampling.max_new_tokens, 4 * _GROWTH)
-        return max(1, min(most, _SLOTS // (longest + own)))
+        return max(1, min(most, self._slots // (longest + own)))
 
     def sample(self, rows: Sequence[Asked]) -> list[list[Drawn]]:
         """Draw the samples of some rows.
