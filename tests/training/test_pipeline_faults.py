@@ -16,7 +16,7 @@ from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_training._pipeline.measure import measure_guard
 from guardreasoner_training.finetune import finetune, finetune_recipe
 from guardreasoner_training.manifest import Manifest
-from guardreasoner_training.pipeline import pipeline, stages_of
+from guardreasoner_training.pipeline import SYSTEMS, pipeline, stages_of
 from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override
 from guardreasoner_training.rsft import rsft
 from samples import quiet, synthetic
@@ -65,15 +65,32 @@ def stages_in(output: Path) -> list[str]:
     return list(json.loads((output / "manifest.json").read_bytes())["stages"])
 
 
-def test_a_thinkguard_is_trained_on_rows_with_responses(rows: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def thinkguard(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
+    """A whole training for which no row is hard: what it writes is cut off before it gives an answer."""
+    output, said = tmp_path_factory.mktemp("thinkguard") / "out", list[str]()
+    return output, pipeline(small(format="thinkguard"), output, data=[rows], report=said.append), said
+
+
+def test_a_thinkguard_is_trained_on_rows_with_responses(thinkguard: tuple[Path, dict[str, Any], list[str]]) -> None:
     recipe = small(format="thinkguard")
     assert "baseline" not in stages_of(recipe)
     assert "evaluate-baseline" not in stages_of(recipe)
-    made = pipeline(recipe, tmp_path / "out", data=[rows], report=quiet)
+    output, made, _ = thinkguard
     assert "R-SFT" in made["systems"]
     assert "label-only baseline" not in made["systems"]
-    note = json.loads((tmp_path / "out" / "export" / "guard.json").read_bytes())
+    note = json.loads((output / "export" / "guard.json").read_bytes())
     assert note == {"dialect": "thinkguard"}
+
+
+def test_without_hard_rows_the_r_sft_model_is_the_last_one(thinkguard: tuple[Path, dict[str, Any], list[str]]) -> None:
+    output, made, said = thinkguard
+    assert list(made["systems"]) == [SYSTEMS["rsft"]]
+    assert "hsdpo-self: left out, pairs-self.jsonl has no pair" in said
+    card = (output / "export" / "README.md").read_text("utf-8")
+    assert "- stages: R-SFT\n" in card
+    exported, trained = (output / name / "model.safetensors" for name in ("export", "rsft"))
+    assert exported.read_bytes() == trained.read_bytes()
 
 
 def test_a_thinkguard_is_fine_tuned_on_rows_with_responses(rows: Path, tmp_path: Path) -> None:
