@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +191,10 @@ def test_a_teacher_that_is_not_there_stops_before_the_training(
     finetune: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.setattr("guardreasoner_training._synthesis.teacher.RETRIES", 0)
+    from guardreasoner_training.synthesis import Patience, synthesize
+
+    hasty = functools.partial(synthesize, patience=Patience(retries=0))
+    monkeypatch.setattr("guardreasoner_training.synthesis.synthesize", hasty)
     words = (
         "--teacher",
         "http://127.0.0.1:9/v1",
@@ -205,31 +211,70 @@ def test_a_teacher_that_is_not_there_stops_before_the_training(
     assert not (tmp_path / "my-guard.training" / "rsft").exists()
 
 
-def command(file: Path, output: Path, **more: Any) -> list[str]:
-    words = ["finetune", str(file), "--base", "scratch", "--output", str(output), *settings(**more)]
-    return [sys.executable, "-m", "guardreasoner_sdk", *words]
+@dataclass(frozen=True)
+class Stopped:
+    """A fine-tuning in one folder that found the disk full, then got Ctrl-C, and was finished by the same command."""
+
+    output: Path
+    full: Any
+    interrupted: tuple[int, str]
+    left: list[str]
+    """What the folder of the guard held when it was interrupted."""
+    done: Any
 
 
-def test_interrupted_it_says_how_to_go_on_and_goes_on_and_ends_in_a_guard(
-    tmp_path: Path, write_rows: Callable[..., Path]
-) -> None:
-    file, output = write_rows(tmp_path / "my.jsonl", good()), tmp_path / "my-guard"
+@contextmanager
+def small_files(most: int) -> Iterator[None]:
+    """No file may grow larger: as a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture(scope="module")
+def stopped(run: Callable[..., Any], write_rows: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    folder = tmp_path_factory.mktemp("stopped")
+    file, output = write_rows(folder / "my.jsonl", good()), folder / "my-guard"
+    words = ["finetune", str(file), "--base", "scratch", "--output", str(output), *settings(**{"rsft.epochs": 2})]
+    # The weights fit, the optimiser's two copies of them do not: the disk is full at a checkpoint.
+    with small_files(130_000):
+        full = run(*words)
+    # Ctrl-C is pressed in a process of its own.
+    command = [sys.executable, "-m", "guardreasoner_sdk", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = command(file, output, **{"rsft.epochs": 4})
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, text=True)
     assert process.stderr is not None
-    said = b""
+    said = ""
     for line in process.stderr:
         said += line
-        if b"step 4 of" in line:
+        if "step 4 of" in line:
             process.send_signal(signal.SIGINT)
             break
     said += process.communicate()[1]
-    assert process.returncode == 130, said.decode()
-    assert b"run the same command again to go on" in said
-    assert not (output / "config.json").exists()
-    done = subprocess.run(words, capture_output=True, env=environment, check=False, text=True)
-    assert done.returncode == 0, done.stderr
+    left = [path.name for path in output.iterdir()] if output.exists() else []
+    return Stopped(output, full, (process.returncode, said), left, run(*words))
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_same_command_goes_on(stopped: Stopped) -> None:
+    full, (_, went_on) = stopped.full, stopped.interrupted
+    assert full.exit_code == 2, full.stderr
+    assert "Traceback" not in full.stderr
+    assert "free some space" in full.stderr
+    assert "same command again" in full.stderr
+    assert "prepare: is there already" in went_on
+    assert "step 4 of" in went_on
+
+
+def test_interrupted_it_says_how_to_go_on_and_goes_on_and_ends_in_a_guard(stopped: Stopped) -> None:
+    code, said = stopped.interrupted
+    assert code == 130, said
+    assert "run the same command again to go on" in said
+    assert "config.json" not in stopped.left
+    done, output = stopped.done, stopped.output
+    assert done.exit_code == 0, done.stderr
     assert "prepare: is there already" in done.stderr
     assert "goes on from" in done.stderr
     assert "derived from their labels" not in done.stderr  # the data was not prepared again
@@ -240,30 +285,14 @@ def test_interrupted_it_says_how_to_go_on_and_goes_on_and_ends_in_a_guard(
     }
     manifest = json.loads((output / "manifest.json").read_bytes())
     assert list(manifest["stages"]) == ["prepare", "base", "rsft", "evaluate-rsft", "export"]
-    assert manifest["stages"]["rsft"]["starts"] == 2
+    assert {name: stage["starts"] for name, stage in manifest["stages"].items()} == {
+        "prepare": 1,
+        "base": 1,
+        "rsft": 3,
+        "evaluate-rsft": 1,
+        "export": 1,
+    }
     from guardreasoner_sdk import Guard
 
     with Guard(str(output), backend="transformers", reasoning="off") as guard:
         assert guard.check("How do I bake bread?").backend == "transformers"
-
-
-def test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_same_command_goes_on(
-    tmp_path: Path, write_rows: Callable[..., Path]
-) -> None:
-    file, output = write_rows(tmp_path / "my.jsonl", good()), tmp_path / "my-guard"
-    # Without coverage's own file, which would be too large as well.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")} | {"OMP_NUM_THREADS": "1"}
-    words = command(file, output)
-
-    def small_files() -> None:
-        # The weights fit, the optimiser's two copies of them do not: as a disk that is full at a checkpoint.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (130_000, resource.RLIM_INFINITY))
-
-    full = subprocess.run(words, capture_output=True, env=environment, preexec_fn=small_files, check=False, text=True)
-    assert full.returncode == 2, full.stderr
-    assert "Traceback" not in full.stderr
-    assert "free some space" in full.stderr
-    assert "same command again" in full.stderr
-    done = subprocess.run(words, capture_output=True, env=environment, check=False, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "prepare: is there already" in done.stderr

@@ -17,7 +17,7 @@ from guardreasoner_training._synthesis.budget import Budget, Cost, Prices
 from guardreasoner_training._synthesis.examined import REASONS, Accepted, examined
 from guardreasoner_training._synthesis.quality import TABLE_1, quality_text
 from guardreasoner_training._synthesis.questions import question
-from guardreasoner_training._synthesis.teacher import Teacher
+from guardreasoner_training._synthesis.teacher import Patience, Teacher
 from guardreasoner_training.checks import prepare
 from guardreasoner_training.formats import labels_in, output_of
 from guardreasoner_training.recipe import load_recipe, override
@@ -329,6 +329,14 @@ async def test_the_dearest_outcome_is_that_of_what_is_sent():
     # Names of special tokens are broken up, which makes them longer.
     assert sent > sum(len(message.content.encode()) for message in messages) + 1000
     assert sent < teacher.most(messages).input < sent + 200
+
+
+def test_pauses_are_doubled_up_to_the_longest_and_never_quite_alike():
+    patience = Patience(first=1.0, longest=6.0)
+    for repetition, about in enumerate((1.0, 2.0, 4.0, 6.0, 6.0)):
+        pauses = {patience.pause(repetition) for _ in range(50)}
+        assert len(pauses) > 10
+        assert about / 2 <= min(pauses) < about < max(pauses) <= 1.5 * about
 
 
 def test_money_needs_prices():

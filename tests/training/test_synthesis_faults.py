@@ -10,17 +10,20 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_training._synthesis import teacher as client
+from guardreasoner_training._synthesis.teacher import Teacher
 from guardreasoner_training.rows import read_rows
-from guardreasoner_training.synthesis import synthesize
+from guardreasoner_training.synthesis import Patience, synthesize
 from samples import lines, quiet
 from teachers import chat, good, rows_in, settings, teaching, truth_in
+
+synthesize = partial(synthesize, patience=Patience(first=0.01, longest=0.02))
 
 REASONS = {
     "refuse": "refused",
@@ -36,11 +39,6 @@ REASONS = {
 }
 RATES = {"good": 50, "refuse": 7, "refuse_by_field": 4, "truncate": 6, "format": 6, "miss": 5, "lie": 8, "filter": 3, "rubbish": 3,
          "drop": 4, "busy": 4, "fail": 4}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(client, "_PAUSES", (0.01, 0.02))
 
 
 def behaviour(name: str, asked: int) -> str:
@@ -133,7 +131,7 @@ def test_a_budget_of_tokens_is_kept_exactly_and_raised(tmp_path):
     alike(tmp_path, 30)
     rows = list(read_rows(tmp_path / "rows.jsonl"))
     with teaching() as server:
-        [most] = {client.Teacher(settings(server, max_tokens=500), proven=True).most(question(row, "guardreasoner")).tokens for row in rows}  # fmt: skip
+        [most] = {Teacher(settings(server, max_tokens=500), proven=True).most(question(row, "guardreasoner")).tokens for row in rows}  # fmt: skip
         # Seven answers of 400 tokens, and the room that the seventh one needs before it begins.
         error = budget_case(tmp_path, server, budget_tokens=6 * 400 + most)
         assert sum(server.requests.values()) == 7
@@ -284,16 +282,16 @@ def test_a_killed_run_goes_on_and_asks_nothing_again_that_was_answered(tmp_path)
         before = server.requests.copy()
         # What was asked and not kept was under way at a kill: no more than four requests each time.
         assert sum((before - answered).values()) <= 8
-        process = start(tmp_path, server.url)
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
+        told: list[str] = []
+        teacher = settings(server, concurrency=4, attempts=2)
+        synthesize(tmp_path / "rows.jsonl", tmp_path / "out", teacher, report=told.append)
         again = server.requests - before
         good = {line["id"] for line in lines(journal)[: sum(answered.values())] if line["outcome"] == "accepted"}
         assert not good & set(again)
         for row in rows:
             tries = 2 if fixed(row.id, 0) == "lie" else 1
             assert again[row.id] == tries - answered[row.id]
-    assert "60 rows" not in output or "rejected" in output
+    assert "rejected" in told[-1]
     assert [row.id for row in read_rows(tmp_path / "out/rows.jsonl")] == [row.id for row in rows if fixed(row.id, 0) == "good"]
     assert Counter(line["id"] for line in lines(journal)) == {row.id: 2 if fixed(row.id, 0) == "lie" else 1 for row in rows}
 
@@ -313,7 +311,5 @@ def test_ctrl_c_waits_for_the_answers_under_way_and_keeps_them(tmp_path):
         assert "KeyboardInterrupt" in errors
         assert process.returncode != 0
         assert sum(server.requests.values()) == len(lines(tmp_path / "out/answers.jsonl")) == 4
-        process = start(tmp_path, server.url)
-        process.communicate()
-        assert process.returncode == 0
+        assert synthesize(tmp_path / "rows.jsonl", tmp_path / "out", settings(server), report=quiet)["accepted"] == 20
         assert set(server.requests.values()) == {1}

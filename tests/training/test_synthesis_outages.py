@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_training._synthesis import teacher as client
 from guardreasoner_training.rows import read_rows
-from guardreasoner_training.synthesis import synthesize
+from guardreasoner_training.synthesis import Patience, synthesize
 from samples import quiet
 from teachers import act, rows_in, settings, teaching
 
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch):
-    monkeypatch.setattr(client, "_PAUSES", (0.01, 0.02))
-    monkeypatch.setattr(client, "RETRIES", 1)
+synthesize = partial(synthesize, patience=Patience(retries=1, first=0.01, longest=0.02))
 
 
 def test_a_teacher_that_is_down_stops_the_run_and_nothing_is_lost(tmp_path):

@@ -22,11 +22,12 @@ from guardreasoner_training._synthesis.examined import Accepted, examined
 from guardreasoner_training._synthesis.ledger import Ledger
 from guardreasoner_training._synthesis.quality import quality_of, quality_text
 from guardreasoner_training._synthesis.questions import truth, wording
+from guardreasoner_training._synthesis.teacher import Patience
 from guardreasoner_training.formats import Format, examples_of, lacking, output_of, tasks_of
 from guardreasoner_training.recipe import SynthesisSettings
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 
-__all__ = ["ANSWERS", "QUALITY", "REJECTED", "ROWS", "quality_text", "synthesize"]
+__all__ = ["ANSWERS", "QUALITY", "REJECTED", "ROWS", "Patience", "quality_text", "synthesize"]
 
 ROWS = "rows.jsonl"
 """The rows with their outputs, in the order of the input."""
@@ -48,6 +49,7 @@ def synthesize(
     format: Format = "guardreasoner",  # noqa: A002 - the recipe's word
     restart: bool = False,
     report: Callable[[str], None] = print,
+    patience: Patience | None = None,
 ) -> dict[str, Any]:
     """Have a teacher write the reasoning of rows that have none.
 
@@ -65,6 +67,7 @@ def synthesize(
         format: what it writes: steps and answers, or a label and its critique.
         restart: make everything anew from the answers that were paid for; they stay.
         report: is told the progress, a line at a time.
+        patience: with a teacher that is out or too busy: how often it is asked again, and the pauses; None: the usual one.
 
     Returns:
         the quality report, as in ``quality.json``.
@@ -104,7 +107,7 @@ def synthesize(
             if ledger.spent.damaged:
                 report(f"{output / ANSWERS}: damaged lines, left out: {ledger.spent.damaged:,}; their rows are asked again")
             try:
-                asyncio.run(ask_all(_differing(asked, ledger), ledger, teacher, format, report))
+                asyncio.run(ask_all(_differing(asked, ledger), ledger, teacher, format, report, patience=patience))
             except StoppedError as stopped:
                 _write(stage, examples, ledger, teacher, format, report)
                 problem = f"{stopped.problem}; {_left(asked, ledger, teacher)}, {output / ROWS} holds the others"

@@ -14,7 +14,7 @@ from guardreasoner_training._synthesis.budget import Budget, Cost, Prices
 from guardreasoner_training._synthesis.examined import Accepted, Reason, examined
 from guardreasoner_training._synthesis.ledger import Entry, Ledger
 from guardreasoner_training._synthesis.questions import question
-from guardreasoner_training._synthesis.teacher import Answer, Failure, Teacher
+from guardreasoner_training._synthesis.teacher import Answer, Failure, Patience, Teacher
 from guardreasoner_training.formats import Format
 from guardreasoner_training.recipe import SynthesisSettings
 from guardreasoner_training.rows import TrainingRow
@@ -53,6 +53,8 @@ async def ask_all(
     settings: SynthesisSettings,
     format: Format,  # noqa: A002
     report: Callable[[str], None],
+    *,
+    patience: Patience | None = None,
 ) -> None:
     """Ask about rows until each has a good answer or no try left.
 
@@ -62,6 +64,7 @@ async def ask_all(
         settings: of the teacher.
         format: what it writes.
         report: is told the progress.
+        patience: with a teacher that is out; None: the usual one.
 
     Raises:
         StoppedError: the budget does not last, or the teacher answers no more.
@@ -72,7 +75,7 @@ async def ask_all(
     waiting = [row for row in rows if ledger.of(row).open(settings.attempts)]
     if not waiting:
         return  # and no key is needed
-    asking = _Asking(waiting, len(rows), ledger, settings, format, report)
+    asking = _Asking(waiting, len(rows), ledger, settings, format, report, patience)
     try:
         await asking.run()
     finally:
@@ -107,8 +110,9 @@ class _Asking:
         settings: SynthesisSettings,
         format: Format,  # noqa: A002
         report: Callable[[str], None],
+        patience: Patience | None,
     ) -> None:
-        self.teacher = Teacher(settings, proven=ledger.proven)
+        self.teacher = Teacher(settings, proven=ledger.proven, patience=patience)
         self._ledger = ledger
         self._settings = settings
         self._format = format

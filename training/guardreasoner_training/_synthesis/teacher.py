@@ -25,13 +25,7 @@ from guardreasoner_training.recipe import SynthesisSettings
 if TYPE_CHECKING:
     from openai import APIStatusError
 
-__all__ = ["Answer", "Failure", "Teacher"]
-
-RETRIES = 5
-"""How often a request is sent again that was not answered and cost nothing."""
-
-_PAUSES = (0.5, 60.0)
-"""Seconds before the first repetition, and the longest; the server's own wish (Retry-After) goes first."""
+__all__ = ["Answer", "Failure", "Patience", "Teacher"]
 
 _LONGEST_WISH = 600.0
 _FILTERED = ("content_filter", "content_policy_violation")
@@ -82,19 +76,44 @@ class Failure:
     by_question: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """With a server that is out or too busy.
+
+    Args:
+        retries: how often a request is sent again that was not answered and cost nothing.
+        first: seconds before the first repetition; the server's own wish (Retry-After) goes first.
+        longest: the longest pause; each is twice the one before.
+    """
+
+    retries: int = 5
+    first: float = 0.5
+    longest: float = 60.0
+
+    def pause(self, repetition: int) -> float:
+        """Seconds to wait, about: not all that wait are to come back at once.
+
+        Args:
+            repetition: how many there were before, from 0.
+        """
+        return min(self.longest, self.first * 2.0**repetition) * random.uniform(0.5, 1.5)  # noqa: S311
+
+
 class Teacher:
     """Asks a teacher.
 
     Args:
         settings: where it is, and how it is asked.
         proven: whether it has answered such requests before. Else, one that it refuses means that all will be.
+        patience: how long a server is waited for.
 
     Raises:
         ConfigurationError: an address that cannot work, or a key that is missing.
     """
 
-    def __init__(self, settings: SynthesisSettings, *, proven: bool) -> None:
+    def __init__(self, settings: SynthesisSettings, *, proven: bool, patience: Patience | None = None) -> None:
         self._settings = settings
+        self._patience = patience or Patience()
         key = _key(settings)
         self._address = find_address(settings.base_url, key)
         self._keyed = key is not None or self._address.own
@@ -116,15 +135,14 @@ class Teacher:
             ConfigurationError: the server refuses the key, has no such model or no credit left, or refuses such requests.
         """
         body = self._body(messages)
-        for repetition in range(RETRIES + 1):
+        for repetition in range(self._patience.retries + 1):
             try:
                 return await self._send(body)
             except _RepeatableError as error:
                 problem = error
-            if repetition == RETRIES:
+            if repetition == self._patience.retries:
                 break
-            low, high = _PAUSES
-            pause = min(high, low * 2**repetition) * random.uniform(0.5, 1.5) if problem.wish is None else problem.wish  # noqa: S311
+            pause = self._patience.pause(repetition) if problem.wish is None else problem.wish
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), pause)
             if stopping.is_set():
