@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 
@@ -33,20 +34,82 @@ FILES = (
 )
 
 SCRIPT = """
+import os
 import sys
+import traceback
 from pathlib import Path
 import torch
+import transformers
 from guardreasoner_training.mining import mine
 from guardreasoner_training.recipe import EnsembleMember, MineSettings, Recipe
 
 torch.set_num_threads(1)
-folder, model, output = map(Path, sys.argv[1:])
+folder, model = map(Path, sys.argv[1:])
 settings = MineSettings(
     k=2, max_new_tokens=130, batch=4, engine="transformers", ensemble=(EnsembleMember(name="one", sources=("Aegis*",)),)
 )
 recipe = Recipe(name="test", base="none", rendering="raw", max_tokens=512, mine=settings)
-mine(folder / "rows.jsonl", {"self": model, "one": model}, folder / output, recipe, report=lambda _: None)
+for line in sys.stdin:
+    if not (child := os.fork()):
+        try:
+            mine(folder / "rows.jsonl", {"self": model, "one": model}, folder / line.strip(), recipe, report=lambda _: None)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Mines into each folder that it is told, in a process for each, and loads its libraries once for all of them."""
+
+
+class Starts:
+    """Minings of the same rows by the same models.
+
+    Args:
+        folder: with the rows.
+        model: of the whole ensemble.
+    """
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(folder), str(model)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def whole(self, output: str) -> int:
+        """Mine to the end; the exit code."""
+        self._start(output)
+        return self._ended()
+
+    def killed(self, output: str, journal: Path, lines: int) -> None:
+        """Kill a mining as soon as its journal has so many lines."""
+        child = self._start(output)
+        with suppress(ProcessLookupError):  # it was over before
+            while lines_in(journal) < lines:
+                os.kill(child, 0)
+                time.sleep(0.002)
+            os.kill(child, signal.SIGKILL)
+        assert self._ended() == -signal.SIGKILL
+
+    def _start(self, output: str) -> int:
+        self._parent.stdin.write(f"{output}\n")
+        self._parent.stdin.flush()
+        return int(self._parent.stdout.readline())
+
+    def _ended(self) -> int:
+        return int(self._parent.stdout.readline())
+
+    def close(self) -> None:
+        """End the process that starts them."""
+        self._parent.communicate()
+
+
+def lines_in(path: Path) -> int:
+    with suppress(FileNotFoundError):
+        return path.read_bytes().count(b"\n")
+    return 0
 
 
 @pytest.fixture(scope="module")
@@ -62,44 +125,23 @@ def rows(tmp_path_factory) -> Path:
     return folder
 
 
-def start(folder: Path, model: Path, output: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder), str(model), output], env=environment, stderr=subprocess.DEVNULL
-    )
-
-
-def lines_in(path: Path) -> int:
-    with suppress(FileNotFoundError):
-        return path.read_bytes().count(b"\n")
-    return 0
-
-
-def kill_at(process: subprocess.Popen[bytes], journal: Path, lines: int) -> None:
-    """Kill as soon as the journal has so many lines."""
-    while process.poll() is None and lines_in(journal) < lines:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
 def test_a_killed_mining_ends_up_with_the_same_files(rows, tiny_guard):
-    whole = start(rows, tiny_guard.folder, "whole")
-    assert whole.wait() == 0
-    cut = rows / "cut"
-    # In the middle of the first model, then of the second one; and a kill in the middle of a write: half a line is left.
-    kill_at(start(rows, tiny_guard.folder, "cut"), cut / "generations-self.jsonl", 8)
-    assert 8 <= lines_in(cut / "generations-self.jsonl") < 28
-    with (cut / "generations-self.jsonl").open("ab") as journal:
-        journal.write((rows / "whole/generations-self.jsonl").read_bytes().splitlines(keepends=True)[27][:50])
-    kill_at(start(rows, tiny_guard.folder, "cut"), cut / "generations-one.jsonl", 4)
-    assert lines_in(cut / "generations-self.jsonl") == 28
-    assert 4 <= lines_in(cut / "generations-one.jsonl") < 14
-    assert not (cut / "figures.json").exists()
-    # Cut in the middle of a batch, too: the whole batch is done again.
-    kept = (cut / "generations-one.jsonl").read_bytes().splitlines(keepends=True)[:3]
-    (cut / "generations-one.jsonl").write_bytes(b"".join(kept))
-    assert start(rows, tiny_guard.folder, "cut").wait() == 0
+    with closing(Starts(rows, tiny_guard.folder)) as starts:
+        assert starts.whole("whole") == 0
+        cut = rows / "cut"
+        # In the middle of the first model, then of the second one; and a kill in the middle of a write: half a line is left.
+        starts.killed("cut", cut / "generations-self.jsonl", 8)
+        assert 8 <= lines_in(cut / "generations-self.jsonl") < 28
+        with (cut / "generations-self.jsonl").open("ab") as journal:
+            journal.write((rows / "whole/generations-self.jsonl").read_bytes().splitlines(keepends=True)[27][:50])
+        starts.killed("cut", cut / "generations-one.jsonl", 4)
+        assert lines_in(cut / "generations-self.jsonl") == 28
+        assert 4 <= lines_in(cut / "generations-one.jsonl") < 14
+        assert not (cut / "figures.json").exists()
+        # Cut in the middle of a batch, too: the whole batch is done again.
+        kept = (cut / "generations-one.jsonl").read_bytes().splitlines(keepends=True)[:3]
+        (cut / "generations-one.jsonl").write_bytes(b"".join(kept))
+        assert starts.whole("cut") == 0
     for name in FILES:
         assert (cut / name).read_bytes() == (rows / "whole" / name).read_bytes(), name
     assert json.loads((cut / "figures.json").read_text())["sets"]["self"]["pairs"] > 0
@@ -129,9 +171,11 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path):
     journal = tmp_path / "journal.jsonl"
     with Lines(journal) as lines:
         lines.append([{"id": "a"}])
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, lines._descriptor)
-        os.close(full)
-        with pytest.raises(InputError, match=r"journal\.jsonl cannot be written .*free some space"):
-            lines.append([{"id": "b"}])
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size, before[1]))
+        try:
+            with pytest.raises(InputError, match=r"journal\.jsonl cannot be written .*free some space"):
+                lines.append([{"id": "b"}])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert journal.read_bytes() == b'{"id": "a"}\n'
