@@ -138,8 +138,8 @@ def test_the_stages_one_by_one_make_a_guard(
     rows = [{**row, "id": f"r{n}", "output": answers[row["prompt_harmful"]]} for n, row in enumerate(ROWS)]
     file = write_rows(tmp_path / "rows.jsonl", rows)
     common = ["--recipe", "laptop"]
-    values = ("rendering=raw", "max_tokens=512", "rsft.epochs=1", "rsft.batch=4", "rsft.threads=1", "hsdpo.batch=4")
-    for value in (*values, "hsdpo.threads=1", "mine.k=2", "mine.max_new_tokens=100", "mine.ensemble=[]"):
+    values = ("rendering=raw", "max_tokens=512", "rsft.epochs=1", "rsft.batch=6", "rsft.threads=1", "hsdpo.batch=4")
+    for value in (*values, "hsdpo.threads=1", "mine.k=2", "mine.max_new_tokens=16", "mine.ensemble=[]"):
         common += ["--set", value]
     result = run("train", "rsft", file, "--base", tiny_guard.folder, "--output", tmp_path / "rsft", *common)
     assert result.exit_code == 0, result.stderr
