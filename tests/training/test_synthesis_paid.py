@@ -191,6 +191,7 @@ def test_steps_that_a_row_has_of_some_tasks_stay(tmp_path):
 
 def test_a_training_that_starts_over_with_more_rows_asks_about_those_alone(tmp_path):
     """``finetune`` and ``train pipeline`` prepare changed rows anew, and everything behind that."""
+    pytest.importorskip("gguf", reason="a whole training writes GGUF files: pip install 'guardreasoner-sdk[train]'")
     rows = [
         replace(row, labels=row.labels | ({REFUSAL: number % 4 == 1} if number % 2 else {}))
         for number, row in enumerate(rows_in(tmp_path / "rows.jsonl", 20))
