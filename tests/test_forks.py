@@ -192,20 +192,28 @@ def child():
     assert asyncio.run(guard.acheck("How do I bake bread?")).allowed
     assert guard.check_many(texts[:3])[2].allowed
 
+# The threads are at it while a child is made; while it works they would only be in its way.
+busy = threading.Event()
+
 def use():
     while True:
         for text in texts:
+            busy.wait()
             guard.check(text)
 
 def use_from_a_loop():
     async def forever():
         while True:
             for text in texts:
+                busy.wait()
                 await guard.acheck(text)
     asyncio.run(forever())
 
 def hangs(start, alive, kill):
+    busy.set()
+    time.sleep(0.01)
     process = start()
+    busy.clear()
     for _ in range(int(float(sys.argv[4]) / 0.02)):
         code = alive(process)
         if code is not None:
@@ -237,7 +245,6 @@ def main():
     guard.check("x")
     hung = 0
     for _ in range(count):
-        time.sleep(0.01)
         if way == "os.fork":
             hung += hangs(fork, ended, lambda pid: os.kill(pid, 9))
         else:

@@ -245,15 +245,13 @@ def hostile(pattern: re.Pattern[Any]) -> Iterator[Callable[[int], str]]:
             yield lambda n, u=before + unit * 3: u * (n // len(u))  # type: ignore[misc]
 
 
-def seconds(run: Callable[[Any], object], text: Any) -> float:
-    """CPU time of a call; the least of three where it is long enough to be compared."""
+def seconds(run: Callable[[Any], object], text: Any, times: int = 1) -> float:
+    """CPU time of a call, the least of several."""
     taken = []
-    for _ in range(3):
+    for _ in range(times):
         began = time.process_time()
         run(text)
         taken.append(time.process_time() - began)
-        if taken[0] < FLOOR / 32:
-            break
     return min(taken)
 
 
@@ -266,17 +264,20 @@ def slow(pattern: re.Pattern[Any], used: set[str]) -> str | None:
         runs.append(lambda text: sum(1 for _ in pattern.finditer(text)))
     for write in hostile(pattern):
         for run in runs:
-            before = 0.0
+            shorter: Any = None
             for length in LENGTHS:
                 text: Any = write(length)
                 if isinstance(pattern.pattern, bytes):
                     text = text.encode("latin-1", "ignore")
                 taken = seconds(run, text)
-                if taken >= FLOOR:
+                if taken >= FLOOR and (taken := seconds(run, text, 3)) >= FLOOR:
+                    before = 0.0 if shorter is None else seconds(run, shorter, 3)
                     if taken >= MOST * before:
                         return f"{text[:24]!r}…{text[-4:]!r} at {length}: {taken:.3f} s, a quarter of it {before:.4f} s"
                     break
-                before = taken
+                if length == LENGTHS[-2] and taken < FLOOR / 64:
+                    break  # not even a cube reaches the floor in the last step
+                shorter = text
     return None
 
 

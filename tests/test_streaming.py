@@ -721,7 +721,8 @@ async def test_a_stream_that_is_forgotten_leaves_no_task_behind(guard: Guard) ->
     stream = guard.astream("Tell me.", source, window=1)
     await anext(stream)
     del stream
-    while len(asyncio.all_tasks()) > 1:
-        gc.collect()
-        await asyncio.sleep(0)
+    gc.collect()
+    async with asyncio.timeout(60):
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0)
     assert source.closed
