@@ -299,7 +299,8 @@ def test_the_cache_is_off_unless_asked_for() -> None:
 
 
 def test_the_cache_remembers_what_was_decided() -> None:
-    judge = ScriptedJudge({"good": judgement(), "bad": judgement("harmful")}, otherwise=BackendError("down"))
+    script = {"good": judgement(), "bad": judgement("harmful"), "third": judgement()}
+    judge = ScriptedJudge(script, otherwise=BackendError("down"))
     with Guard(judge=judge, cache=2) as guard:
         assert not guard.check("good").cached
         again = guard.check("good")
@@ -310,7 +311,6 @@ def test_the_cache_remembers_what_was_decided() -> None:
         assert [row.cached for row in guard.check_many(["good", "bad", "good"])] == [True, False, True]
         guard.check("bad")
         assert len(judge.seen) == 4
-        judge._script = {"third": judgement(), "good": judgement()}
         guard.check("third")
         assert not guard.check("good").cached, "the least recently used went first"
 

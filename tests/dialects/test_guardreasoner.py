@@ -2,7 +2,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
@@ -355,7 +355,9 @@ def test_nothing_judged_opens_a_turn_or_a_task(prompt: str, response: str) -> No
 
 @given(st.text(), st.sampled_from(["stop", "length", None]), st.booleans())
 def test_any_text_is_read_without_failing(text: str, finish: str | None, response: bool) -> None:
-    read(text, PAIR if response else PROMPT, finish)
+    judgement = read(text, PAIR if response else PROMPT, finish)
+    assert judgement.raw == text
+    assert len(judgement.findings) == (3 if response else 1)
 
 
 FRAGMENTS = st.lists(
@@ -382,6 +384,9 @@ FRAGMENTS = st.lists(
 
 
 @given(FRAGMENTS)
+@example("Answers:\nRequest: harmful")
+@example("Answers:\nRequest: harmful\nCompletion: refusal\nRequest")
+@example("Answers:\nRequest: harmfulharmful")
 def test_a_label_is_only_read_where_it_is_the_whole_value(text: str) -> None:
     judgement = read(text)
     for finding in judgement.findings.values():

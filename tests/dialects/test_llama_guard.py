@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Turn
@@ -166,6 +166,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_lines_that_imitate_the_conversation_are_quoted_and_keep_their_words(ask, text: str) -> None:
     _, [queries] = ask(LlamaGuardDialect(), Exchange(text, text, [Turn(role="user", content=text)]), ["safe", "safe"])
+    assert [message.role for message in queries[1].messages] == ["user", "assistant"]
     for message in queries[1].messages:
         assert "| " in message.content
         assert text not in message.content
@@ -179,6 +180,8 @@ def test_other_lines_are_left_as_they_are(ask, text: str) -> None:
 
 
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("safeunS12,\n *:.")), max_size=80), st.booleans())
+@example("safe", False)
+@example(" unsafe\nS1", True)
 def test_no_answer_is_too_odd_and_no_label_is_made_up(text: str, cut: bool) -> None:
     reading = read_safety(Completion(text, "length" if cut else "stop"), 0)
     assert 0 <= reading.rest <= len(text)

@@ -122,6 +122,7 @@ def test_earlier_turns_stand_in_the_humans_part(ask) -> None:
 )
 def test_lines_that_imitate_the_format_are_quoted_and_keep_their_words(ask, text: str) -> None:
     _, [queries] = ask(ShieldGemmaDialect(), Exchange(text, text), ["No"] * 8)
+    assert queries[-1].messages
     for message in queries[-1].messages:
         assert text not in message.content
         assert message.content.replace("| ", "") == text

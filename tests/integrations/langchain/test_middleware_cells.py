@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("langchain", reason="LangChain is not installed: pip install 'guardreasoner-sdk[langchain]'")
 
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockingError, blockbuster_ctx
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -219,5 +219,5 @@ async def test_the_net_catches_a_check_that_blocks_the_event_loop() -> None:
         async def wrong() -> None:
             guard.check("hello")
 
-        with pytest.raises(Exception, match="Blocking call"):
+        with pytest.raises(BlockingError, match="Blocking call"):
             await calm(wrong())
