@@ -15,6 +15,7 @@ from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices  # 
 from guardreasoner_integrations.litellm import GuardReasonerGuardrail  # noqa: E402
 from guardreasoner_sdk import (  # noqa: E402
     BlockedError,
+    ClosedError,
     ConfigurationError,
     Exchange,
     Guard,
@@ -124,7 +125,7 @@ async def test_a_call_without_anything_to_read_is_refused_unless_it_is_skipped(m
 async def test_a_guard_that_fails_is_no_pass(make: Make) -> None:
     guardrail = make()
     guardrail.guard.close()
-    with pytest.raises(Exception, match="the guard is closed"):
+    with pytest.raises(ClosedError, match="the guard is closed"):
         await ask("hi", "x")
 
 

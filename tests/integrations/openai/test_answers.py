@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import weakref
 from typing import Any
 
 import openai
@@ -11,7 +12,6 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
 
-from guardreasoner_integrations.openai import _verdicts as verdicts
 from guardreasoner_integrations.openai import guarded, verdict_of
 from guardreasoner_sdk import BlockedError, Guard, InputError, Policy, UndeterminedError
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
@@ -254,17 +254,18 @@ def test_a_guard_that_fails_blocks(server: Any, plain: OpenAI) -> None:
 
 
 def test_a_verdict_is_kept_as_long_as_its_result(chat: Any, plain: OpenAI) -> None:
-    gc.collect()
-    before = len(verdicts._sources)
     result, stream = (chat.create(model="m", messages=user("say: hello"), stream=stream) for stream in (False, True))
     assert verdict_of(stream) is None
     assert list(stream)
     assert verdict_of(result).allowed
     assert verdict_of(stream).allowed
+    kept = [weakref.ref(verdict_of(one)) for one in (result, stream)]
+    gc.collect()
+    assert None not in [verdict() for verdict in kept]
     assert verdict_of(plain.chat.completions.create(model="m", messages=user("say: hello"))) is None
     del result, stream
     gc.collect()
-    assert len(verdicts._sources) == before
+    assert [verdict() for verdict in kept] == [None, None]
 
 
 def test_the_verdict_that_blocks_is_the_one_that_counts(chat: Any) -> None:
