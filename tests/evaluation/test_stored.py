@@ -338,7 +338,9 @@ def test_the_published_answers_give_the_known_figures() -> None:
 
 def test_the_strict_reading_is_the_dialects_own() -> None:
     dialect, pair = GuardReasonerDialect(), Exchange("-", "-")
-    for found in stored_sets(public_data("transcripts")):
+    sets = list(stored_sets(public_data("transcripts")))
+    assert len(sets) == len(FIGURES)
+    for found in sets:
         [task] = found.tasks
         answers = [json.loads(line)["predict"] for line in found.path.read_bytes().splitlines()]
         for prediction, answer in zip(found.predictions(), answers, strict=True):

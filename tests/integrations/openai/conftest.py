@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ import pytest
 
 pytest.importorskip("openai", reason="pip install openai")
 
-from openai import OpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 
 from guardreasoner_integrations.openai import guarded
 from guardreasoner_sdk import Exchange, Guard, Judgement
@@ -288,9 +289,22 @@ def user(text: object) -> list[Any]:
     return [{"role": "user", "content": text}]
 
 
+CERTIFICATES = ssl.create_default_context()
+"""Read once: a client that reads them for itself takes longer for it than most tests for all the rest."""
+
+
+def client_of(url: str) -> OpenAI:
+    """A client of a server."""
+    return OpenAI(base_url=url, api_key="k", max_retries=0, http_client=DefaultHttpxClient(verify=CERTIFICATES))
+
+
+def async_client_of(url: str) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=url, api_key="k", max_retries=0, http_client=DefaultAsyncHttpxClient(verify=CERTIFICATES))
+
+
 @pytest.fixture
 def plain(server: Any) -> Iterator[OpenAI]:
-    with OpenAI(base_url=server.url, api_key="k", max_retries=0) as client:
+    with client_of(server.url) as client:
         yield client
 
 

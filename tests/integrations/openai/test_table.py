@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from guardreasoner_integrations.openai import guarded, verdict_of
 from guardreasoner_sdk import BlockedError, Guard, UndeterminedError
 
-MESSAGE = "I'm sorry, but I can't help with that."
+from .conftest import MESSAGE, async_client_of, client_of
+
 WAYS = ["create", "create streamed", "stream", "parse"]
 CASES = {
     "allowed": 'say: {"word": "good"}',
@@ -79,11 +80,11 @@ async def aask(client: AsyncOpenAI, api: str, way: str, prompt: str) -> tuple[An
 
 def asked(kind: str, url: str, guard: Guard | None, on_block: Any, api: str, way: str, prompt: str) -> tuple[Any, list[Any]]:
     if kind == "sync":
-        with OpenAI(base_url=url, api_key="k", max_retries=0) as plain:
+        with client_of(url) as plain:
             return ask(plain if guard is None else guarded(plain, guard, on_block=on_block), api, way, prompt)
 
     async def run() -> tuple[Any, list[Any]]:
-        async with AsyncOpenAI(base_url=url, api_key="k", max_retries=0) as plain:
+        async with async_client_of(url) as plain:
             return await aask(plain if guard is None else guarded(plain, guard, on_block=on_block), api, way, prompt)
 
     return asyncio.run(run())
