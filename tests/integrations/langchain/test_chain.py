@@ -121,7 +121,10 @@ async def test_a_gate_passes_the_very_same_object(api: str, guard: Guard) -> Non
 async def test_mappings_are_judged_by_key(api: str, polite: Guard, guard: Guard, scripted_chat: Any) -> None:
     chain = RunnableParallel(answer=scripted_chat(answers=["a poison"]) | StrOutputParser(), source=lambda given: "poison too")
     whole = GuardedChain(polite, PROMPT | chain, input_key="question", output_key="answer", returns=str)
-    assert await run(api, whole, {"question": "hello"}) == {"answer": SORRY} or api in ("stream", "astream")
+    found = await run(api, whole, {"question": "hello"})
+    # A stream may have passed on the rest before the answer is known.
+    assert found["answer"] == SORRY
+    assert found == {"answer": SORRY} or api in ("stream", "astream")
     assert await run(api, whole, {"question": "poison"}) == {"answer": SORRY}
     with pytest.raises(BlockedError):
         await run(api, GuardRunnable(guard, input_key="question"), {"question": "poison"})
