@@ -92,6 +92,7 @@ class TransformersBackend:
         self._device_map = device_map
         self._quantization = quantization
         self._context = context
+        self._begun = False
         self._thread = EngineThread(self._load, _Engine.run, batch=batch_size, name="guardreasoner-transformers")
 
     async def generate(self, queries: Sequence[Query], *, deadline: float | None) -> list[Completion | BackendError]:
@@ -110,7 +111,7 @@ class TransformersBackend:
     async def aclose(self) -> None:
         """Stop after the token under way, and let the model go."""
         await self._thread.aclose()
-        if "torch" in sys.modules:
+        if self._begun and "torch" in sys.modules:
             # PyTorch keeps the memory of a GPU for itself until it is told.
             gc.collect()
             sys.modules["torch"].cuda.empty_cache()
@@ -119,6 +120,7 @@ class TransformersBackend:
         from guardreasoner_sdk.backends._prompts import PromptEncoder
         from guardreasoner_sdk.backends._weights import folder_of
 
+        self._begun = True
         folder = folder_of(self._weights, self._revision)
         placement = self._placement()
         encoder = PromptEncoder.from_folder(folder, self.model)

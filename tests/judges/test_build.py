@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -57,6 +59,13 @@ def test_every_model_of_the_catalogue_is_built_for_every_engine_that_it_names(na
         assert (guard.judge.model, guard.judge.backend) == (name, backend)
         assert isinstance(guard.judge, ReasonerJudge)
         assert guard.judge.dialect.name == MODELS[name].dialect
+
+
+@pytest.mark.usefixtures("every_engine")
+def test_a_guard_that_has_loaded_nothing_has_nothing_to_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Guard("guardreasoner-1b", backend="transformers"):
+        # PyTorch, imported by something else: nothing of it is asked for, and a big program not searched for garbage.
+        monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
 
 
 def test_every_model_speaks_a_dialect_that_exists() -> None:
