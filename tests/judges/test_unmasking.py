@@ -71,18 +71,28 @@ def test_any_text_passes(unmask: Unmasker, text: str) -> None:
     assert isinstance(unmask(text), str)
 
 
+def seconds(unmask: Unmasker, text: str) -> float:
+    """CPU time for a text, the least of three."""
+
+    def once() -> float:
+        began = time.process_time()
+        unmask(text)
+        return time.process_time() - began
+
+    return min(once() for _ in range(3))
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("unit", "end"),
     [
-        *("a " * 30_000, "a.b-" * 20_000, "A1" * 30_000, "A" * 60_000 + "===", "е" * 60_000, "a  " * 20_000),
-        *("'" * 60_000 + "1", "a'" * 30_000 + "7", "a-1" * 20_000, "4$" * 30_000),
+        *(("a ", ""), ("a.b-", ""), ("A1", ""), ("A", "==="), ("е", ""), ("a  ", "")),
+        *(("'", "1"), ("a'", "7"), ("a-1", ""), ("4$", "")),
     ],
 )
-def test_hostile_text_takes_no_longer_than_its_length(unmask: Unmasker, text: str) -> None:
-    # A way that is quadratic in the length takes minutes for these.
-    began = time.monotonic()
-    unmask(text)
-    assert time.monotonic() - began < 20
+def test_hostile_text_takes_no_longer_than_its_length(unmask: Unmasker, unit: str, end: str) -> None:
+    few = 15_000 // len(unit)
+    # Four times the text takes four times as long, and sixteen times in a way that is quadratic.
+    assert seconds(unmask, unit * 4 * few + end) < 8 * seconds(unmask, unit * few + end)
 
 
 @pytest.mark.parametrize(
