@@ -4,12 +4,17 @@ import contextlib
 import io
 import json
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from guardreasoner_sdk import Guard
+from guardreasoner_sdk.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,16 +26,40 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for kind, code in BLOCK.findall(page.read_text("utf-8")) if kind == language]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+ENGINE = re.compile(r"\.gguf\b")
+"""In a block that needs an engine of its own, and runs where it is installed: llama.cpp."""
+OPERATOR = re.compile(r"[|<>&;$`]")
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def python_pages() -> Iterator[object]:
+    for page in PAGES:
+        yield pytest.param(page, False, id=page.name)
+        if ENGINE.search("".join(blocks(page, "python"))):
+            yield pytest.param(page, True, id=f"{page.name}-llama.cpp")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loaded() -> Iterator[None]:
+    """The model stays loaded: it is shared by all guards of a process."""
+    with Guard() as guard:
+        assert guard.judge.model
+        yield
+
+
+@pytest.mark.parametrize(("page", "engine"), list(python_pages()))
 def test_python_blocks_run_in_order_and_print_what_they_say(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    page: Path, engine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if "tiny-guard" in page.read_text("utf-8"):
+    if engine:
         pytest.importorskip("llama_cpp", reason="the page runs llama.cpp: pip install 'guardreasoner-sdk[llama-cpp]'")
+    if "tiny-guard" in page.read_text("utf-8"):
         (tmp_path / "tiny-guard").symlink_to(request.getfixturevalue("tiny_guard").folder)
     names: dict[str, object] = {"__name__": "__main__"}
     for code in blocks(page, "python"):
+        if ENGINE.search(code) and not engine:
+            continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, str(page), "exec"), names)
@@ -39,20 +68,56 @@ def test_python_blocks_run_in_order_and_print_what_they_say(
         assert printed.getvalue().splitlines()[: len(said)] == said
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_console_blocks_end_as_they_say(page: Path, tmp_path: Path) -> None:
-    """``$ guardreasoner ...`` lines run in a shell; ``[exit 1]`` at the end of a block's line says how they end."""
+def console_lines(page: Path) -> Iterator[tuple[str, int]]:
+    """The ``$ ...`` lines of a page; ``# exit 1`` at the end of one says how it ends."""
     for block in blocks(page, "console"):
         for line in block.splitlines():
             if line.startswith("$ "):
                 command, _, ending = line[2:].partition("  # exit ")
-                words = command.replace("guardreasoner ", f"{shlex.quote(sys.executable)} -m guardreasoner_sdk ")
-                done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
-                assert done.returncode == int(ending or 0), f"{command}\n{done.stdout}\n{done.stderr}"
+                yield command, int(ending or 0)
+
+
+def in_a_shell(command: str, folder: Path) -> tuple[int, object]:
+    words = command.replace("guardreasoner ", f"{shlex.quote(sys.executable)} -m guardreasoner_sdk ")
+    done = subprocess.run(words, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_console_blocks_end_as_they_say(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command line runs in this process, where nothing else takes a shell."""
+    monkeypatch.chdir(tmp_path)
+    for command, ending in console_lines(page):
+        if not command.startswith("guardreasoner ") or OPERATOR.search(QUOTED.sub("", command)):
+            code, said = in_a_shell(command, tmp_path)
+        else:
+            code, said = main(shlex.split(command)[1:]), capsys.readouterr()
+        assert code == ending, f"{command}\n{said}"
+
+
+def test_console_blocks_of_the_readme_end_as_they_say_in_a_shell(tmp_path: Path) -> None:
+    lines = list(console_lines(ROOT / "README.md"))
+    assert lines
+    for command, ending in lines:
+        code, said = in_a_shell(command, tmp_path)
+        assert code == ending, f"{command}\n{said}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_examples_run(path: Path, tmp_path: Path) -> None:
+def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process, which has the frameworks imported already; a warning is an error here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    out, err = capsys.readouterr()
+    assert out
+    assert not err
+
+
+def test_an_example_runs_as_a_program(tmp_path: Path) -> None:
+    path = ROOT / "examples/first_guard.py"
     done = subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import sys
@@ -46,6 +47,12 @@ def drawn(rows: int, *, seed: int = 0, sharp: float = 1.0, shift: float = 0.0, t
         Case(f"{seed}-{row}", f"{seed}-{row}", task, bool(truth), bool(score >= 0.5), float(score))
         for row, (truth, score) in enumerate(zip(truths, scores, strict=True))
     ]
+
+
+@functools.cache
+def fresh(seed: int, truth: bool) -> list[float]:
+    """Scores of 20,000 further cases, those whose truth it is."""
+    return [case.score or 0.0 for case in drawn(20_000, seed=seed + 100, sharp=0.5) if case.truth is truth]
 
 
 def fitted(found: list[Case], **plan) -> Calibration:
@@ -109,8 +116,7 @@ def test_a_threshold_for_a_recall_keeps_it_and_no_more_than_chance_asks_for(reca
         found = drawn(6000, seed=seed, sharp=0.5)
         task = fitted(found, recall=recall, seed=seed).tasks[TASK]
         assert task.threshold is not None
-        fresh = [case for case in drawn(20_000, seed=seed + 100, sharp=0.5) if case.truth]
-        kept = float(np.mean([task.curve(case.score or 0.0) >= task.threshold for case in fresh]))
+        kept = float(np.mean([task.curve(score) >= task.threshold for score in fresh(seed, True)]))
         assert recall - 0.005 <= kept <= recall + 0.05
 
 
@@ -119,8 +125,7 @@ def test_a_threshold_for_a_false_alarm_rate_stays_below_it(rate):
     for seed in range(8):
         task = fitted(drawn(6000, seed=seed, sharp=0.5), false_alarm_rate=rate, seed=seed).tasks[TASK]
         assert task.threshold is not None
-        fresh = [case for case in drawn(20_000, seed=seed + 100, sharp=0.5) if not case.truth]
-        passed = float(np.mean([task.curve(case.score or 0.0) >= task.threshold for case in fresh]))
+        passed = float(np.mean([task.curve(score) >= task.threshold for score in fresh(seed, False)]))
         assert rate - 0.06 <= passed <= rate + 0.005
 
 
@@ -150,9 +155,9 @@ def test_the_band_keeps_the_recall_it_promises_in_a_real_cascade():
     found = drawn(4000, sharp=1.5)
     band = fitted(found).tasks[TASK].band
     assert band is not None
-    fresh = drawn(6000, seed=77, sharp=1.5)
-    truths = {case.prompt: case.truth for case in fresh}
-    scores = {case.prompt: case.score for case in fresh}
+    others = drawn(6000, seed=77, sharp=1.5)
+    truths = {case.prompt: case.truth for case in others}
+    scores = {case.prompt: case.score for case in others}
 
     def first(exchange: Exchange) -> Judgement:
         score = scores[exchange.prompt]
@@ -163,13 +168,13 @@ def test_the_band_keeps_the_recall_it_promises_in_a_real_cascade():
 
     screen, oracle = ScriptedJudge(first, batch_size=500), ScriptedJudge(second, batch_size=500)
     with Guard(judge=CascadeJudge(screen, oracle, band={TASK: band})) as guard:
-        verdicts = guard.check_many([case.prompt for case in fresh])
+        verdicts = guard.check_many([case.prompt for case in others])
     blocked = [not verdict.allowed for verdict in verdicts]
-    positives = [block for block, case in zip(blocked, fresh, strict=True) if case.truth]
-    alarms = [block for block, case in zip(blocked, fresh, strict=True) if not case.truth]
+    positives = [block for block, case in zip(blocked, others, strict=True) if case.truth]
+    alarms = [block for block, case in zip(blocked, others, strict=True) if not case.truth]
     assert np.mean(positives) >= 0.95
     assert np.mean(alarms) <= 0.05
-    assert 0 < len(oracle.seen) < len(fresh)
+    assert 0 < len(oracle.seen) < len(others)
 
 
 def test_the_escalated_share_counts_what_the_cascade_would_pass_on():
