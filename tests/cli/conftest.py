@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,6 +82,42 @@ def start() -> Callable[..., subprocess.Popen[bytes]]:
         return subprocess.Popen(command, env=environment, **options)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def cut_off() -> Callable[..., tuple[int, bytes, bytes]]:
+    """Start a process, and signal it as soon as it has written more than ``done`` lines to a file: how it ended, and its output.
+
+    On a busy machine it may be through before that is noticed. Then what was there is put back, and it is begun anew.
+    """
+
+    def call(
+        launch: Callable[[], subprocess.Popen[bytes]], path: Path, number: signal.Signals, *, rows: int, done: int = 0
+    ) -> tuple[int, bytes, bytes]:
+        kept = {file: file.read_bytes() for file in path.parent.glob("*") if file.is_file()}
+        for _ in range(10):
+            process = launch()
+            while process.poll() is None and _lines(path) <= done:
+                time.sleep(0.01)
+            process.send_signal(number)
+            out, err = process.communicate()
+            if process.returncode in (-number, 128 + number) and _lines(path) < rows:
+                return process.returncode, out or b"", err
+            for file in path.parent.glob("*"):
+                if file.is_file():
+                    file.unlink()
+            for file, data in kept.items():
+                file.write_bytes(data)
+        pytest.fail(f"it ended with {process.returncode} before it could be cut off: {err!r}")
+
+    return call
+
+
+def _lines(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 @pytest.fixture(scope="session")

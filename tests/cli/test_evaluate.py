@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -96,33 +95,34 @@ def test_reasoning_of_an_error_is_in_the_report(evaluate, labelled, tmp_path, ha
     assert "Leaving out" in page
 
 
-def test_killed_half_way_and_started_again_it_gives_the_same_figures(evaluate, labelled, tmp_path, read_rows):
-    path, output = labelled(count=600), tmp_path / "out"
+def test_killed_half_way_and_started_again_it_gives_the_same_figures(cut_off, evaluate, labelled, tmp_path, read_rows):
+    path, output = labelled(count=400), tmp_path / "out"
     words = [str(path), "--output", str(output), "--reasoning", "off"]
     code = (
         "import typer; from guardreasoner_sdk.cli.evaluate import evaluate; from guardreasoner_sdk.cli.terminal import reported;"
         "app = typer.Typer(); app.command()(reported(evaluate)); app()"
     )
+    command = [sys.executable, "-c", code, *words]
     done = 0
     for _ in range(2):
-        process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        written = output / "verdicts.jsonl"
-        while not written.exists() or written.read_bytes().count(b"\n") <= done:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        ended, _, _ = cut_off(
+            lambda: subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE),
+            output / "verdicts.jsonl",
+            signal.SIGKILL,
+            rows=400,
+            done=done,
+        )
+        assert ended == -signal.SIGKILL
         rows = (output / "verdicts.jsonl").read_bytes().count(b"\n")
-        assert done < rows < 600
+        assert done < rows < 400
         assert not (output / "summary.json").exists()
         done = rows
     kept = (output / "verdicts.jsonl").read_bytes().splitlines()[:done]
     result = evaluate(path)
     assert result.exit_code == 0
-    assert f"{done:,} of 600 rows are done already" in result.stderr
+    assert f"{done:,} of 400 rows are done already" in result.stderr
     assert (output / "verdicts.jsonl").read_bytes().splitlines()[:done] == kept
-    assert [row["id"] for row in read_rows(output / "verdicts.jsonl")] == [f"r{n}" for n in range(600)]
+    assert [row["id"] for row in read_rows(output / "verdicts.jsonl")] == [f"r{n}" for n in range(400)]
     evaluate(path, output=tmp_path / "whole")
     assert figures(output) == figures(tmp_path / "whole")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,12 +12,12 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk.files.journal import Journal
 
-MANY = 3000
+MANY = 900
 
 
 def _many(harmful, harmless, count=MANY):
     for number in range(count):
-        yield "broken" if number % 500 == 6 else {"id": number, "prompt": f"{harmless if number % 3 else harmful} {number}"}
+        yield "broken" if number % 300 == 6 else {"id": number, "prompt": f"{harmless if number % 3 else harmful} {number}"}
 
 
 @pytest.fixture
@@ -28,35 +27,26 @@ def many(tmp_path, write_rows, harmful, harmless):
 
 def _each_once(rows, count=MANY):
     assert [row["row"] for row in rows] == list(range(1, count + 1))
-    assert [row["row"] for row in rows if "id" not in row] == list(range(7, count + 1, 500))
+    assert [row["row"] for row in rows if "id" not in row] == list(range(7, count + 1, 300))
     assert all(row["id"] == row["row"] - 1 for row in rows if "id" in row)
 
 
-def _until_written(process, path, done=0):
-    while not path.exists() or path.read_bytes().count(b"\n") <= done:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
-def test_kill_9_twice_and_go_on(start, run, many, tmp_path, read_rows, ending):
+def test_kill_9_twice_and_go_on(start, cut_off, run, many, tmp_path, read_rows, ending):
     output = tmp_path / f"v.{ending}"
     journal = output if ending == "jsonl" else tmp_path / "v.csv.part.jsonl"
     arguments = ("check", "--file", many, "--output", output, "--reasoning", "off")
     done = 0
     for _ in range(2):
-        process = start(*arguments)
-        _until_written(process, journal, done)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        code, _, _ = cut_off(lambda: start(*arguments), journal, signal.SIGKILL, rows=MANY, done=done)
+        assert code == -signal.SIGKILL
         rows = journal.read_bytes().count(b"\n")
         assert done < rows < MANY
         done = rows
     result = run(*arguments)
     assert result.exit_code == 1
     assert f"going on at line {done + 1:,}; {done:,} are done" in result.stderr
-    assert "3,000 rows: " in result.stderr
+    assert "900 rows: " in result.stderr
     if ending == "jsonl":
         _each_once(read_rows(output))
     else:
@@ -64,15 +54,17 @@ def test_kill_9_twice_and_go_on(start, run, many, tmp_path, read_rows, ending):
         assert not journal.exists()
 
 
-def test_ctrl_c_keeps_what_is_judged(start, run, many, tmp_path, read_rows):
+def test_ctrl_c_keeps_what_is_judged(start, cut_off, run, many, tmp_path, read_rows):
     output = tmp_path / "v.jsonl"
     arguments = ("check", "--file", many, "--output", output, "--reasoning", "off")
     # A test run in the background of a shell inherits an ignored SIGINT.
-    process = start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    _until_written(process, output)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (130, b"")
+    code, out, err = cut_off(
+        lambda: start(*arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)),
+        output,
+        signal.SIGINT,
+        rows=MANY,
+    )
+    assert (code, out) == (130, b"")
     assert b"run the same command again (without --overwrite) to go on" in err
     assert b"Traceback" not in err
     before = read_rows(output)
@@ -131,7 +123,7 @@ def test_a_full_disk_and_on(start, run, many, tmp_path, read_rows):
     output = tmp_path / "v.jsonl"
     arguments = ("check", "--file", many, "--output", output, "--reasoning", "off")
     # A limit on the size of files takes the way of a full disk: a short write, then an error.
-    limit = 1_000_000
+    limit = 300_000
     process = start(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     _, err = process.communicate()
     assert process.returncode == 2

@@ -91,7 +91,11 @@ def test_no_command_shows_the_help(run):
     assert "doctor" in result.output
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("check", "--help"), ("models",), ("doctor",), ("check", "kill é \x1b[2J")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("check", "--help"), ("models",), ("doctor",), ("check", "kill é \x1b[2J")],
+    ids=" ".join,
+)
 def test_a_terminal_with_a_poor_encoding(start, arguments):
     process = start(*arguments, env={"PYTHONIOENCODING": "ascii"})
     out, err = process.communicate()
@@ -109,6 +113,7 @@ def test_json_on_a_terminal_with_a_poor_encoding(start):
 @pytest.mark.parametrize(
     "arguments",
     [("check", "kill"), ("check", "kill", "--json"), ("schema",), ("--help",), ("--version",), ("check", "-h"), ("train",)],
+    ids=" ".join,
 )
 def test_a_reader_that_has_gone(start, arguments):
     process = start(*arguments)
@@ -123,7 +128,7 @@ _FULL = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/fu
 
 @_FULL
 @pytest.mark.parametrize(
-    "arguments", [("check", "kill", "--json"), ("--help",), ("--version",), ("check", "--help"), ("train",)]
+    "arguments", [("check", "kill", "--json"), ("--help",), ("--version",), ("check", "--help"), ("train",)], ids=" ".join
 )
 def test_standard_output_on_a_full_disk(start, arguments):
     with open("/dev/full", "wb") as full:
@@ -134,7 +139,9 @@ def test_standard_output_on_a_full_disk(start, arguments):
 
 
 @_FULL
-@pytest.mark.parametrize(("arguments", "code"), [(("nonsense",), 2), (("check", " "), 2), (("check", "kill"), 1)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(("nonsense",), 2), (("check", " "), 2), (("check", "kill"), 1)], ids=["usage", "blank", "blocked"]
+)
 def test_what_cannot_be_said_on_standard_error_changes_no_exit_code(start, arguments, code):
     with open("/dev/full", "wb") as full:
         process = start(*arguments, stderr=full)
@@ -167,7 +174,11 @@ sys.meta_path.insert(0, Interrupt())
 @pytest.mark.parametrize(
     "module", ["guardreasoner_sdk.cli.app", "pydantic", "typer", "guardreasoner_sdk.guard", "onnxruntime", "numpy.linalg"]
 )
-@pytest.mark.parametrize("way", [["-m", "guardreasoner_sdk"], ["-c", "from guardreasoner_sdk.cli import main; exit(main())"]])
+@pytest.mark.parametrize(
+    "way",
+    [["-m", "guardreasoner_sdk"], ["-c", "from guardreasoner_sdk.cli import main; exit(main())"]],
+    ids=["module", "script"],
+)
 def test_ctrl_c_while_it_starts_is_130_without_a_traceback(tmp_path, module, way):
     """The second way is what an installed script says. onnxruntime's compiled modules import numpy's, and swallow what rises."""
     (tmp_path / "sitecustomize.py").write_text(_AT_IMPORT)
