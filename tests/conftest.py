@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
-from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
+from guardreasoner_sdk import Guard
+from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER, EmbeddedJudge
 from tiers import pytest_collection_modifyitems, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
 if TYPE_CHECKING:
@@ -35,6 +37,14 @@ def pytest_configure() -> None:
 def tiny_model() -> Path:
     """Folder of a real embedded model: the one that the package ships."""
     return DEFAULT_FOLDER
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loaded(tiny_model: Path) -> Iterator[None]:
+    """The embedded model stays loaded: it is shared by all guards of a process, and each test would load it again."""
+    with Guard(judge=EmbeddedJudge(tiny_model)) as guard:
+        assert guard.judge.model
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from guardreasoner_sdk import Guard
 from guardreasoner_sdk.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -37,14 +36,6 @@ def python_pages() -> Iterator[object]:
         yield pytest.param(page, False, id=page.name)
         if ENGINE.search("".join(blocks(page, "python"))):
             yield pytest.param(page, True, id=f"{page.name}-llama.cpp")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _loaded() -> Iterator[None]:
-    """The model stays loaded: it is shared by all guards of a process."""
-    with Guard() as guard:
-        assert guard.judge.model
-        yield
 
 
 @pytest.mark.parametrize(("page", "engine"), list(python_pages()))
