@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion, Query
 from guardreasoner_sdk.guard import Guard
+from guardreasoner_sdk.verdict import Verdict
 from guardreasoner_training import export as module
-from guardreasoner_training._export import roundtrip
 from guardreasoner_training._export.roundtrip import Reference
 from guardreasoner_training._export.scored import Written
 from guardreasoner_training.export import export, guard_dialect, is_outdated
@@ -76,11 +77,18 @@ def test_quantised_files_are_smaller_and_keep_their_size_in_the_figures(exported
     assert not (folder / ".part").exists()
 
 
+@pytest.fixture(scope="module")
+def expected(tiny_guard: Any, rows: list[Exchange]) -> list[Verdict]:
+    """The trained guard's own verdicts."""
+    with Guard(str(tiny_guard.folder), backend="transformers", reasoning="full") as guard:
+        return guard.check_many(rows)
+
+
 @pytest.mark.parametrize("engine", ["transformers", "llama_cpp", "vllm"])
 def test_a_guard_on_each_engine_gives_the_trained_guards_verdicts(
     exported: tuple[Path, dict[str, Any]],
     rows: list[Exchange],
-    tiny_guard: Any,
+    expected: list[Verdict],
     engine: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -95,8 +103,6 @@ def test_a_guard_on_each_engine_gives_the_trained_guards_verdicts(
     model = folder / "my-guard.f32.gguf" if engine == "llama_cpp" else folder
     with Guard(str(model), backend=engine, reasoning="full", options=options) as guard:
         found = guard.check_many(rows)
-    with Guard(str(tiny_guard.folder), backend="transformers", reasoning="full") as guard:
-        expected = guard.check_many(rows)
     assert [verdict.raw for verdict in found] == [verdict.raw for verdict in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.backend == engine
@@ -117,12 +123,14 @@ def test_the_card_tells_of_data_recipe_figures_and_checks(exported: tuple[Path, 
 
 
 def test_the_same_export_again_does_nothing_but_write_the_card(
-    exported: tuple[Path, dict[str, Any]], tiny_guard: Any, rows: list[Exchange], monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, dict[str, Any]], tiny_guard: Any, rows: list[Exchange]
 ) -> None:
     folder, figures = exported
-    monkeypatch.setattr(module, "_make", None)
-    kinds = ("f32", "f16", "q8_0", "q4_0")
-    assert export(tiny_guard.folder, folder, gguf=kinds, rows=rows, card={"base": "another"}, report=quiet) == figures
+    kinds, said = ("f32", "f16", "q8_0", "q4_0"), list[str]()
+    before = {name: (folder / name).stat().st_mtime_ns for name in figures["files"]}
+    assert export(tiny_guard.folder, folder, gguf=kinds, rows=rows, card={"base": "another"}, report=said.append) == figures
+    assert said == []  # neither guard nor file was asked
+    assert {name: (folder / name).stat().st_mtime_ns for name in figures["files"]} == before
     assert "trained from: another" in (folder / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="made with other settings: gguf was"):
         export(tiny_guard.folder, folder, gguf=("f16",), rows=rows, report=quiet)
@@ -157,14 +165,19 @@ def test_a_file_that_answers_differently_is_not_exported(
     tiny_guard: Any, rows: list[Exchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("llama_cpp", reason="llama.cpp is not installed")
+    from safetensors.torch import load_file, save_file
+
     honest = module.export_gguf
 
     def broken(folder: Path, file: Path, *, dtype: Any) -> None:
-        from guardreasoner_training.gguf import _Llama
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_Llama, "interleaved", lambda self, name, tensor: tensor)  # queries and keys in the wrong order
-            honest(folder, file, dtype=dtype)
+        other = tmp_path / "other"
+        shutil.copytree(folder, other)
+        weights = load_file(other / "model.safetensors")
+        for name, tensor in weights.items():
+            if "k_proj" in name:  # keys in the wrong order
+                weights[name] = tensor.flip(0).contiguous()
+        save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+        honest(other, file, dtype=dtype)
 
     monkeypatch.setattr(module, "export_gguf", broken)
     output = tmp_path / "guard"
@@ -180,15 +193,16 @@ def test_a_file_that_answers_differently_is_not_exported(
 
 
 def test_what_no_gguf_file_can_hold_is_said_before_the_guard_is_asked(
-    tiny_guard: Any, rows: list[Exchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_guard: Any, rows: list[Exchange], tmp_path: Path
 ) -> None:
     folder = tmp_path / "qwen"
     shutil.copytree(tiny_guard.folder, folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForCausalLM"]}), "utf-8")
-    monkeypatch.setattr(module, "_reference", lambda *_: pytest.fail("asked"))
+    said: list[str] = []
     with pytest.raises(ConfigurationError, match=r"architectures is \['Qwen2ForCausalLM'\]"):
-        export(folder, tmp_path / "guard", gguf=("f16",), rows=rows[:1], report=quiet)
+        export(folder, tmp_path / "guard", gguf=("f16",), rows=rows[:1], report=said.append)
+    assert said == []
 
 
 def test_an_export_of_another_model_or_of_other_types_is_outdated(
@@ -211,7 +225,7 @@ def test_an_export_of_another_model_or_of_other_types_is_outdated(
 def test_without_llama_cpp_the_gguf_file_is_written_and_not_checked(
     tiny_guard: Any, rows: list[Exchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "llama_cpp" else object())
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
     said: list[str] = []
     found = export(tiny_guard.folder, tmp_path / "guard", gguf=("f16",), rows=rows[:1], report=said.append)
     assert found["checks"]["f16"] is None
@@ -294,16 +308,13 @@ class Changed:
     async def aclose(self) -> None: ...
 
 
-def test_an_answer_that_parts_where_the_trained_guard_was_undecided_is_a_tie(
-    tiny_guard: Any, rows: list[Exchange], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_that_parts_where_the_trained_guard_was_undecided_is_a_tie(tiny_guard: Any, rows: list[Exchange]) -> None:
     reference = Reference(tiny_guard.folder, guard_dialect(tiny_guard.folder), rows[:1])
     text = reference.answers[0].text
     place = text.index("Conclusion")
     found = reference.compare(Changed(text, place))
     assert (found.equal, found.ties, found.differing) == (0, 0, [(1, place)])
-    monkeypatch.setattr("guardreasoner_training._export.roundtrip.TIE", 1e9)
-    found = reference.compare(Changed(text, place))
+    found = reference.compare(Changed(text, place), tie=1e9)
     assert (found.equal, found.ties, found.differing) == (0, 1, [])
 
 
@@ -340,8 +351,7 @@ def test_a_tie_is_found_in_every_dialect_and_no_model_is_loaded_for_it(
         assert min(one.margins) >= 0
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
     for tie, ties in ((1e9, 1), (-1.0, 0)):
-        monkeypatch.setattr(roundtrip, "TIE", tie)
-        found = reference.compare(Repeating(written))
+        found = reference.compare(Repeating(written), tie=tie)
         assert (found.equal, found.ties, len(found.differing)) == (0, ties, 1 - ties)
 
 
@@ -377,7 +387,7 @@ def test_a_guard_that_does_not_fit_is_asked_in_another_way(
 
     dialect = guard_dialect(tiny_guard.folder)
     expected = Reference(tiny_guard.folder, dialect, rows[:1]).answers
-    monkeypatch.setattr(roundtrip, "_ways", lambda _: [("cpu", "float32"), ("cpu", "auto")])
+    ways: list[tuple[str, Any]] = [("cpu", "float32"), ("cpu", "auto")]
     method = "to" if where == "load" else "forward"
     honest, failures = getattr(transformers.LlamaForCausalLM, method), [1]
 
@@ -390,10 +400,10 @@ def test_a_guard_that_does_not_fit_is_asked_in_another_way(
 
     monkeypatch.setattr(transformers.LlamaForCausalLM, method, full)
     told: list[str] = []
-    reference = Reference(tiny_guard.folder, dialect, rows[:1], report=told.append)
+    reference = Reference(tiny_guard.folder, dialect, rows[:1], ways=ways, report=told.append)
     assert told == ["on cpu in float32 it does not fit into memory; asking it on cpu in its own precision"]
     assert (reference.dtype, reference.device) == ("auto", "cpu")
     assert reference.answers == expected
     failures[0] = 2
     with pytest.raises(ConfigurationError, match=r"is too large for the memory of cpu; leave the comparison out with --set"):
-        Reference(tiny_guard.folder, dialect, rows[:1])
+        Reference(tiny_guard.folder, dialect, rows[:1], ways=ways)

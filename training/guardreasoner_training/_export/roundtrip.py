@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from guardreasoner_sdk.dialects.base import Dialect
     from guardreasoner_sdk.verdict import Verdict
 
-__all__ = ["HALF_TIE", "TIE", "Agreement", "Answer", "Reference"]
+__all__ = ["HALF_TIE", "TIE", "Agreement", "Answer", "Reference", "ways_on"]
 
 TIE: Final = 0.05
 """Where the trained model's two best tokens are closer than this (in nats), either is its greedy answer: the sums of another
@@ -74,6 +74,7 @@ class Reference:
         dialect: how it is asked and read.
         exchanges: what it is asked.
         device: where it runs, such as ``cpu``; None: a GPU where there is one.
+        ways: devices and types of number to try, the best first; None: those of :func:`ways_on` the device.
         report: is told where it runs in another way, because of the memory.
 
     Raises:
@@ -92,6 +93,7 @@ class Reference:
         exchanges: Sequence[Exchange],
         *,
         device: str | None = None,
+        ways: Sequence[tuple[str, Dtype]] | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._dialect = dialect
@@ -99,7 +101,7 @@ class Reference:
         self.answers: list[Answer] = []
         self.device = "cpu"
         self.dtype: Dtype = "float32"
-        ways = _ways(device)
+        ways = ways_on(device) if ways is None else ways
         for way, following in zip_longest(ways, ways[1:]):
             self.device, self.dtype = way
             try:
@@ -111,31 +113,38 @@ class Reference:
                 report(f"{_words(*way)} it does not fit into memory; asking it {_words(*following)}")
             release()  # the error held what was loaded
 
-    def compare(self, backend: Backend) -> Agreement:
+    def compare(self, backend: Backend, *, tie: float | None = None) -> Agreement:
         """Ask an exported guard the same.
 
         Args:
             backend: runs it; closed afterwards.
+            tie: how close the trained model's two best tokens are where it is undecided, in nats; None: :data:`TIE`, or
+                :data:`HALF_TIE` where it was computed in 16 bits.
 
         Raises:
             ConfigurationError: it cannot be run, or gives no answer at all.
         """
         found = Agreement()
+        undecided = tie if tie is not None else TIE if self.dtype == "float32" else HALF_TIE
         theirs = answers(Recorded(backend), self._dialect, self._exchanges)
         for number, (own, other) in enumerate(zip(self.answers, theirs, strict=True), 1):
             found.rows += 1
             found.labels += own.labels == other.labels
             if own.text == other.text:
                 found.equal += 1
-            elif _margin(own, other) < (TIE if self.dtype == "float32" else HALF_TIE):
+            elif _margin(own, other) < undecided:
                 found.ties += 1
             else:
                 found.differing.append((number, _first_difference(own.text, other.text)))
         return found
 
 
-def _ways(device: str | None) -> list[tuple[str, Dtype]]:
-    """Devices and types of number to try, the best first."""
+def ways_on(device: str | None) -> list[tuple[str, Dtype]]:
+    """Devices and types of number to try, the best first.
+
+    Args:
+        device: such as ``cpu``; None: a GPU where there is one.
+    """
     import torch
 
     if device is None:
