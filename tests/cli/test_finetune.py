@@ -207,7 +207,7 @@ def test_a_teacher_that_is_not_there_stops_before_the_training(
     )
     result = finetune(good(), *words)
     assert result.exit_code == 2, result.stderr
-    assert "127.0.0.1:9" in result.stderr or "teacher" in result.stderr
+    assert "127.0.0.1:9" in result.stderr
     assert not (tmp_path / "my-guard.training" / "rsft").exists()
 
 
