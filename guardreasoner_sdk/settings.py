@@ -19,7 +19,7 @@ logger = logging.getLogger("guardreasoner_sdk")
 
 _PREFIX = "GUARDREASONER_"
 # Read elsewhere: by the command line, by what downloads data, and by the project's own scripts.
-_OTHERS = frozenset({"GUARDREASONER_DATA", "GUARDREASONER_DEBUG", "GUARDREASONER_ENGINES", "GUARDREASONER_VENV"})
+_OTHERS = frozenset(f"GUARDREASONER_{name}" for name in ("DATA", "DEBUG", "SETUP", "SKIPS", "VENV", "WORKERS"))
 _told: set[str] = set()
 
 

@@ -25,14 +25,19 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tiers", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(tiers.__file__).parent), **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(tiers.__file__).parent),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **environment,
+        },
         capture_output=True,
         text=True,
     )
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "workers"])
+@pytest.mark.parametrize("workers", [[], ["-p", "xdist", "-n", "1"]], ids=["alone", "workers"])
 @pytest.mark.parametrize("how", SKIPPING)
 def test_a_skip_that_is_not_allowed_is_red(tmp_path: Path, how: str, workers: list[str]) -> None:
     (tmp_path / "test_engines.py").write_text(SKIPPING[how])

@@ -17,7 +17,35 @@ __all__ = ["ALLOWED_SKIPS", "GROUPS", "TIERS", "Tier", "group_of", "is_allowed",
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 Tier = Literal["engine", "train", "slow", "default"]
 
-TIERS: Final[dict[str, Tier]] = {}
+TIERS: Final[dict[str, Tier]] = {
+    # Engines. The transformers engine is in the default environment; one case of its conformance is a default test.
+    "tests/backends/test_conformance.py": "engine",
+    "tests/backends/test_conformance.py::test_greedy_answers_are_the_references_token_for_token[transformers]": "default",
+    "tests/backends/test_llama_cpp.py": "engine",
+    "tests/backends/test_llama_vocabulary.py": "engine",
+    "tests/backends/test_remote_servers.py": "engine",
+    "tests/backends/test_vllm.py": "engine",
+    "tests/cli/test_export.py::test_a_trained_folder": "engine",
+    "tests/test_docs.py::test_python_blocks_run_in_order_and_print_what_they_say[engines.md-llama.cpp]": "engine",
+    "tests/training/test_export.py": "engine",
+    "tests/training/test_gguf.py": "engine",
+    "tests/training/test_mining.py::test_vllm": "engine",
+    "tests/training/test_pipeline_faults.py::test_weights_converted": "engine",
+    # Trainings.
+    "tests/cli/test_finetune.py::test_a_disk_that_is_full": "train",
+    "tests/cli/test_finetune.py::test_interrupted": "train",
+    "tests/cli/test_train.py::test_the_stages_one_by_one": "train",
+    "tests/training/test_finetune.py": "train",
+    "tests/training/test_hsdpo.py": "train",
+    "tests/training/test_hsdpo_loss.py": "train",
+    "tests/training/test_pipeline.py": "train",
+    "tests/training/test_pipeline_faults.py": "train",
+    "tests/training/test_resume_training.py": "train",
+    "tests/training/test_rsft.py": "train",
+    "tests/training/test_rsft.py::test_the_folder_is_a_guard": "default",
+    "tests/training/test_rsft_faults.py": "train",
+    "tests/training/test_zero3.py": "train",
+}
 """How the names of tests begin, as pytest prints them; the longest beginning that fits says where a test belongs."""
 
 GROUPS: Final[dict[str, str | None]] = {}
