@@ -66,6 +66,8 @@ def test_the_longest_beginning_says_where_a_test_belongs(monkeypatch: pytest.Mon
         "tests/a/test_b.py": "train",
         "tests/a/test_b.py::test_one": "default",
         "tests/a/test_b.py::test_two[vllm": "engine",
+        "tests/d/test_e.py::*[vllm": "engine",
+        "tests/d/test_e.py::test_in_a_browser*": "slow",
     }
     monkeypatch.setattr(tiers, "TIERS", table)
     monkeypatch.setattr(tiers, "GROUPS", {"tests/a/test_b.py::test_one": None, "tests/a/test_c.py": "server"})
@@ -78,9 +80,12 @@ def test_the_longest_beginning_says_where_a_test_belongs(monkeypatch: pytest.Mon
         "tests/a/test_b.py::test_one_more": "train",
         "tests/a/test_b.py::test_two[vllm-1]": "engine",
         "tests/a/test_b.py::test_two[remote]": "train",
+        "tests/d/test_e.py::test_whatever[vllm-1]": "engine",
+        "tests/d/test_e.py::test_whatever[llama]": "default",
+        "tests/d/test_e.py::test_in_a_browser_it_runs": "slow",
     }
     assert {name: tiers.tier_of(name) for name in tier} == tier
     assert tiers.group_of("tests/a/test_b.py::test_one[x]") is None
     assert tiers.group_of("tests/a/test_c.py::test_one") == "server"
     assert tiers.group_of("tests/a/test_b.py::test_two[remote]") == "a/test_b"
-    assert tiers.unused(["tests/a/test_b.py::test_one"]) == ["tests/a/test_b.py::test_two[vllm", "tests/a/test_c.py"]
+    assert tiers.unused(["tests/a/test_b.py::test_one"]) == [*list(table)[-3:], "tests/a/test_c.py"]

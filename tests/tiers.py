@@ -7,7 +7,9 @@ one real proof of each kind; a marker says why another one waits for ``--all``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterable
+from functools import cache
 from typing import Final, Literal, TypeVar
 
 import pytest
@@ -18,37 +20,69 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 Tier = Literal["engine", "train", "slow", "default"]
 
 TIERS: Final[dict[str, Tier]] = {
-    # Engines. The transformers engine is in the default environment; one case of its conformance is a default test.
-    "tests/backends/test_conformance.py": "engine",
-    "tests/backends/test_conformance.py::test_greedy_answers_are_the_references_token_for_token[transformers]": "default",
+    # Engines: llama.cpp and vLLM. The transformers engine is in the default environment, and so is its conformance.
+    "tests/backends/test_conformance.py::*[llama_cpp": "engine",
+    "tests/backends/test_conformance.py::*[remote ": "engine",
+    "tests/backends/test_conformance.py::*[vllm": "engine",
     "tests/backends/test_llama_cpp.py": "engine",
     "tests/backends/test_llama_vocabulary.py": "engine",
     "tests/backends/test_remote_servers.py": "engine",
     "tests/backends/test_vllm.py": "engine",
-    "tests/cli/test_export.py::test_a_trained_folder": "engine",
-    "tests/test_docs.py::test_python_blocks_run_in_order_and_print_what_they_say[engines.md-llama.cpp]": "engine",
+    "tests/cli/test_export.py::test_a_trained_folder_becomes_files_and_lines_that_use_them": "engine",
+    "tests/test_docs.py::*[engines.md-llama.cpp": "engine",
     "tests/training/test_export.py": "engine",
     "tests/training/test_gguf.py": "engine",
-    "tests/training/test_mining.py::test_vllm": "engine",
-    "tests/training/test_pipeline_faults.py::test_weights_converted": "engine",
-    # Trainings.
-    "tests/cli/test_finetune.py::test_a_disk_that_is_full": "train",
-    "tests/cli/test_finetune.py::test_interrupted": "train",
-    "tests/cli/test_train.py::test_the_stages_one_by_one": "train",
+    "tests/training/test_mining.py::test_vllm_writes_what_the_guard_has_learnt": "engine",
+    "tests/training/test_to_gguf.py::test_a_folder_becomes_a_file_that_llama_cpp_judges_with": "engine",
+    # Trainings of more than some seconds. One R-SFT and one HS-DPO are default, with what stands on them, and an embedded build.
+    "tests/cli/test_finetune.py::test_a_disk_that_is_full_at_a_checkpoint_is_told_and_the_same_command_goes_on": "train",
+    "tests/cli/test_finetune.py::test_interrupted_it_says_how_to_go_on_and_goes_on_and_ends_in_a_guard": "train",
+    "tests/cli/test_train.py::test_the_stages_one_by_one_make_a_guard": "train",
     "tests/training/test_finetune.py": "train",
-    "tests/training/test_hsdpo.py": "train",
-    "tests/training/test_hsdpo_loss.py": "train",
+    "tests/training/test_mining_resume.py::test_a_killed_mining_ends_up_with_the_same_files": "train",
     "tests/training/test_pipeline.py": "train",
     "tests/training/test_pipeline_faults.py": "train",
     "tests/training/test_resume_training.py": "train",
-    "tests/training/test_rsft.py": "train",
-    "tests/training/test_rsft.py::test_the_folder_is_a_guard": "default",
     "tests/training/test_rsft_faults.py": "train",
+    "tests/training/test_tiny.py::test_the_committed_one_is_what_its_recipe_gives": "train",
     "tests/training/test_zero3.py": "train",
+    # Doubles of default tests, and seconds of work whose kind a default test proves.
+    "tests/backends/test_faults.py::test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline": "slow",
+    "tests/cli/test_evaluate.py::test_killed_half_way_and_started_again_it_gives_the_same_figures": "slow",
+    "tests/cli/test_exit_codes.py::test_an_interrupted_file_is_130_and_goes_on": "slow",
+    "tests/cli/test_resume.py::test_kill_9_twice_and_go_on[csv": "slow",
+    "tests/cli/test_terminal.py": "slow",
+    "tests/evaluation/test_audit_browser.py": "slow",
+    "tests/evaluation/test_calibration.py::test_a_promise_is_kept_on_the_part_that_nothing_was_fitted_on": "slow",
+    "tests/evaluation/test_calibration.py::test_a_threshold_for_a_false_alarm_rate_stays_below_it[0.2": "slow",
+    "tests/evaluation/test_calibration.py::test_a_threshold_for_a_recall_keeps_it_and_no_more_than_chance_asks_for[0.8": "slow",
+    "tests/evaluation/test_report.py::test_in_a_browser*": "slow",
+    "tests/integrations/langchain/test_providers.py": "slow",
+    "tests/integrations/litellm/test_router.py::test_the_failure_of_a_model_is_tried_again": "slow",
+    "tests/integrations/openai/test_agents.py": "slow",
+    "tests/integrations/openai/test_escapes.py": "slow",
+    "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
+    "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",
+    "tests/test_patterns.py::test_every_pattern_takes_time_in_proportion_to_the_text": "slow",
+    "tests/test_streaming.py::test_at_every_split_of_1000_random_texts_nothing_harmful_is_ever_released": "slow",
+    "tests/training/test_merging.py": "slow",
+    "tests/training/test_mining.py::test_every_model_writes_about_the_rows_of_its_sources": "slow",
+    "tests/training/test_mining.py::test_the_ensembles_pairs_come_from_the_models_of_each_source": "slow",
+    "tests/training/test_synthesis_faults.py::test_more_tries_go_on_where_the_first_ones_ended": "slow",
+    "tests/training/test_tiny.py::test_answers_*": "slow",
+    "tests/training/test_tiny.py::test_whole_answers_give_the_labels_of_exchanges_never_seen": "slow",
 }
-"""How the names of tests begin, as pytest prints them; the longest beginning that fits says where a test belongs."""
+"""How the names of tests begin, as pytest prints them; the longest beginning that fits says where a test belongs. ``*`` is anything."""
 
-GROUPS: Final[dict[str, str | None]] = {}
+GROUPS: Final[dict[str, str | None]] = {
+    # They share servers of the engines.
+    "tests/backends/test_conformance.py": "engines",
+    "tests/backends/test_remote_servers.py": "engines",
+    "tests/test_tiers.py": None,
+    "tests/training/test_resume_training.py": None,
+    "tests/training/test_tiny.py::test_the_committed_one_is_what_its_recipe_gives": None,
+    "tests/training/test_zero3.py": None,
+}
 """The same for tests that share something costly: those of one group run in one process. None: they share nothing, and each may
 run anywhere. What has no entry is in the group of its file."""
 
@@ -58,13 +92,23 @@ ALLOWED_SKIPS: Final[dict[str, str]] = {
 }
 """How reasons to skip begin, and why nothing is lost by them. Where ``GUARDREASONER_SKIPS=fail``, every other skip is a failure."""
 
-_LONGEST_FIRST: Final[tuple[Tier, ...]] = ("engine", "train", "slow", "default")
+_LONGEST_FIRST: Final[tuple[Tier, ...]] = ("train", "engine", "slow", "default")
+
+
+@cache
+def _beginning(start: str) -> re.Pattern[str]:
+    # Of a folder's, file's or test's whole name, or of its parameters.
+    ends = r"" if start.endswith("*") or "[" in start else r"(?=$|[/:\[])"
+    return re.compile(".*?".join(map(re.escape, start.split("*"))) + ends)
 
 
 def _longest(name: str, table: Iterable[str]) -> str | None:
-    # The beginning of a folder's, file's or test's whole name, or of its parameters.
-    fitting = (start for start in table if name.startswith(start) and ("[" in start or name[len(start) :][:1] in "/:["))
-    return max(fitting, key=len, default=None)
+    # The part in front of a star is looked at first: there are thousands of names.
+    return max(
+        (start for start in table if name.startswith(start.partition("*")[0]) and _beginning(start).match(name)),
+        key=len,
+        default=None,
+    )
 
 
 def tier_of(name: str) -> Tier:
@@ -95,14 +139,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark the tests, before ``-m`` chooses among them."""
     if config.args == config.getini("testpaths") and (lost := unused(item.nodeid for item in items)):
         raise pytest.UsageError(f"tests/tiers.py names what is no test: {', '.join(lost)}")
+    ranks: dict[str, int] = {}
     for item in items:
         if (tier := tier_of(item.nodeid)) != "default":
             item.add_marker(tier)
             item.add_marker(pytest.mark.timeout(900))
         if group := group_of(item.nodeid):
             item.add_marker(pytest.mark.xdist_group(group))
-    # Where there are several processes, files of what takes long begin first: none of them works on alone at the end.
-    items.sort(key=lambda item: _LONGEST_FIRST.index(tier_of(item.nodeid.partition("::")[0])))
+        key = group or item.nodeid
+        ranks[key] = min(_LONGEST_FIRST.index(tier), ranks.get(key, len(_LONGEST_FIRST)))
+    # Where there are several processes, groups with what takes long begin first: none of them works on alone at the end.
+    items.sort(key=lambda item: ranks[group_of(item.nodeid) or item.nodeid])
 
 
 def _without_lost_proof(report: Report) -> Report:
