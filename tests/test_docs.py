@@ -25,6 +25,9 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for kind, code in BLOCK.findall(page.read_text("utf-8")) if kind == language]
 
 
+# Of LiteLLM's own types, when it is imported: a file's tests run in a process that may not have it yet.
+pytestmark = pytest.mark.filterwarnings("ignore:Items .* on TypedDict class:UserWarning")
+
 ENGINE = re.compile(r"\.gguf\b")
 """In a block that needs an engine of its own, and runs where it is installed: llama.cpp."""
 OPERATOR = re.compile(r"[|<>&;$`]")
