@@ -60,7 +60,7 @@ def test_a_skip_that_is_allowed_and_an_expected_failure_are_not_red(tmp_path: Pa
     assert "1 passed, 1 skipped, 1 xfailed" in said
 
 
-def test_the_longest_beginning_says_where_a_test_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_longest_beginning_says_where_a_test_belongs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     table = {
         "tests/a": "slow",
         "tests/a/test_b.py": "train",
@@ -88,4 +88,15 @@ def test_the_longest_beginning_says_where_a_test_belongs(monkeypatch: pytest.Mon
     assert tiers.group_of("tests/a/test_b.py::test_one[x]") is None
     assert tiers.group_of("tests/a/test_c.py::test_one") == "server"
     assert tiers.group_of("tests/a/test_b.py::test_two[remote]") == "a/test_b"
-    assert tiers.unused(["tests/a/test_b.py::test_one"]) == [*list(table)[-3:], "tests/a/test_c.py"]
+    (tmp_path / "tests/d").mkdir(parents=True)
+    (tmp_path / "tests/d/test_e.py").touch()
+    assert tiers.unused(["tests/a/test_b.py::test_one"], tmp_path) == ["tests/a/test_b.py::test_two[vllm", "tests/a/test_c.py"]
+
+
+def test_a_file_that_is_skipped_as_a_whole_is_no_lost_proof_where_its_tests_are_not_to_run(tmp_path: Path) -> None:
+    engine = next(name for name, tier in tiers.TIERS.items() if tier != "default" and name.endswith(".py"))
+    (tmp_path / engine).parent.mkdir(parents=True)
+    (tmp_path / engine).write_text(SKIPPING["as a whole"])
+    (tmp_path / "tests/test_others.py").write_text("def test_b(): pass\n")
+    assert run(tmp_path, "-m", "not engine and not train and not slow", GUARDREASONER_SKIPS="fail")[0] == 0
+    assert run(tmp_path, "-m", "", GUARDREASONER_SKIPS="fail")[0] != 0

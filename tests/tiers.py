@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Generator, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import pytest
@@ -128,16 +129,23 @@ def is_allowed(reason: str) -> bool:
     return any(reason.removeprefix("Skipped: ").startswith(start) for start in ALLOWED_SKIPS)
 
 
-def unused(names: Iterable[str]) -> list[str]:
-    """The entries of the tables that no test has."""
+def unused(names: Iterable[str], root: Path) -> list[str]:
+    """The entries of the tables that no test has, but for files that are skipped as a whole.
+
+    Args:
+        names: of all tests.
+        root: where the paths of the names begin.
+    """
     names = list(names)
-    return [start for start in {**TIERS, **GROUPS} if not any(_longest(name, [start]) for name in names)]
+    files = {name.partition("::")[0] for name in names}
+    lost = (start for start in {**TIERS, **GROUPS} if not any(_longest(name, [start]) for name in names))
+    return [start for start in lost if (file := start.partition("::")[0]) in files or not (root / file).is_file()]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests, before ``-m`` chooses among them."""
-    if config.args == config.getini("testpaths") and (lost := unused(item.nodeid for item in items)):
+    if config.args == config.getini("testpaths") and (lost := unused((item.nodeid for item in items), config.rootpath)):
         raise pytest.UsageError(f"tests/tiers.py names what is no test: {', '.join(lost)}")
     ranks: dict[str, int] = {}
     for item in items:
@@ -171,6 +179,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a file that is skipped as a whole."""
-    return _without_lost_proof((yield))
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a file that is skipped as a whole, unless its tests are not to run."""
+    report = yield
+    chosen = not collector.config.option.markexpr or tier_of(collector.nodeid) == "default"
+    return _without_lost_proof(report) if chosen else report
