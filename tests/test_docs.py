@@ -26,7 +26,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 # Of LiteLLM's own types, when it is imported: a file's tests run in a process that may not have it yet.
-pytestmark = pytest.mark.filterwarnings("ignore:Items .* on TypedDict class:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Items? .* on TypedDict class:UserWarning")
 
 ENGINE = re.compile(r"\.gguf\b")
 """In a block that needs an engine of its own, and runs where it is installed: llama.cpp."""

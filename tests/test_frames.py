@@ -92,6 +92,9 @@ def test_other_tables_are_refused(guard: Guard) -> None:
         guard.check_many(Table())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="rows: must be an iterable of rows, not Table"):
         guard.check_many(pytest.importorskip("pyarrow").table({"prompt": ["bad"]}))
-    polars = pytest.importorskip("polars")
+
+
+def test_a_lazy_frame_is_refused(guard: Guard) -> None:
+    polars = pytest.importorskip("polars", reason="polars is not installed")
     with pytest.raises(InputError, match="rows: must be an iterable of rows, not LazyFrame"):
         guard.check_many(polars.LazyFrame(COLUMNS))

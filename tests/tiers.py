@@ -33,6 +33,8 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/test_docs.py::*[engines.md-llama.cpp": "engine",
     "tests/training/test_export.py": "engine",
     "tests/training/test_gguf.py": "engine",
+    "tests/training/test_gguf_types.py::test_llama_cpp_quantises_to_further_types": "engine",
+    "tests/training/test_gguf_types.py::test_rows_that_a_type_does_not_fit_are_told_by_what_they_became": "engine",
     "tests/training/test_mining.py::test_vllm_writes_what_the_guard_has_learnt": "engine",
     "tests/training/test_to_gguf.py::test_a_folder_becomes_a_file_that_llama_cpp_judges_with": "engine",
     # Trainings of more than some seconds. One R-SFT and one HS-DPO are default, with what stands on them, and an embedded build.
@@ -64,11 +66,14 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/integrations/openai/test_escapes.py": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",
+    "tests/test_frames.py::*[polars": "slow",  # a double of pandas; 170 MB
+    "tests/test_frames.py::test_a_lazy_frame_is_refused": "slow",
     "tests/test_patterns.py::test_every_pattern_takes_time_in_proportion_to_the_text": "slow",
     "tests/test_streaming.py::test_at_every_split_of_1000_random_texts_nothing_harmful_is_ever_released": "slow",
     "tests/training/test_merging.py": "slow",
     "tests/training/test_mining.py::test_every_model_writes_about_the_rows_of_its_sources": "slow",
     "tests/training/test_mining.py::test_the_ensembles_pairs_come_from_the_models_of_each_source": "slow",
+    "tests/training/test_rsft.py::test_tensorboard_is_written_for_those_who_ask": "slow",
     "tests/training/test_synthesis_faults.py::test_more_tries_go_on_where_the_first_ones_ended": "slow",
     "tests/training/test_tiny.py::test_answers_*": "slow",
     "tests/training/test_tiny.py::test_whole_answers_give_the_labels_of_exchanges_never_seen": "slow",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from guardreasoner_sdk._cpus import usable_cpus
@@ -53,7 +53,7 @@ class LlamaCppBackend:
         threads: int | None = None,
         n_batch: int = 512,
     ) -> None:
-        if find_spec("llama_cpp") is None:
+        if importlib.util.find_spec("llama_cpp") is None:
             raise MissingExtraError("llama-cpp", "Guards run by llama.cpp")
         _check("n_gpu_layers", n_gpu_layers, -1)
         _check("n_batch", n_batch, 1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import logging
 import math
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._failures import log_failure
@@ -71,7 +71,7 @@ class TransformersBackend:
         batch_size: int = 16,
         context: int | None = None,
     ) -> None:
-        if find_spec("torch") is None or find_spec("transformers") is None:
+        if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
             raise MissingExtraError("transformers", "Guards run by transformers")
         if dtype not in _DTYPES:
             raise ConfigurationError(f"dtype: {dtype!r} is unknown; use one of {', '.join(_DTYPES)}")
@@ -141,7 +141,7 @@ class TransformersBackend:
     def _placement(self) -> dict[str, Any]:
         """Where the weights go: a device to move them to, or options for loading them."""
         device = _default_device() if self._device is None else self._device
-        if self._device_map is not None and find_spec("accelerate") is None:
+        if self._device_map is not None and importlib.util.find_spec("accelerate") is None:
             raise ConfigurationError("device_map: needs accelerate; pip install accelerate")
         if self._quantization is None:
             return {"device": device} if self._device_map is None else {"device_map": self._device_map}
@@ -150,7 +150,7 @@ class TransformersBackend:
                 f"quantization: {self._quantization!r} needs a GPU that CUDA or ROCm knows; leave it out, or use "
                 "backend='llama_cpp' with a quantised GGUF file"
             )
-        if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
+        if importlib.util.find_spec("bitsandbytes") is None or importlib.util.find_spec("accelerate") is None:
             raise ConfigurationError(
                 f"quantization: {self._quantization!r} needs two more packages; pip install bitsandbytes accelerate"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import math
 import os
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -84,7 +84,7 @@ class VLLMBackend:
         batch_size: int = 64,
         **engine: Any,
     ) -> None:
-        if find_spec("vllm") is None:
+        if importlib.util.find_spec("vllm") is None:
             raise MissingExtraError("vllm", "Guards run by vLLM")
         self.model = weights if name is None else name
         self.batch_size = batch_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 from random import Random
@@ -127,6 +128,8 @@ class Sampler:
                 "use engine = 'vllm'"
             )
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        # transformers 5.24 renamed it, and warns of the earlier name.
+        self._cache_argument = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._layers = config.num_hidden_layers
         self._context = context
         self._slots = slots
@@ -243,9 +246,9 @@ class Sampler:
             input_ids=ids,
             attention_mask=mask,
             position_ids=places,
-            past_key_values=cache.inner,
             use_cache=True,
             logits_to_keep=keep,
+            **{self._cache_argument: cache.inner},
         )
         logits: torch.Tensor = output.logits
         return logits

@@ -184,5 +184,6 @@ def _loss(model: Any, start: list[int], rows: list[_Row]) -> torch.Tensor:
         labels[number, row.learnt_from : len(row.ids)] = tokens[row.learnt_from :]
     cache = model(input_ids=torch.tensor([start]), use_cache=True, logits_to_keep=1).past_key_values
     cache.batch_repeat_interleave(len(rows))
-    logits = model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+    # By its place: the name of the argument differs between versions of transformers.
+    logits = model(ids, None, None, cache, use_cache=True).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORED)
