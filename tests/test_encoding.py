@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 import unicodedata
 
 import numpy as np
@@ -15,6 +14,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from costs import assert_in_proportion
 from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window, clean, collate
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -136,22 +136,9 @@ def test_tokens_of_a_long_text_are_those_of_its_parts(encoder: Encoder) -> None:
     assert encoder.tokens(text) == plain.encode(clean(text), add_special_tokens=False).ids
 
 
-def seconds(encoder: Encoder, text: str) -> float:
-    """CPU time for a text, the least of three."""
-
-    def once() -> float:
-        began = time.process_time()
-        encoder.prompt(text)
-        return time.process_time() - began
-
-    return min(once() for _ in range(3))
-
-
 @pytest.mark.parametrize("unit", ["word harmful \u00e9t\u00e9 ", "\n", "x"])
 def test_a_long_text_takes_no_longer_than_its_length(encoder: Encoder, unit: str) -> None:
-    few = 50_000 // len(unit)
-    # Four times the text takes four times as long, and sixteen times in a way that is quadratic.
-    assert seconds(encoder, unit * 4 * few) < 8 * seconds(encoder, unit * few)
+    assert_in_proportion(lambda times: encoder.prompt(unit * times), 50_000 // len(unit))
 
 
 def test_collate_pads_to_the_longest() -> None:

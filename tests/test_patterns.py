@@ -8,8 +8,8 @@ import importlib
 import itertools
 import pkgutil
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from re import _constants as ops  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from costs import seconds
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
@@ -245,16 +247,6 @@ def hostile(pattern: re.Pattern[Any]) -> Iterator[Callable[[int], str]]:
             yield lambda n, u=before + unit * 3: u * (n // len(u))  # type: ignore[misc]
 
 
-def seconds(run: Callable[[Any], object], text: Any, times: int = 1) -> float:
-    """CPU time of a call, the least of several."""
-    taken = []
-    for _ in range(times):
-        began = time.process_time()
-        run(text)
-        taken.append(time.process_time() - began)
-    return min(taken)
-
-
 def slow(pattern: re.Pattern[Any], used: set[str]) -> str | None:
     """A string for which a pattern takes more than its share, by its first and last characters."""
     runs: list[Callable[[Any], object]] = []
@@ -269,9 +261,9 @@ def slow(pattern: re.Pattern[Any], used: set[str]) -> str | None:
                 text: Any = write(length)
                 if isinstance(pattern.pattern, bytes):
                     text = text.encode("latin-1", "ignore")
-                taken = seconds(run, text)
-                if taken >= FLOOR and (taken := seconds(run, text, 3)) >= FLOOR:
-                    before = 0.0 if shorter is None else seconds(run, shorter, 3)
+                taken = seconds(partial(run, text), tries=1)
+                if taken >= FLOOR and (taken := seconds(partial(run, text))) >= FLOOR:
+                    before = 0.0 if shorter is None else seconds(partial(run, shorter))
                     if taken >= MOST * before:
                         return f"{text[:24]!r}…{text[-4:]!r} at {length}: {taken:.3f} s, a quarter of it {before:.4f} s"
                     break

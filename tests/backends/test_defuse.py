@@ -2,12 +2,12 @@
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from costs import assert_in_proportion
 from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.dialects.guardreasoner import neutralise
 from public_data import public_data
@@ -66,14 +66,11 @@ def test_no_special_token_is_left_and_only_blanks_are_added(text: str) -> None:
     ("before", "repeated"), [("", "<"), ("", "<|"), ("<", "a|"), ("", "[|a"), ("<image_", "a")], ids=lambda part: part or "-"
 )
 def test_a_long_text_of_openings_is_read_once(before: str, repeated: str) -> None:
-    def seconds(times: int) -> float:
+    def work(times: int) -> None:
         text = before + repeated * times
-        began = time.process_time()
         assert defuse(text) == text
-        return time.process_time() - began
 
-    once = min(seconds(50_000) for _ in range(2))
-    assert seconds(200_000) < 8 * max(once, 0.005)
+    assert_in_proportion(work, 50_000)
 
 
 def test_almost_no_benchmark_row_is_touched() -> None:

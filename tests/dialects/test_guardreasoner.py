@@ -1,10 +1,10 @@
 import re
-import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from costs import assert_in_proportion
 from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
 from guardreasoner_sdk.dialects import Completion, GuardReasonerDialect
 from guardreasoner_sdk.dialects.guardreasoner import INSTRUCTION, neutralise
@@ -420,14 +420,11 @@ def test_a_label_is_only_read_where_it_is_the_whole_value(text: str) -> None:
     ],
 )
 def test_hostile_lengths_are_read_in_linear_time(run: str) -> None:
-    def seconds(times: int) -> float:
-        began = time.process_time()
+    def work(times: int) -> None:
         text = run * times
         for before in ("", "Answers: ", "## Conclusion: is", "# Conclusion\n"):
             read(f"{before}{text}harmful")
             read(f"{before}{text}x")
         neutralise(f"{text}x")
-        return time.process_time() - began
 
-    once = min(seconds(1_000) for _ in range(2))
-    assert seconds(4_000) < 8 * max(once, 0.02)
+    assert_in_proportion(work, 1_000, floor=0.02)

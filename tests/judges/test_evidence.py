@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from costs import assert_in_proportion
 from guardreasoner_sdk.judges.evidence import MOST_PARTS, Passage, behind_first_sentence, parts, probe, stretch
 
 TASK = "prompt_harmfulness"
@@ -123,11 +124,8 @@ def test_no_passage_is_a_word_that_only_holds_others_together() -> None:
 
 def test_a_long_run_of_blanks_is_cut_at_once() -> None:
     """The pattern began anew at each blank: 4.3 seconds for 20,000 of them."""
-    import time
 
-    def seconds(blanks: int) -> float:
-        began = time.process_time()
+    def work(blanks: int) -> None:
         parts(text := "bomb" + " " * blanks + "y", 0, len(text))
-        return time.process_time() - began
 
-    assert seconds(40_000) < 8 * max(seconds(10_000), 0.01)
+    assert_in_proportion(work, 10_000, floor=0.01)
