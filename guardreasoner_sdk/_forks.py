@@ -52,14 +52,19 @@ def notice_fork() -> None:
 
 
 class Lock:
-    """A ``threading.Lock`` that is free in a forked child, whoever held it."""
+    """A ``threading.Lock`` that is free in a forked child, whoever held it.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    Args:
+        reentrant: whether the thread that holds it may take it again, as a signal handler does that interrupts it.
+    """
+
+    def __init__(self, *, reentrant: bool = False) -> None:
+        self._make = threading.RLock if reentrant else threading.Lock
+        self._lock = self._make()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = self._make()
 
     def __enter__(self) -> None:
         self._lock.acquire()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from guardreasoner_sdk import Guard
-from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER, EmbeddedJudge
+from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
+from guardreasoner_sdk.judges.model_folder import shared_model
 from tiers import pytest_collection_modifyitems, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401, hooks
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def tiny_model() -> Path:
 @pytest.fixture(autouse=True, scope="session")
 def _loaded(tiny_model: Path) -> Iterator[None]:
     """The embedded model stays loaded: it is shared by all guards of a process, and each test would load it again."""
-    with Guard(judge=EmbeddedJudge(tiny_model)) as guard:
-        assert guard.judge.model
-        yield
+    model = shared_model(tiny_model)
+    yield
+    del model
 
 
 @pytest.fixture(scope="session")

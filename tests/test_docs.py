@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from guardreasoner_sdk import MissingExtraError
 from guardreasoner_sdk.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -34,14 +35,19 @@ OPERATOR = re.compile(r"[|<>&;$`]")
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
+FRAMEWORKS = {"fastapi", "jinja2", "langchain", "langchain_core", "langgraph", "litellm", "sklearn", "starlette"}
+
+
 @contextlib.contextmanager
 def skipped_where_an_extra_is_missing() -> Iterator[None]:
     try:
         yield
-    except ImportError as error:
-        if (error.name or "").startswith("guardreasoner"):
-            raise
+    except MissingExtraError as error:
         pytest.skip(f"not installed: {error}")
+    except ModuleNotFoundError as error:
+        if error.name not in FRAMEWORKS:
+            raise
+        pytest.skip(f"not installed: {error.name}")
 
 
 def python_pages() -> Iterator[object]:

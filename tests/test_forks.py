@@ -19,6 +19,7 @@ from guardreasoner_sdk._forks import Lock
 from guardreasoner_sdk.backends._worker import EngineThread, Job
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.generation import Abilities, Completion
+from guardreasoner_sdk.judges.model_folder import _sharing
 from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 
@@ -73,6 +74,7 @@ LOCKS: dict[str, Callable[[Guard], Any]] = {
     "the cache's": lambda guard: guard._checks._cache._lock,
     "the loop's": lambda guard: guard._checks._loop._lock,
     "the model's": lambda guard: guard.judge._lock,  # type: ignore[attr-defined]
+    "the shared models'": lambda _: _sharing,
 }
 
 

@@ -23,7 +23,15 @@ def run(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """Run pytest on a folder with nothing of ours but the table's hooks."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tiers", "-p", "no:cacheprovider", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *([] if (folder / "conftest.py").exists() else ["-p", "tiers"]),
+            "-p",
+            "no:cacheprovider",
+            *arguments,
+        ],
         cwd=folder,
         env={
             **os.environ,
@@ -46,6 +54,26 @@ def test_a_skip_that_is_not_allowed_is_red(tmp_path: Path, how: str, workers: li
     code, said = run(tmp_path, *workers, GUARDREASONER_SKIPS="fail")
     assert code != 0
     assert "no such engine" in said
+    assert "tests/tiers.py allows no such skip" in said
+
+
+PROJECT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("project_conftest", {path!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+globals().update({{name: value for name, value in vars(module).items() if not name.startswith("__")}})
+"""
+
+
+@pytest.mark.parametrize("how", ["in a test", "in a fixture"])
+def test_a_skip_while_a_test_runs_is_red_with_all_that_the_project_does_then(tmp_path: Path, how: str) -> None:
+    path = Path(tiers.__file__).with_name("conftest.py")
+    (tmp_path / "conftest.py").write_text(PROJECT.format(path=str(path)))
+    (tmp_path / "test_engines.py").write_text(SKIPPING[how])
+    (tmp_path / "test_others.py").write_text("def test_b(): pass\n")
+    code, said = run(tmp_path, GUARDREASONER_SKIPS="fail")
+    assert code == 1, said
     assert "tests/tiers.py allows no such skip" in said
 
 

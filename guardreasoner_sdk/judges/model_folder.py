@@ -60,7 +60,7 @@ class _Config:
 
 
 _shared: WeakValueDictionary[tuple[object, ...], Model] = WeakValueDictionary()
-_sharing = Lock()
+_sharing = Lock(reentrant=True)
 
 
 def shared_model(folder: Path) -> Model:
@@ -74,15 +74,16 @@ def shared_model(folder: Path) -> Model:
     Raises:
         ConfigurationError: as :func:`load_model` does.
     """
-    with _sharing:
-        key = _identity(folder)
-        model = _shared.get(key) if key else None
-        if model is None:
-            model = load_model(folder)
-            # Files that were written while they were read are no model that another one may count on.
-            if key and key == _identity(folder):
-                _shared[key] = model
+    key = _identity(folder)
+    if key and (shared := _shared.get(key)) is not None:
+        return shared
+    # Nobody waits for a folder that is slow, or for a thread that loads; of two that load at once one keeps the other's.
+    model = load_model(folder)
+    # Files that were written while they were read are no model that another one may count on.
+    if not key or key != _identity(folder):
         return model
+    with _sharing:
+        return _shared.setdefault(key, model)
 
 
 def _identity(folder: Path) -> tuple[object, ...] | None:

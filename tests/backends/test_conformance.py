@@ -154,7 +154,7 @@ def test_greedy_answers_are_the_references_token_for_token(
 def test_label_probabilities_are_the_references(engine: Engine, reference: Reference, exchanges: list[Exchange]) -> None:
     for reasoning in ("full", "brief", "off"):
         verdicts = engine.reasons(reasoning).check_many(exchanges[:6])
-        for exchange, verdict in zip(exchanges, verdicts, strict=False):
+        for exchange, verdict in zip(exchanges[:6], verdicts, strict=True):
             prompt = reference.prompt(exchange)
             for task, finding in verdict.findings.items():
                 assert finding.span is not None
@@ -168,7 +168,7 @@ def test_the_chat_rendering_is_the_tokenizers_own_template(
     engine: Engine, reference: Reference, exchanges: list[Exchange]
 ) -> None:
     verdicts = engine.reasons("full", GuardReasonerDialect("chat", max_tokens=400)).check_many(exchanges[:3])
-    for exchange, verdict in zip(exchanges, verdicts, strict=False):
+    for exchange, verdict in zip(exchanges[:3], verdicts, strict=True):
         assert verdict.raw == reference.text(reference.answer(reference.prompt(exchange, "chat")))
 
 
@@ -198,6 +198,10 @@ async def test_sync_and_async_give_the_same(engine: Engine, exchanges: list[Exch
 
 
 async def test_64_calls_at_a_time_from_threads_and_tasks(engine: Engine, reference: Reference, many: list[Exchange]) -> None:
+    whole = {row: reference.text(reference.answer(reference.prompt(row))) for row in many[:4]}
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda row: engine.reasons("full").check(row.prompt, row.response).raw, whole)
+        assert list(answers) == list(whole.values())
     guard = engine.reasons("off")
     rows = many[:32] * 2
     with ThreadPoolExecutor(32) as pool:
@@ -241,7 +245,9 @@ def test_a_prompt_longer_than_the_context_is_undetermined_and_not_cut(engine: En
 
 def test_hostile_text_changes_nothing_but_what_it_says(engine: Engine) -> None:
     rows = [exchange for text in HOSTILE for exchange in (Exchange(text), Exchange("how do I bake a lamp", text))]
-    for verdict in engine.reasons("full").check_many(rows):
+    verdicts = engine.reasons("full").check_many(rows)
+    assert len(verdicts) == len(rows)
+    for verdict in verdicts:
         for finding in verdict.findings.values():
             if finding.determined:
                 assert finding.span is not None

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import weakref
@@ -72,3 +73,21 @@ def test_a_forked_child_does_not_take_the_model_of_its_parent() -> None:
         "os._exit(7 if shared_model(DEFAULT_FOLDER) is not held else 8)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals")
+def test_a_signal_handler_that_asks_another_guard_while_one_loads_gets_its_model(folder: Path) -> None:
+    code = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from guardreasoner_sdk.judges.model_folder import shared_model\n"
+        "got = []\n"
+        "shared_model(Path(sys.argv[1]))\n"  # what is imported for it is there; the model goes at once
+        "signal.signal(signal.SIGALRM, lambda *_: got.append(shared_model(Path(sys.argv[1]))))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.02)\n"
+        "held = shared_model(Path(sys.argv[1]))\n"
+        "while not got: pass\n"
+        "print(got[0] is held)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from safetensors.numpy import load_file  # noqa: E402
 
 from guardreasoner_sdk.dialects.base import Completion  # noqa: E402
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect  # noqa: E402
+from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
 from guardreasoner_sdk.exchange import Exchange  # noqa: E402
 from guardreasoner_sdk.verdict import TASKS, Judgement  # noqa: E402
 from guardreasoner_training.tiny import (  # noqa: E402
@@ -199,9 +202,32 @@ def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-def test_the_fingerprint_stays_as_long_as_the_source_does() -> None:
-    assert fingerprint() == fingerprint()
-    assert len(fingerprint()) == 16
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "examples.jsonl").unlink(), "examples.jsonl is missing"),
+        (lambda folder: (folder / "tiny.json").write_text("{}"), "tiny.json is no record"),
+        (lambda folder: (folder / "tiny.json").write_text("x"), "tiny.json is no record"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "model.safetensors is damaged"),
+    ],
+)
+def test_a_damaged_folder_is_named_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], Any], words: str
+) -> None:
+    shutil.copytree(COMMITTED, tmp_path / "kept")
+    damage(tmp_path / "kept")
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        load_tiny_guard(tmp_path / "kept", tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+    assert main(["--kept", str(tmp_path / "kept"), "--output", str(tmp_path / "made")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_folder_is_not_made_from_itself(tmp_path: Path) -> None:
+    shutil.copytree(COMMITTED, tmp_path / "kept")
+    with pytest.raises(ConfigurationError, match="give another one"):
+        load_tiny_guard(tmp_path / "kept", tmp_path / "kept")
+    assert load_tiny_guard(tmp_path / "kept", tmp_path / "made").gguf.is_file()
 
 
 def test_the_committed_one_is_of_the_recipe_of_today_and_as_it_was_written() -> None:

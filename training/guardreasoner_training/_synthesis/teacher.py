@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -83,12 +84,20 @@ class Patience:
     Args:
         retries: how often a request is sent again that was not answered and cost nothing.
         first: seconds before the first repetition; the server's own wish (Retry-After) goes first.
-        longest: the longest pause; each is twice the one before.
+        longest: seconds that a pause grows to; each is about twice the one before.
+
+    Raises:
+        ConfigurationError: a number that is negative, or none.
     """
 
     retries: int = 5
     first: float = 0.5
     longest: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("retries", "first", "longest"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(f"patience.{name}: must be a number from 0, not {getattr(self, name)}")
 
     def pause(self, repetition: int) -> float:
         """Seconds to wait, about: not all that wait are to come back at once.
@@ -96,7 +105,7 @@ class Patience:
         Args:
             repetition: how many there were before, from 0.
         """
-        return min(self.longest, self.first * 2.0**repetition) * random.uniform(0.5, 1.5)  # noqa: S311
+        return min(self.longest, self.first * 2.0 ** min(repetition, 64)) * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 class Teacher:

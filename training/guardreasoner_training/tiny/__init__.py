@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from guardreasoner_sdk.errors import ConfigurationError
+
 __all__ = ["TinyGuard", "build_tiny_guard", "fingerprint", "keep_tiny_guard", "load_tiny_guard"]
 
 STEPS = 390
@@ -85,6 +87,9 @@ def keep_tiny_guard(tiny: TinyGuard, folder: Path) -> None:
     Args:
         tiny: the guard.
         folder: gets the files; it is made where it is missing. It is a model's folder, too.
+
+    Raises:
+        ConfigurationError: a file of the guard is missing or damaged, or both are the same folder.
     """
     _copy(tiny.folder, folder, "float16")
 
@@ -97,6 +102,9 @@ def load_tiny_guard(kept: Path, folder: Path) -> TinyGuard:
     Args:
         kept: a folder that ``keep_tiny_guard`` wrote, whatever the source is today.
         folder: gets the files; it is made where it is missing.
+
+    Raises:
+        ConfigurationError: a file of the kept folder is missing or damaged, or both are the same folder.
     """
     return _with_gguf(folder, _copy(kept, folder, "float32"))
 
@@ -104,21 +112,32 @@ def load_tiny_guard(kept: Path, folder: Path) -> TinyGuard:
 _RECORD = "tiny.json"
 _WEIGHTS = "model.safetensors"
 _GGUF = "tiny.gguf"
+_OTHERS = ("config.json", "examples.jsonl", "generation_config.json", "guard.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def _copy(origin: Path, folder: Path, dtype: Literal["float16", "float32"]) -> dict[str, Any]:
     """Write the files of another folder with weights of that type, and return their record."""
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load, save_file
 
-    record = json.loads((origin / _RECORD).read_text(encoding="utf-8"))
+    if folder.exists() and folder.samefile(origin):
+        raise ConfigurationError(f"folder: {folder} is where the files come from; give another one")
+    if missing := [name for name in (_RECORD, _WEIGHTS, *_OTHERS) if not (origin / name).is_file()]:
+        raise ConfigurationError(f"{origin / missing[0]} is missing: that is no folder of a whole tiny guard")
+    try:
+        record = json.loads((origin / _RECORD).read_text(encoding="utf-8"))
+        source, figures, digest = record["source"], record["figures"], record["weights"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{origin / _RECORD} is no record of a tiny guard; make the folder anew") from error
+    data = (origin / _WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ConfigurationError(f"{origin / _WEIGHTS} is damaged: {_RECORD} has another hash; make the folder anew")
     (folder / _RECORD).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in origin.iterdir():
-        if path.name not in (_RECORD, _WEIGHTS, _GGUF):
-            shutil.copyfile(path, folder / path.name)
-    weights = {name: tensor.astype(dtype) for name, tensor in load_file(origin / _WEIGHTS).items()}
+    for name in _OTHERS:
+        shutil.copyfile(origin / name, folder / name)
+    weights = {name: tensor.astype(dtype) for name, tensor in load(data).items()}
     save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
-    return _write_record(folder, record["source"], record["figures"])
+    return _write_record(folder, source, figures)
 
 
 def _write_record(folder: Path, source: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training.tiny import SEED, STEPS, TinyGuard, build_tiny_guard, keep_tiny_guard, load_tiny_guard
 
 
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         report(f"error: {error.name} is missing; pip install 'guardreasoner-sdk[train]'")
         return 1
+    except ConfigurationError as error:
+        report(f"error: {error}")
+        return 2
     report(f"{tiny.parameters:,} parameters, loss {tiny.loss:.4f}, {tiny.seconds:.0f} s, in {given.output}")
     return 0
 
