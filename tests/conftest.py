@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socketserver
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -31,6 +33,14 @@ def pytest_configure() -> None:
     """A shell's background job ignores Ctrl-C and so would all it starts, among them the commands that tests interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A client that leaves is no fault of a test's server, and prints no traceback among the dots.
+    complain = socketserver.BaseServer.handle_error
+
+    def handle_error(self: socketserver.BaseServer, request: Any, address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            complain(self, request, address)
+
+    socketserver.BaseServer.handle_error = handle_error  # type: ignore[method-assign]
 
 
 def pytest_collection_finish() -> None:
