@@ -57,6 +57,12 @@ def test_a_curve_is_read_as_it_was_written(curve):
     assert Calibration.model_validate_json(whole.model_dump_json()) == whole
 
 
+@pytest.mark.parametrize(("score", "label"), [(0.8, "harmful"), (0.79, "unharmful")])
+def test_a_score_that_is_worth_just_the_threshold_has_the_positive_label(score, label):
+    found = calibration(HALVED(0.8)).apply(said(score))
+    assert found.prompt_harmfulness.label == label
+
+
 def test_a_temperature_above_one_moves_scores_towards_the_middle():
     assert 0.5 < Temperature(temperature=3.0)(0.99) < 0.99
     assert Temperature(temperature=1.0)(0.3) == pytest.approx(0.3)

@@ -29,6 +29,10 @@ def test_a_prompt_that_cannot_be_judged_is_named_with_the_fix(value: object, wor
     assert caught.value.field == "prompt"
 
 
+def test_a_text_of_just_the_most_characters_is_judged() -> None:
+    assert len(Exchange("x" * MAX_CHARACTERS, "y" * MAX_CHARACTERS).prompt) == MAX_CHARACTERS
+
+
 def test_an_empty_response_is_not_no_response() -> None:
     with pytest.raises(InputError, match=r"^response: is empty; pass None to judge the prompt alone$"):
         Exchange("hi", "")

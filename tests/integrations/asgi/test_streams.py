@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations.asgi import GuardedRoute, GuardMiddleware
-from guardreasoner_sdk import Guard
+from guardreasoner_sdk import Exchange, Guard, Judgement
+from guardreasoner_sdk.testing import judgement
 
 from .apps import MESSAGE
 from .conftest import EVENT
@@ -122,6 +123,21 @@ async def test_a_stream_of_nothing_passes(make_guard: Callable[..., Guard]) -> N
     for media, body in (("text/event-stream", b": only a comment\n\ndata: [DONE]\n\n"), ("text/plain", b"")):
         sent = await streamed(make_guard(), media, [body])
         assert (sent[0]["status"], b"".join(message.get("body", b"") for message in sent)) == (200, body)
+
+
+async def test_the_mark_of_the_end_is_no_part_of_what_is_judged(make_guard: Callable[..., Guard]) -> None:
+    seen: list[str] = []
+
+    def script(exchange: Exchange) -> Judgement:
+        seen.append(exchange.response or "")
+        return judgement() if exchange.response is None else judgement("unharmful", "compliance", "unharmful")
+
+    for route in (ROUTE, WORDS_ALONE):
+        body = b"data: Hello.\n\ndata: [DONE]\n\n"
+        sent = await streamed(make_guard(script), "text/event-stream", [body], routes=[route])
+        assert b"".join(message.get("body", b"") for message in sent) == body
+    assert any("Hello." in text for text in seen)
+    assert not any("DONE" in text for text in seen)
 
 
 async def test_an_event_that_is_not_json_is_judged_as_it_stands(make_guard: Callable[..., Guard]) -> None:
