@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +38,37 @@ def alive() -> list[Any]:
 
     kinds = (Trainer, PreTrainedModel)
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+
+
+@dataclass
+class Done:
+    """A finished training that many tests look at; who changes its folder takes a copy."""
+
+    output: Path
+    figures: dict[str, Any]
+    said: list[str] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+
+    def copy(self, output: Path) -> Path:
+        return Path(shutil.copytree(self.output, output))
+
+
+def finished(stage: Callable[..., dict[str, Any]], rows: Path, base: Path, output: Path, recipe: Recipe) -> Done:
+    """Run a stage, and count at every line that it reports what is in memory. Nothing is collected by chance while it runs."""
+    done = Done(output, {})
+
+    def report(line: str) -> None:
+        done.said.append(line)
+        done.alive.append(len(alive()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        done.figures = stage(rows, base, output, recipe, report=report)
+        done.alive.append(len(alive()))
+    finally:
+        gc.enable()
+    return done
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

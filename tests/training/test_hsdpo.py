@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from guardreasoner_training._trainers.arguments import layout  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
 from guardreasoner_training.recipe import HSDPOSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
-from samples import TRAINER, alive, small_recipe, write  # noqa: E402
+from samples import TRAINER, Done, finished, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -66,33 +64,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
-class Done:
-    """A finished training that many tests look at; who changes its folder takes a copy."""
-
-    output: Path
-    figures: dict[str, Any]
-    said: list[str] = field(default_factory=list)
-    alive: list[int] = field(default_factory=list)
-
-
 @pytest.fixture(scope="module")
 def done(folder: Path) -> Done:
-    """HS-DPO as the recipe says. Nothing is collected by chance while it runs."""
-    done = Done(folder / "done", {})
-
-    def report(line: str) -> None:
-        done.said.append(line)
-        done.alive.append(len(alive()))
-
-    gc.collect()
-    gc.disable()
-    try:
-        done.figures = hsdpo(folder / "pairs.jsonl", folder / "base", done.output, RECIPE, report=report)
-        done.alive.append(len(alive()))
-    finally:
-        gc.enable()
-    return done
+    """HS-DPO as the recipe says."""
+    return finished(hsdpo, folder / "pairs.jsonl", folder / "base", folder / "done", RECIPE)
 
 
 def trained(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ from guardreasoner_training.formats import labels_in  # noqa: E402
 from guardreasoner_training.recipe import Recipe, RSFTSettings, load_recipe, override  # noqa: E402
 from guardreasoner_training.rows import read_rows  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
-from samples import TRAINER, alive, small_recipe, write  # noqa: E402
+from samples import TRAINER, Done, finished, small_recipe, write  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -63,37 +60,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@dataclass
-class Done:
-    """A finished training that many tests look at; who changes its folder takes a copy."""
-
-    output: Path
-    figures: dict[str, Any]
-    said: list[str] = field(default_factory=list)
-    alive: list[int] = field(default_factory=list)
-
-    def copy(self, output: Path) -> Path:
-        return Path(shutil.copytree(self.output, output))
-
-
 @pytest.fixture(scope="module")
 def done(folder: Path) -> Done:
-    """R-SFT as the recipe says, with a checkpoint at every step. Nothing is collected by chance while it runs."""
-    done = Done(folder / "done", {})
-
-    def report(line: str) -> None:
-        done.said.append(line)
-        done.alive.append(len(alive()))
-
-    gc.collect()
-    gc.disable()
-    try:
-        recipe = override(RECIPE, {"rsft.save_steps": 1, "rsft.keep_checkpoints": 3})
-        done.figures = stage.rsft(folder / "rows.jsonl", folder / "base", done.output, recipe, report=report)
-        done.alive.append(len(alive()))
-    finally:
-        gc.enable()
-    return done
+    """R-SFT as the recipe says, with a checkpoint at every step."""
+    recipe = override(RECIPE, {"rsft.save_steps": 1, "rsft.keep_checkpoints": 3})
+    return finished(stage.rsft, folder / "rows.jsonl", folder / "base", folder / "done", recipe)
 
 
 @pytest.fixture(scope="module")
