@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clocks import Clock
 from guardreasoner_sdk import ConfigurationError, Guard, Policy, UndeterminedError, Verdict
 from guardreasoner_sdk.backends.remote import RemoteBackend
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
@@ -152,16 +153,6 @@ def test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline(faul
 
 
 # The circuit breaker
-
-
-class Clock:
-    """The breaker's clock, under the test's hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

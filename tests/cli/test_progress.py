@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from clocks import Clock
 from guardreasoner_sdk.cli.progress import progress
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
