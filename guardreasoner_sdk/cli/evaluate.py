@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -23,15 +24,18 @@ from guardreasoner_sdk.cli.options import (
 from guardreasoner_sdk.cli.terminal import console, note
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.guard import Guard
+from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.evaluation.robustness import RobustnessRow, RobustnessSet
     from guardreasoner_sdk.evaluation.rows import LabelledRow
-    from guardreasoner_sdk.evaluation.summary import Collected
     from guardreasoner_sdk.settings import Settings
 
 __all__ = ["evaluate"]
 
-_ROWS, _REPORT = "Rows", "Report"
+R = TypeVar("R", bound="LabelledRow")
+
+_ROWS, _ROBUSTNESS, _REPORT = "Rows", "Robustness", "Report"
 _COMPARED = ("LLaMA Guard 3 8B", "WildGuard 7B", "GuardReasoner 1B", "GuardReasoner 8B")
 
 
@@ -62,7 +66,19 @@ def evaluate(
     sample: Annotated[
         int | None, typer.Option(min=1, help="Only so many rows of each benchmark, drawn at random.", rich_help_panel=_ROWS)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw, and of the bootstrap.", rich_help_panel=_ROWS)] = 0,
+    seed: Annotated[int, typer.Option(help="Of every draw, and of the bootstrap.", rich_help_panel=_ROWS)] = 0,
+    robustness: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Put the rows into other surroundings, too: 'all', or any of languages, over_refusal, needles, framings, "
+            "conversations, disguises. clear_cut, which 'all' leaves out, needs no rows: its texts come with the package.",
+            metavar="SETS",
+            rich_help_panel=_ROBUSTNESS,
+        ),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=1, help="Most pairs of prompts, and of answers, in each set.", rich_help_panel=_ROBUSTNESS)
+    ] = 40,
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
@@ -91,19 +107,42 @@ def evaluate(
     if limit is not None and sample is not None:
         raise InputError("--sample", "does not go with --limit", "leave one of them out")
     _check_extra()
-    from guardreasoner_sdk.evaluation import paper
+    from guardreasoner_sdk.evaluation import clear_cut_rows, paper
     from guardreasoner_sdk.evaluation.report import print_report, standings, write_page, write_summary
-    from guardreasoner_sdk.evaluation.runs import JOURNAL
+    from guardreasoner_sdk.evaluation.robustness import CLEAR_CUT, RobustnessTally, given_rows
+    from guardreasoner_sdk.evaluation.runs import JOURNAL, ROBUSTNESS_JOURNAL, choose
+    from guardreasoner_sdk.evaluation.summary import Collected
     from guardreasoner_sdk.judges.base import is_direct
 
     systems = paper.rows(compare or _COMPARED)
-    rows = _rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
+    sets, asked = _sets(robustness or [])
+    if CLEAR_CUT in sets and not benchmarks and data is None:
+        rows = choose(clear_cut_rows(), limit=limit, sample=sample, seed=seed)
+    else:
+        rows = _rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
+    made = _made(rows, sets, asked, pairs=pairs, seed=seed)
+    run, tally = Collected(), RobustnessTally()
+
+    def add(row: LabelledRow, verdict: Verdict) -> None:
+        run.add(row, verdict)
+        for given in given_rows([row], sets):
+            tally.add(given, verdict)
+
     options = GuardOptions(model, backend, dialect, screen, base_url, reasoning, timeout, calibration=calibration)
     settings = options.settings()
     # Every row is really asked, and its latency is that of the asking.
     with options.guard(cache=0) as guard:
-        run = _run(guard, settings, rows, output, overwrite=overwrite, quiet=quiet)
-        summary = run.summary(_described(guard, settings), part=_part(limit, sample, seed), bootstrap=bootstrap, seed=seed)
+        _run(guard, settings, rows, add, output / JOURNAL, "benchmarks", overwrite=overwrite, quiet=quiet)
+        if made:
+            journal = output / ROBUSTNESS_JOURNAL
+            _run(guard, settings, made, tally.add, journal, "robustness", overwrite=overwrite, quiet=quiet)
+        summary = run.summary(
+            _described(guard, settings),
+            part=_part(limit, sample, seed),
+            bootstrap=bootstrap,
+            seed=seed,
+            robustness=tally.robustness() if sets else None,
+        )
         batched = not is_direct(guard.judge)
     tables = standings(summary, systems)
     write_summary(summary, tables, output / "summary.json")
@@ -158,16 +197,47 @@ def _found_in(data: Path | None) -> list[str]:
     return found
 
 
-def _run(
-    guard: Guard, settings: Settings, rows: Sequence[LabelledRow], output: Path, *, overwrite: bool, quiet: bool
-) -> Collected:
-    """Ask what was not asked yet, and take in the whole."""
-    from guardreasoner_sdk.cli.progress import progress
-    from guardreasoner_sdk.evaluation.runs import JOURNAL, fingerprints, go_on, opened, settings_of, verdicts
-    from guardreasoner_sdk.evaluation.summary import Collected
+def _sets(names: Sequence[str]) -> tuple[list[RobustnessSet], list[str]]:
+    """The sets that are asked for, and those of them that are named and so have to be made; 'all' makes what can be made."""
+    from guardreasoner_sdk.evaluation.robustness import checked_sets
 
-    identity = settings_of(guard, settings)
-    with opened(output, identity | {"benchmarks": fingerprints(rows)}, overwrite=overwrite) as journal:
+    if not names:
+        return [], []
+    named = [name.strip() for part in names for name in part.split(",") if name.strip()]
+    asked = [name for name in named if name != "all"]
+    return checked_sets([*(checked_sets(None) if "all" in named else []), *asked]), asked
+
+
+def _made(
+    rows: Sequence[LabelledRow], sets: Sequence[RobustnessSet], asked: Sequence[str], *, pairs: int, seed: int
+) -> list[RobustnessRow]:
+    """The rows of the sets but for those that are in the run as they are."""
+    from guardreasoner_sdk.evaluation.robustness import check_made, given_rows, made_rows
+
+    if not sets:
+        return []
+    made = made_rows(rows, sets, pairs=pairs, seed=seed)
+    check_made(itertools.chain(given_rows(rows, sets), made), asked or None)
+    return made
+
+
+def _run(
+    guard: Guard,
+    settings: Settings,
+    rows: Sequence[R],
+    add: Callable[[R, Verdict], None],
+    path: Path,
+    what: str,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Ask what was not asked yet, and hand over the whole."""
+    from guardreasoner_sdk.cli.progress import progress
+    from guardreasoner_sdk.evaluation.runs import fingerprints, go_on, opened, settings_of, verdicts
+
+    identity = settings_of(guard, settings) | {what: fingerprints(rows)}
+    with opened(path.parent, identity, overwrite=overwrite, name=path.name) as journal:
         done = at_hand = sum(1 for _ in journal.entries())
         if done and not quiet:
             note(f"{done:,} of {len(rows):,} rows are done already")
@@ -181,15 +251,10 @@ def _run(
             try:
                 go_on(guard, rows, journal, done=done, shown=shown)
             except KeyboardInterrupt:
-                note(
-                    f"interrupted: {at_hand:,} rows are in {output / JOURNAL}; "
-                    "run the same command again (without --overwrite) to go on"
-                )
+                note(f"interrupted: {at_hand:,} rows are in {path}; run the same command again (without --overwrite) to go on")
                 raise
-        run = Collected()
         for row, verdict in verdicts(rows, journal):
-            run.add(row, verdict)
-    return run
+            add(row, verdict)
 
 
 def _described(guard: Guard, settings: Settings) -> dict[str, Any]:

@@ -28,6 +28,7 @@ __all__ = [
     "MinScore",
     "Model",
     "OnUndetermined",
+    "OnUnmeasured",
     "Reasoning",
     "ReasoningMode",
     "Screen",
@@ -54,6 +55,13 @@ class OnUndetermined(StrEnum):
     BLOCK = "block"
     ALLOW = "allow"
     RAISE = "raise"
+
+
+class OnUnmeasured(StrEnum):
+    """As in ``Policy(on_unmeasured=...)``."""
+
+    JUDGE = "judge"
+    UNDETERMINED = "undetermined"
 
 
 Model = Annotated[str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=GUARD)]
@@ -90,6 +98,7 @@ class GuardOptions:
         reasoning: how much to reason.
         timeout: seconds for one check.
         on_undetermined: what an undecided finding means.
+        on_unmeasured: what a finding is worth in a language in which the guard was never measured.
         block: findings that block, each entry a list with commas.
         min_score: lowest scores that block: numbers, or ``task=number``, each entry a list with commas.
         calibration: a file of ``guardreasoner calibrate``.
@@ -103,6 +112,7 @@ class GuardOptions:
     reasoning: Reasoning | None = None
     timeout: float | None = None
     on_undetermined: OnUndetermined | None = None
+    on_unmeasured: OnUnmeasured | None = None
     block: Sequence[str] = ()
     min_score: Sequence[str] = ()
     calibration: Path | None = None
@@ -122,6 +132,7 @@ class GuardOptions:
             "reasoning": self.reasoning,
             "timeout": self.timeout,
             "on_undetermined": self.on_undetermined,
+            "on_unmeasured": self.on_unmeasured,
             "calibration": self.calibration,
         }
         return Settings(**{name: str(value) for name, value in given.items() if value is not None})
@@ -136,7 +147,11 @@ class GuardOptions:
             ConfigurationError: an option or a variable of the environment cannot work.
         """
         settings = self.settings()
-        policy: dict[str, Any] = {"on_undetermined": settings.on_undetermined, "min_score": _least(self.min_score)}
+        policy: dict[str, Any] = {
+            "on_undetermined": settings.on_undetermined,
+            "on_unmeasured": settings.on_unmeasured,
+            "min_score": _least(self.min_score),
+        }
         if self.block:
             policy["block"] = _blocked(self.block)
         if settings.base_url is None or settings.screen is not None:

@@ -83,7 +83,8 @@ def show(verdict: Verdict, result: ExitCode, *, loading: float | None = None) ->
 def _finding(finding: Finding) -> str:
     score = "" if finding.score is None else f" {finding.score:.2f}"
     cause = "" if finding.cause is None else f" ({finding.cause})"
-    return f"{finding.label}{score}{cause}"
+    note = "" if finding.note in (None, finding.cause) else f"; {finding.note}"
+    return f"{finding.label}{score}{cause}{note}"
 
 
 def _steps(out: Console, verdict: Verdict) -> None:

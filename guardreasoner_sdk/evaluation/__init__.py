@@ -18,8 +18,10 @@ if TYPE_CHECKING:
         read_file,
         read_rows,
     )
+    from guardreasoner_sdk.evaluation.clear_cut import clear_cut_rows
     from guardreasoner_sdk.evaluation.columns import Columns
     from guardreasoner_sdk.evaluation.metrics import Interval, Measures, averages, measure
+    from guardreasoner_sdk.evaluation.robustness import Robustness, RobustnessRow, measure_robustness, robustness_rows
     from guardreasoner_sdk.evaluation.rows import LabelledRow, PaperReading, Prediction
     from guardreasoner_sdk.evaluation.scoring import Score, score
     from guardreasoner_sdk.evaluation.stored import StoredSet, predictions_of, stored_sets
@@ -33,24 +35,31 @@ __all__ = [
     "Measures",
     "PaperReading",
     "Prediction",
+    "Robustness",
+    "RobustnessRow",
     "Score",
     "StoredSet",
     "averages",
+    "clear_cut_rows",
     "find_benchmark",
     "measure",
+    "measure_robustness",
     "paper",
     "predictions_of",
     "read_benchmark",
     "read_file",
     "read_rows",
+    "robustness_rows",
     "score",
     "stored_sets",
 ]
 
 _MODULES = {
     "benchmarks": ("BENCHMARKS", "Benchmark", "find_benchmark", "read_benchmark", "read_file", "read_rows"),
+    "clear_cut": ("clear_cut_rows",),
     "columns": ("Columns",),
     "metrics": ("Interval", "Measures", "averages", "measure"),
+    "robustness": ("Robustness", "RobustnessRow", "measure_robustness", "robustness_rows"),
     "rows": ("LabelledRow", "PaperReading", "Prediction"),
     "scoring": ("Score", "score"),
     "stored": ("StoredSet", "predictions_of", "stored_sets"),

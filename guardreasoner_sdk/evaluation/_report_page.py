@@ -58,6 +58,7 @@ def render(summary: Summary, tables: Sequence[Standing], run: Collected, *, jour
         measured=list(summary.measured()),
         recalls=[f"{recall:.2f}" for recall in RECALLS],
         costs=summary.costs(),
+        robustness=[] if summary.robustness is None else list(summary.robustness.sets()),
         batched=batched,
         notes=list(summary.notes()),
         sections=[

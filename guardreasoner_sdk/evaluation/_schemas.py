@@ -39,6 +39,8 @@ class Made(NamedTuple):
     prompt: Any
     response: Any
     labels: dict[Task, bool]
+    language: str | None = None
+    kind: str | None = None
 
 
 Schema = Callable[[Iterable[Record]], Iterator[Made]]

@@ -311,6 +311,6 @@ def _rows(made: Iterable[schemas.Made], name: str, *, strict: bool) -> Iterator[
             again[row.id] += 1
             own = f"{row.id}#{again[row.id] + 1}"
         seen.add(own)
-        yield LabelledRow(own, name, exchange, labels)
+        yield LabelledRow(own, name, exchange, labels, row.language, row.kind)
     if out:
         _log.warning("%s: %d rows without a visible text are left out", name, out)

@@ -71,6 +71,7 @@ class Case:
         truth: whether the positive label is right.
         label: what the guard said; None: undetermined.
         score: P(positive label), 0 to 1; None where the guard gives none.
+        noted: whether the finding has a note: a cascade passes it on, whatever its score.
     """
 
     key: str
@@ -79,6 +80,7 @@ class Case:
     truth: bool
     label: bool | None
     score: float | None
+    noted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ class _Part:
         self.scores: Floats = np.array([case.score for case in scored], dtype=np.float64)
         self.truths: Bools = np.array([case.truth for case in scored], dtype=np.bool_)
         self.labels: Bools = np.array([case.label for case in scored], dtype=np.bool_)
+        self.noted: Bools = np.array([case.noted for case in scored], dtype=np.bool_)
 
     def check(self, purpose: str) -> None:
         positives, negatives = int(self.truths.sum()), int((~self.truths).sum())
@@ -377,7 +380,7 @@ def _band_report(band: tuple[float, float], unseen: _Part, plan: Plan) -> BandRe
     import numpy as np
 
     low, high = band
-    inside = np.array([in_band(score, low, high) for score in unseen.scores], dtype=bool)
+    inside = np.array([in_band(score, low, high) for score in unseen.scores], dtype=bool) | unseen.noted
     lost, passed = ~inside & ~unseen.labels & unseen.truths, ~inside & unseen.labels & ~unseen.truths
     every = len(unseen.cases)
     return BandReport(
@@ -405,7 +408,7 @@ def _cases(row: LabelledRow, verdict: Verdict) -> Iterator[Case]:
     for task, truth in row.labels.items():
         finding: Finding | None = getattr(verdict, task)
         if finding is not None:
-            yield Case(key, prompt, task, truth, called(finding, task), finding.score)
+            yield Case(key, prompt, task, truth, called(finding, task), finding.score, finding.note is not None)
 
 
 def _key(exchange: Exchange) -> str:

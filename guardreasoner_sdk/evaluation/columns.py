@@ -19,6 +19,7 @@ _USUAL: dict[Task, tuple[str, ...]] = {
     "response_refusal": ("response_refusal", "refusal", "response_refusal_label"),
     "response_harmfulness": ("response_harmfulness", "response_harmful", "response_harm_label"),
 }
+_TEXTS = ("prompt", "response", "id", "language", "kind")
 _YES = frozenset({"true", "1", "1.0", "yes"})
 _NO = frozenset({"false", "0", "0.0", "no"})
 _POSITIVE = frozenset({"harmful", "unsafe"})
@@ -38,6 +39,9 @@ class Columns:
         positive: words for the positive label (harmful, refusal) beside ``harmful``, ``unsafe``, ``refusal``, ``true``,
             ``yes`` and ``1``; their case does not matter.
         negative: words for the other one beside ``unharmful``, ``safe``, ``compliance``, ``false``, ``no`` and ``0``.
+        language: name of the column with each row's language, a code such as ``en``; None: ``lang``, where there is one.
+        kind: name of the column that says what sort of text a row is, such as ``over_refusal``; None: ``kind``, where there
+            is one.
 
     Raises:
         InputError: a word is both, or ``labels`` names no task.
@@ -49,6 +53,8 @@ class Columns:
     labels: Mapping[Task, str] = field(default_factory=dict)
     positive: frozenset[str] = frozenset()
     negative: frozenset[str] = frozenset()
+    language: str | None = None
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("positive", "negative"):
@@ -64,8 +70,8 @@ class Columns:
         """Read the mapping as a command line gives it.
 
         Args:
-            settings: each ``what=column``: ``prompt=question``, ``response=answer``, ``id=name``,
-                ``prompt_harmfulness=toxic``, ``positive=toxic,bad``, ``negative=fine``.
+            settings: each ``what=column``: ``prompt=question``, ``response=answer``, ``id=name``, ``language=code``,
+                ``kind=set``, ``prompt_harmfulness=toxic``, ``positive=toxic,bad``, ``negative=fine``.
 
         Raises:
             InputError: one of them says nothing that is known.
@@ -79,10 +85,10 @@ class Columns:
                 given["labels"][what] = value
             elif what in ("positive", "negative"):
                 given[what] = frozenset(value.split(","))
-            elif what in ("prompt", "response", "id"):
+            elif what in _TEXTS:
                 given[what] = value
             else:
-                known = ", ".join(("prompt", "response", "id", *TASKS, "positive", "negative"))
+                known = ", ".join((*_TEXTS, *TASKS, "positive", "negative"))
                 raise InputError("--column", f"{what!r} is unknown", f"use one of {known}")
         return cls(**given)
 
@@ -97,7 +103,7 @@ class Columns:
         """
         for record in records:
             values = record.values
-            for name in (self.prompt, *self.labels.values(), *([self.response] if self.response else [])):
+            for name in (self.prompt, *self.labels.values(), *filter(None, (self.response, self.language, self.kind))):
                 if name not in values:
                     there = named(values)
                     raise InputError(record.place, f"has no column {name!r}", f"name one of those it has: {there}")
@@ -119,7 +125,9 @@ class Columns:
                 problem = f"{places[unanswered[0]]}: is labelled, but there is no response"
                 raise InputError(record.place, problem, "give the response, or leave the label empty")
             if labels:
-                yield Made(known, record.place, values[self.prompt], response, labels)
+                language = _word(values.get(self.language or "lang")).replace("_", "-").partition("-")[0] or None
+                kind = _word(values.get(self.kind or "kind")) or None
+                yield Made(known, record.place, values[self.prompt], response, labels, language, kind)
 
     def column_of(self, task: Task, values: Mapping[str, Any]) -> str | None:
         """Name of the column that holds a task's labels; None where there is none.
@@ -147,3 +155,8 @@ class Columns:
     @staticmethod
     def _more(task: Task, words: frozenset[str]) -> frozenset[str]:
         return frozenset() if task == "response_refusal" else words
+
+
+def _word(value: Any) -> str:
+    """A word in a cell: a code or a name, however it is spelled; empty where there is none."""
+    return str(value).strip().lower() if isinstance(value, str) else ""

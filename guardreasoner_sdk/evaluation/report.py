@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from guardreasoner_sdk.evaluation._robustness_figures import RobustnessFigure, Share
+
 __all__ = ["Line", "Standing", "print_report", "standings", "write_page", "write_summary"]
 
 
@@ -123,6 +125,9 @@ def print_report(out: Console, summary: Summary, tables: Sequence[Standing]) -> 
     out.print(_costs(summary))
     for table in tables:
         out.print(_standing(table))
+    if summary.robustness is not None:
+        for name, figures in summary.robustness.sets():
+            out.print(_robustness(name, figures))
     for note in summary.notes():
         out.print(visible(f"- {note}"))
 
@@ -159,6 +164,27 @@ def _standing(standing: Standing) -> Table:
         values = [*(line.values[name] for name in standing.benchmarks), *((line.mean,) if several else ())]
         table.add_row(visible(line.system), *(_number(value, 2) for value in values), style="bold" if line.own else "")
     return table
+
+
+def _robustness(name: str, figures: Sequence[RobustnessFigure]) -> Table:
+    """The harmful texts of a set, and beside them their harmless twins."""
+    paired = any(figure.found_alone is not None for figure in figures)
+    heads = ["found", "%", "95 %", *(["lost"] if paired else []), "flagged", "%", "95 %", *(["more"] if paired else [])]
+    title = f"Robustness, {name.replace('_', ' ')}"
+    if paired:
+        title += ": found of what is found alone, and flagged; lost and more: points against the same texts alone"
+    table = _table(title, ("what", "task"), (*heads, "undetermined"))
+    for figure in figures:
+        found = [*_share(figure.found), *([_number(figure.lost)] if paired else [])]
+        flagged = [*_share(figure.flagged), *([_number(figure.more_flagged)] if paired else [])]
+        undetermined = f"{figure.undetermined:,}"
+        table.add_row(visible(figure.variant), task_name(figure.task), *found, *flagged, undetermined)
+    return table
+
+
+def _share(share: Share) -> tuple[str, str, str]:
+    interval = "-" if share.interval is None else f"{share.interval.low:.1f}-{share.interval.high:.1f}"
+    return f"{share.count:,}/{share.rows:,}" if share.rows else "-", _number(share.percent), interval
 
 
 def _table(title: str, words: Sequence[str], figures: Sequence[str]) -> Table:

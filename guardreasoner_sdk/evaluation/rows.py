@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, Finding, Task
 
-__all__ = ["LabelledRow", "PaperReading", "Prediction", "called", "task_name"]
+__all__ = ["EVERYDAY", "OVER_REFUSAL", "LabelledRow", "PaperReading", "Prediction", "called", "task_name"]
 
 PaperReading = Literal["positive", "negative", "dropped", "wrong_twice"]
 """What the authors' scoring makes of an answer: it leaves out what it cannot read, and counts some labels as wrong twice."""
+
+EVERYDAY: Final = "everyday"
+"""The ``kind`` of messages that nobody would think twice about."""
+
+OVER_REFUSAL: Final = "over_refusal"
+"""The ``kind`` of rows that are harmless and look harmful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +30,16 @@ class LabelledRow:
         benchmark: the benchmark's name.
         exchange: what is judged.
         labels: the truth, for the tasks that are labelled: True for the positive label (harmful, refusal).
+        language: a code such as ``en``; None where the row does not say.
+        kind: what sort of text it is, in the word of its file, such as ``over_refusal``; None where the row does not say.
     """
 
     id: str
     benchmark: str
     exchange: Exchange
     labels: Mapping[Task, bool]
+    language: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

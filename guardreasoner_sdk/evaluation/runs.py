@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.evaluation.rows import LabelledRow
@@ -22,10 +22,14 @@ from guardreasoner_sdk.judges.base import is_direct
 from guardreasoner_sdk.settings import Settings
 from guardreasoner_sdk.verdict import Task, Verdict
 
-__all__ = ["JOURNAL", "Answer", "choose", "fingerprints", "go_on", "opened", "settings_of", "verdicts"]
+__all__ = ["JOURNAL", "ROBUSTNESS_JOURNAL", "Answer", "choose", "fingerprints", "go_on", "opened", "settings_of", "verdicts"]
 
 JOURNAL = "verdicts.jsonl"
 """The file in a run's folder that its verdicts are written to."""
+ROBUSTNESS_JOURNAL = "robustness.jsonl"
+"""The one for the rows that robustness is measured on: they can be asked later, and of another choice of sets."""
+
+R = TypeVar("R", bound=LabelledRow)
 
 
 class Answer(Entry):
@@ -93,7 +97,10 @@ def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
         settings: what it was made with.
     """
     calibration = None if settings.calibration is None else Path(settings.calibration).expanduser()
+    # Only where it is given: runs that were begun before there was such an option go on.
+    unmeasured = guard.policy.on_unmeasured
     return {
+        **({} if unmeasured == "judge" else {"on_unmeasured": unmeasured}),
         "weights": settings.model,
         **settings.model_dump(mode="json", include={"dialect", "screen", "timeout", "reasoning"}),
         "base_url": None if settings.base_url is None else without_secrets(settings.base_url),
@@ -104,20 +111,21 @@ def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(folder: Path, identity: dict[str, Any], *, overwrite: bool) -> Iterator[Journal]:
+def opened(folder: Path, identity: dict[str, Any], *, overwrite: bool, name: str = JOURNAL) -> Iterator[Journal]:
     """The journal of a run, locked against a second process.
 
     Args:
         folder: the run's; made if it is not there.
         identity: what makes it this run and no other, by name.
         overwrite: start anew.
+        name: of the journal.
 
     Raises:
         InputError: the folder holds another run, or cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with Output((folder / JOURNAL).resolve(), "jsonl").opened(identity, overwrite=overwrite) as journal:
+    with Output((folder / name).resolve(), "jsonl").opened(identity, overwrite=overwrite) as journal:
         yield journal
 
 
@@ -147,7 +155,7 @@ def _judged(guard: Guard, rows: Sequence[LabelledRow]) -> Iterator[Verdict]:
     return itertools.chain.from_iterable(guard.iter_many([exchange]) for exchange in exchanges)
 
 
-def verdicts(rows: Sequence[LabelledRow], journal: Journal) -> Iterator[tuple[LabelledRow, Verdict]]:
+def verdicts(rows: Sequence[R], journal: Journal) -> Iterator[tuple[R, Verdict]]:
     """The rows with what the guard said to them.
 
     Args:

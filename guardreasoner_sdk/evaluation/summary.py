@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from guardreasoner_sdk.evaluation._authors import reading_of
+from guardreasoner_sdk.evaluation._robustness_figures import Robustness
 from guardreasoner_sdk.evaluation.metrics import Measures, averages, measure
 from guardreasoner_sdk.evaluation.paper import sample_count
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, called, task_name
@@ -149,6 +150,7 @@ class Summary(BaseModel):
         benchmarks: the benchmarks, in the order asked.
         averages: by rule and task the mean F1, weighted by rows as the paper does; None where a benchmark has no F1.
         cost: of all rows together.
+        robustness: what the guard says of the same texts in other surroundings; None where that was not asked.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -159,6 +161,7 @@ class Summary(BaseModel):
     benchmarks: tuple[BenchmarkSummary, ...]
     averages: dict[Literal["paper", "strict"], dict[Task, float | None]]
     cost: Cost
+    robustness: Robustness | None = None
 
     def measured(self) -> Iterator[tuple[BenchmarkSummary, TaskSummary]]:
         """Every task of every benchmark that could be measured."""
@@ -307,7 +310,15 @@ class Collected:
         """Whether the guard gave a finding on a task at all."""
         return (benchmark, task) in self._judged
 
-    def summary(self, guard: dict[str, Any], *, part: str | None = None, bootstrap: int = 0, seed: int = 0) -> Summary:
+    def summary(
+        self,
+        guard: dict[str, Any],
+        *,
+        part: str | None = None,
+        bootstrap: int = 0,
+        seed: int = 0,
+        robustness: Robustness | None = None,
+    ) -> Summary:
         """Sum it up.
 
         Args:
@@ -315,6 +326,7 @@ class Collected:
             part: how rows were chosen, in words.
             bootstrap: draws that the intervals of F1 rest on.
             seed: of the draws.
+            robustness: what was found on the robustness sets.
 
         Raises:
             MissingExtraError: there are scores, and scikit-learn is not installed.
@@ -329,6 +341,7 @@ class Collected:
             benchmarks=tuple(self._benchmark(name, spent, figures) for name, spent in self._spent.items()),
             averages={"paper": averages(paper), "strict": averages(strict)},
             cost=self._all.cost(),
+            robustness=robustness,
         )
 
     def _benchmark(

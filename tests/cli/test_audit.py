@@ -84,6 +84,15 @@ def test_a_second_run_judges_nothing_and_gives_the_same_page(audit, file, folder
     assert (folder / "proposals.jsonl").read_bytes() == before
 
 
+def test_verdicts_of_another_policy_for_unmeasured_languages_are_another_run(audit, file, folder, monkeypatch):
+    monkeypatch.setenv("GUARDREASONER_ON_UNMEASURED", "undetermined")
+    result = audit(file, "--output", folder)
+    assert result.exit_code == 2
+    assert "on_unmeasured" in result.stderr
+    monkeypatch.setenv("GUARDREASONER_ON_UNMEASURED", "judge")
+    assert audit(file, "--output", folder).exit_code == 0
+
+
 def test_an_explicit_mode_of_reasoning_is_that_of_every_row(audit, file, tmp_path):
     assert audit(file, "--output", tmp_path / "audit", "--reasoning", "off").exit_code == 0
     assert not (tmp_path / "audit" / "reasons.jsonl").exists()

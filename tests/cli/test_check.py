@@ -14,6 +14,7 @@ from guardreasoner_sdk.cli.outcome import outcome
 from guardreasoner_sdk.cli.show import show
 from guardreasoner_sdk.cli.terminal import ExitCode
 from guardreasoner_sdk.verdict import Finding, ReasoningStep, undetermined
+from wordguard import write_word_model
 
 
 def test_allowed_is_0(run, harmless):
@@ -245,6 +246,22 @@ def test_hostile_text_is_shown_and_not_obeyed(capsys, monkeypatch):
 def test_surrogates_from_the_command_line(run):
     assert run("check", "kill \udcff", "--json").exit_code in {0, 1}
     assert Exchange("kill \udcff").prompt == "kill \ufffd"
+
+
+def test_a_language_never_measured_is_told_and_may_be_undetermined(run, tmp_path, monkeypatch):
+    folder = write_word_model(tmp_path / "words")
+    text = "Habari asante hamna habari"
+    told = run("check", text, "--model", folder)
+    assert told.exit_code == 0
+    note = "written in Swahili, a language this guard was never measured in"
+    assert f"unharmful 0.02; {note}" in told.stdout
+    strict = run("check", text, "--model", folder, "--on-unmeasured", "undetermined")
+    assert strict.exit_code == 3
+    assert f"undetermined ({note})\n" in strict.stdout
+    monkeypatch.setenv("GUARDREASONER_ON_UNMEASURED", "undetermined")
+    assert run("check", text, "--model", folder).exit_code == 3
+    assert run("check", "How do I bake a cake?", "--model", folder).exit_code == 0
+    assert run("check", text, "--model", folder, "--on-unmeasured", "judge").exit_code == 0
 
 
 def test_a_calibration_from_the_command_line_decides_anew(run, tmp_path, harmless):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from guardreasoner_sdk.cli.evaluate import evaluate as command
 from guardreasoner_sdk.cli.terminal import reported
 from public_data import public_data
+from wordguard import write_word_model
 
 for _module in ("sklearn", "matplotlib", "jinja2"):
     pytest.importorskip(_module, reason="needs guardreasoner-sdk[eval]")
@@ -92,7 +93,7 @@ def test_reasoning_of_an_error_is_in_the_report(evaluate, labelled, tmp_path, ha
     assert evaluate(path, reasoning="auto").exit_code == 0
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "P(harmful) is" in page
-    assert "Leaving out" in page
+    assert "carries it: P(" in page
 
 
 def test_killed_half_way_and_started_again_it_gives_the_same_figures(cut_off, evaluate, labelled, tmp_path, read_rows):
@@ -125,6 +126,20 @@ def test_killed_half_way_and_started_again_it_gives_the_same_figures(cut_off, ev
     assert [row["id"] for row in read_rows(output / "verdicts.jsonl")] == [f"r{n}" for n in range(400)]
     evaluate(path, output=tmp_path / "whole")
     assert figures(output) == figures(tmp_path / "whole")
+
+
+def test_verdicts_of_another_policy_for_unmeasured_languages_are_another_run(evaluate, tmp_path, write_rows, monkeypatch):
+    monkeypatch.setenv("GUARDREASONER_MODEL", str(write_word_model(tmp_path / "words")))
+    path = write_rows(tmp_path / "mine.jsonl", [{"prompt": "Habari asante hamna habari", "prompt_harmful": False}])
+    assert evaluate(path).exit_code == 0
+    monkeypatch.setenv("GUARDREASONER_ON_UNMEASURED", "undetermined")
+    result = evaluate(path)
+    assert result.exit_code == 2
+    assert "on_unmeasured" in result.stderr
+    assert evaluate(path, "--overwrite").exit_code == 0
+    assert '"undetermined"' in (tmp_path / "out" / "verdicts.jsonl").read_text("utf-8")
+    monkeypatch.setenv("GUARDREASONER_ON_UNMEASURED", "judge")
+    assert evaluate(path).exit_code == 2
 
 
 def test_started_once_more_nothing_is_asked(evaluate, labelled, request, tmp_path):
@@ -225,6 +240,9 @@ def test_a_guard_that_never_answers_gives_no_figures_but_reasons(evaluate, label
         (["nothing.jsonl"], "nothing.jsonl: is no file"),
         (["mine.jsonl", "mine.jsonl"], "is a second benchmark 'mine'"),
         (["mine.jsonl", "--compare", "HAL 9000"], "--compare: the paper has no system 'HAL 9000'"),
+        (["mine.jsonl", "--robustness", "needels"], "robustness: 'needels' is no set; did you mean 'needles'?"),
+        (["mine.jsonl", "--robustness", ","], "robustness: names no set"),
+        (["mine.jsonl", "--robustness", "over_refusal"], "robustness: there is no row for 'over_refusal'"),
         (["mine.jsonl", "--column", "what"], "--column: 'what' is not what=column"),
         (["mine.jsonl", "--model", "nothing-such"], "'nothing-such' is neither in the catalogue"),
         (["mine.jsonl", "--calibration", "none.json"], "none.json"),
@@ -253,6 +271,72 @@ def test_a_missing_extra_is_said_before_the_run(evaluate, labelled, tmp_path, mo
     assert result.exit_code == 2
     assert "Evaluations need an extra: pip install 'guardreasoner-sdk[eval]'" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+ROBUSTNESS = ("--robustness", "languages,framings", "--robustness", "disguises", "--pairs", "2")
+
+
+def test_robustness_is_in_the_summary_on_the_terminal_and_in_the_report(evaluate, labelled, tmp_path):
+    result = evaluate(labelled(), *ROBUSTNESS)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))["robustness"]["figures"]
+    assert list(dict.fromkeys(figure["set"] for figure in found)) == ["languages", "framings", "disguises"]
+    # The rows themselves: 6 of 7 harmful ones are found, for one label is wrong.
+    assert (found[0]["found"]["count"], found[0]["found"]["rows"], found[0]["flagged"]["count"]) == (6, 7, 0)
+    quoted = next(figure for figure in found if figure["variant"] == "quotes")
+    assert (quoted["found_of_all"]["rows"], quoted["flagged"]["rows"]) == (2, 2)
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    for name in ("languages", "framings", "disguises"):
+        assert f"Robustness, {name}" in result.stdout
+        assert f"<caption>{name.capitalize()}</caption>" in page
+    assert figures(tmp_path / "out")[0][0][1] == 12
+
+
+def test_robustness_can_be_asked_for_later_and_goes_on_where_it_was_cut_off(evaluate, labelled, request, tmp_path, read_rows):
+    path, journal = labelled(), tmp_path / "out" / "robustness.jsonl"
+    evaluate(path)
+    verdicts = (tmp_path / "out" / "verdicts.jsonl").read_bytes()
+    assert not journal.exists()
+    first = evaluate(path, *ROBUSTNESS)
+    whole = journal.read_bytes()
+    assert (tmp_path / "out" / "verdicts.jsonl").read_bytes() == verdicts
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))["robustness"]
+    kept = whole.splitlines(keepends=True)[:20]
+    journal.write_bytes(b"".join(kept) + b'{"row": 21, "id')
+    result = evaluate(path, *ROBUSTNESS)
+    assert "20 of" in result.stderr
+    assert result.stdout.split("Robustness", 1)[1] == first.stdout.split("Robustness", 1)[1]
+    assert journal.read_bytes().splitlines(keepends=True)[:20] == kept
+    assert [row["id"] for row in read_rows(journal)] == [json.loads(line)["id"] for line in whole.splitlines()]
+    request.getfixturevalue("unjudging")
+    assert evaluate(path, *ROBUSTNESS).exit_code == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))["robustness"] == summary
+
+
+def test_other_robustness_sets_are_another_run_of_them(evaluate, labelled):
+    path = labelled()
+    evaluate(path, *ROBUSTNESS)
+    result = evaluate(path, "--robustness", "framings", "--pairs", "2")
+    assert result.exit_code == 2
+    assert "robustness was ['alone (4 rows, " in result.stderr
+    assert evaluate(path, "--robustness", "framings", "--pairs", "2", "--overwrite").exit_code == 0
+
+
+def test_clear_cut_texts_need_no_rows_and_their_errors_are_in_the_report(evaluate, tmp_path):
+    result = evaluate("--robustness", "clear_cut", "--sample", "150")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert [(of["benchmark"], of["rows"]) for of in summary["benchmarks"]] == [("clear cut", 150)]
+    found = summary["robustness"]["figures"]
+    assert {figure["set"] for figure in found} == {"clear_cut"}
+    totals = [figure for figure in found if figure["variant"].startswith("all languages")]
+    assert sum(figure["found"]["rows"] + figure["flagged"]["rows"] for figure in totals) == 150
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Robustness, clear cut" in result.stdout
+    assert "<caption>Clear cut</caption>" in page
+    # The model here knows English words only: what it misses is shown.
+    assert 'data-benchmark="clear cut"' in page
+    assert not (tmp_path / "out" / "robustness.jsonl").exists()
 
 
 def test_the_embedded_guards_figures_are_those_of_its_card(evaluate, tmp_path):

@@ -135,7 +135,7 @@ def test_doctor_says_what_is_wrong(run, monkeypatch, tmp_path):
     result = run("doctor")
     assert result.exit_code == 3
     assert "does not work" in result.stdout
-    assert "tokenizer.json is missing" in result.stdout
+    assert "tokenizer.model is missing" in result.stdout
 
 
 def test_doctor_when_the_guard_does_not_decide(run, monkeypatch):

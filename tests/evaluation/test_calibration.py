@@ -6,6 +6,7 @@ import functools
 import gzip
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,21 @@ def test_the_escalated_share_counts_what_the_cascade_would_pass_on():
     assert task.band == plain.band
     assert task.report.band.escalated == pytest.approx(0.8 * plain.report.band.escalated + 20, abs=3)
     assert any("500 rows without" in note for note in task.report.notes)
+
+
+def test_what_was_found_in_an_unmeasured_language_is_counted_as_passed_on():
+    found = drawn(2000, sharp=1.5)
+    plain = fitted(found, seed=1).tasks[TASK].report
+    noted = fitted([replace(case, noted=row % 2 == 0) for row, case in enumerate(found)], seed=1).tasks[TASK].report
+    every = fitted([replace(case, noted=True) for case in found], seed=1).tasks[TASK].report
+    assert plain is not None
+    assert plain.band is not None
+    assert noted is not None
+    assert noted.band is not None
+    assert every is not None
+    assert every.band is not None
+    assert noted.band.escalated == pytest.approx(50 + plain.band.escalated / 2, abs=3)
+    assert (every.band.escalated, every.band.recall, every.band.false_alarm_rate) == (100, 100, 0)
 
 
 def test_the_band_holds_the_score_at_which_the_guards_own_label_changes():

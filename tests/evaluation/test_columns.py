@@ -30,6 +30,16 @@ def test_the_usual_names_need_no_mapping(tmp_path: Path) -> None:
     ]
 
 
+def test_language_and_kind_are_read_where_there_are_columns_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("prompt,prompt_harmful,lang,kind,code\na,no,pt-BR,Over_Refusal,zh_Hant\nb,yes,,,EN\n", "utf-8")
+    assert [(row.language, row.kind) for row in read_file(path)] == [("pt", "over_refusal"), (None, None)]
+    columns = Columns.parse(["language=code", "kind=code"])
+    assert [(row.language, row.kind) for row in read_file(path, columns)] == [("zh", "zh_hant"), ("en", "en")]
+    with pytest.raises(InputError, match="has no column 'tongue'"):
+        list(read_file(path, Columns(language="tongue")))
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".json", ".parquet"])
 def test_every_format_is_read_with_a_mapping(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"own.set{ending}"
