@@ -61,7 +61,7 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
     {
         info.name: info
         for info in (
-            BackendInfo("embedded", "the model inside the package, on any CPU", None, ("onnxruntime", "tokenizers")),
+            BackendInfo("embedded", "the model inside the package, on any CPU", None, ("onnxruntime", "sentencepiece")),
             BackendInfo("vllm", "language models on GPUs, many calls at a time", "vllm", ("vllm",)),
             BackendInfo("llama_cpp", "language models as GGUF, on laptops", "llama-cpp", ("llama_cpp",)),
             BackendInfo("transformers", "language models on any device", "transformers", ("torch", "transformers")),
@@ -92,7 +92,7 @@ MODELS: Mapping[str, ModelInfo] = MappingProxyType(
     {
         info.name: info
         for info in (
-            ModelInfo("embedded", None, 192, "Apache-2.0", "assets/embedded/MODEL_CARD.md", {"embedded": "package"}),
+            ModelInfo("embedded", None, 256, "Apache-2.0", "assets/embedded/MODEL_CARD.md", {"embedded": "package"}),
             _model("guardreasoner-1b", "guardreasoner", _LONG, "Llama 3.2", _PAPER, "yueliu1999/GuardReasoner-1B"),
             _model("guardreasoner-3b", "guardreasoner", _LONG, "Llama 3.2", _PAPER, "yueliu1999/GuardReasoner-3B"),
             _model("guardreasoner-8b", "guardreasoner", _LONG, "Llama 3.1", _PAPER, "yueliu1999/GuardReasoner-8B"),

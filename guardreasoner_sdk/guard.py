@@ -102,9 +102,10 @@ class Guard:
         check_count("concurrency", concurrency)
         if calibration is None and judge is None:
             calibration = settings.calibration
+        own = Policy(on_undetermined=settings.on_undetermined, on_unmeasured=settings.on_unmeasured)
         self._checks = Checks(
             build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
-            Policy(on_undetermined=settings.on_undetermined) if policy is None else policy_of(policy),
+            own if policy is None else policy_of(policy),
             timeout=settings.timeout,
             cache=settings.cache,
             on_verdict=on_verdict,

@@ -53,6 +53,9 @@ class Policy(BaseModel):
             that it does not name counts by label.
         on_undetermined: what happens where a finding that could block is undetermined: ``"block"`` (default), ``"allow"``
             (it shows in ``Verdict.reasons`` and in the log) or ``"raise"``.
+        on_unmeasured: what a finding is worth whose ``note`` says that the guard was never measured on such text, for the
+            language that it is written in: ``"judge"`` (default) takes it as it is, ``"undetermined"`` makes it an
+            undetermined one, whatever was found.
         on_block: what takes the place of a blocked answer where an application is wrapped (streams, decorators, other
             frameworks): ``"raise"`` an exception, or ``"message"``. Whoever calls ``check`` reads the verdict instead.
         message: that message. It must hold a visible character.
@@ -66,6 +69,7 @@ class Policy(BaseModel):
     block: frozenset[Blockable] = frozenset({"harmful_prompt", "harmful_response"})
     min_score: _Score | dict[Task, _Score] | None = None
     on_undetermined: Literal["block", "allow", "raise"] = "block"
+    on_unmeasured: Literal["judge", "undetermined"] = "judge"
     on_block: Literal["raise", "message"] = "raise"
     message: Annotated[str, Field(pattern=r"\S")] = "I'm sorry, but I can't help with that."
 
@@ -83,7 +87,7 @@ class Policy(BaseModel):
 
     def __hash__(self) -> int:
         scores = frozenset(self.min_score.items()) if isinstance(self.min_score, dict) else self.min_score
-        return hash((self.block, scores, self.on_undetermined, self.on_block, self.message))
+        return hash((self.block, scores, self.on_undetermined, self.on_unmeasured, self.on_block, self.message))
 
     def decide(self, judgement: Judgement, *, response: bool) -> Decision:
         """Decide upon a judgement.
@@ -96,6 +100,7 @@ class Policy(BaseModel):
             judgement: what the judge found.
             response: whether the exchange had a response.
         """
+        judgement = self._taken(judgement)
         found, unsure = [], []
         last: Blockable = "harmful_response" if response else "harmful_prompt"
         for name in sorted(self.block):
@@ -135,12 +140,24 @@ class Policy(BaseModel):
             response: whether the exchange had a response.
             rest: the verdict's other fields: ``model``, ``backend`` and the like.
         """
+        judgement = self._taken(judgement)
         decision = self.decide(judgement, response=response)
         action: Literal["allow", "block"] = "allow" if decision.action == "allow" else "block"
         # Both parts were validated when they were made.
         return Verdict.model_construct(
             **dict(judgement), action=action, reasons=decision.reasons, blocked_by=decision.blocked_by, **rest
         )
+
+    def _taken(self, judgement: Judgement) -> Judgement:
+        """The judgement, with those findings undetermined that this policy does not believe."""
+        if self.on_unmeasured == "judge":
+            return judgement
+        doubtful: dict[str, Any] = {
+            task: Finding(label="undetermined", cause=finding.note, note=finding.note)
+            for task, finding in judgement.findings.items()
+            if finding.determined and finding.note is not None
+        }
+        return judgement.model_copy(update=doubtful) if doubtful else judgement
 
     def _counts(self, task: Task, finding: Finding) -> bool:
         least = self.min_score.get(task) if isinstance(self.min_score, dict) else self.min_score

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
         api_key: its key; never shown.
         timeout: seconds for one check; None: no limit.
         on_undetermined: ``block``, ``allow`` or ``raise``.
+        on_unmeasured: ``judge`` or ``undetermined``.
         reasoning: ``auto``, ``full``, ``brief`` or ``off``.
         cache: verdicts kept in memory; 0: none.
         calibration: a file that ``guardreasoner calibrate`` wrote for the model.
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     on_undetermined: Literal["block", "allow", "raise"] = "block"
+    on_unmeasured: Literal["judge", "undetermined"] = "judge"
     reasoning: Literal["auto", "full", "brief", "off"] = "auto"
     cache: Annotated[int, Field(ge=0)] = 0
     calibration: str | None = None

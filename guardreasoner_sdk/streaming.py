@@ -104,13 +104,16 @@ class _Stream(Generic[T]):
         verdicts = list((yield [look.exchange for look in looks]))
         wholes = {}
         for place, (look, verdict) in enumerate(zip(looks, verdicts, strict=True)):
-            found = verdict.blocked_by == "finding"
-            if (found or self._in_doubt(verdict)) and (whole := self._window.whole(look, found=found)) is not None:
+            unmeasured = _unmeasured(verdict)
+            # Each of these would end the stream.
+            found = verdict.blocked_by == "finding" or (unmeasured and not verdict.allowed)
+            doubt = found or unmeasured or self._in_doubt(verdict)
+            if doubt and (whole := self._window.whole(look, found=found)) is not None:
                 wholes[place] = whole
         asked = (yield [whole.exchange for whole in wholes.values()]) if wholes else []
         for (place, whole), verdict in zip(wholes.items(), asked, strict=True):
             # A failure to decide clears nothing, whatever the policy makes of it.
-            if verdicts[place].allowed or not verdict.undetermined:
+            if verdicts[place].allowed or verdict.blocked_by == "finding" or not verdict.reasons:
                 looks[place], verdicts[place] = whole, verdict
         return [] if self._noted(verdicts) else self._window.release(looks, list(wholes.values()))
 
@@ -268,6 +271,12 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
 
     async def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
         return await self._guard.acheck_many(exchanges, timeout=self._timeout)
+
+
+def _unmeasured(verdict: Verdict) -> bool:
+    """Whether it is for an excerpt's language that nothing was decided: the whole may merely quote it."""
+    findings = (verdict.response_refusal, verdict.response_harmfulness) if verdict.reasons else ()
+    return any(of is not None and of.note is not None and not of.determined for of in findings)
 
 
 def on_block_of(guard: Guard, on_block: Any) -> Any:

@@ -70,12 +70,15 @@ class Finding(_Frozen):
         score: P(harmful) or P(refusal), 0 to 1; None where the engine gives no probability.
         span: where in ``Verdict.raw`` a reasoning guard stated the label.
         cause: why the finding is undetermined; None when it is not.
+        note: what makes it worth less than the guard's figures say: that the text is written in a language, or a script, in
+            which the guard was never measured. None where nothing does.
     """
 
     label: Label
     score: Probability | None = None
     span: Span | None = None
     cause: str | None = None
+    note: str | None = None
 
     @property
     def determined(self) -> bool:
@@ -107,13 +110,17 @@ class ReasoningStep(_Frozen):
             score, computed and not generated.
         text: the step.
         span: the characters it came from (``raw``), or those that it speaks of (``prompt``, ``response``).
-        score_without: for evidence, the score (0 to 1) that is left when the characters of ``span`` are left out.
+        weight: for evidence, the probability (0 to 1) of the finding's first label that the model sees in the characters of
+            ``span``: that of the strongest token among them.
+        score_without: for evidence, the score (0 to 1) that is left when the characters of ``span`` are left out, where a
+            judge measures it.
     """
 
     task: Task | None
     kind: Literal["thought", "conclusion", "evidence"]
     text: str
     span: Span | None = None
+    weight: Probability | None = None
     score_without: Probability | None = None
 
 

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import itertools
 import unicodedata
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from costs import assert_in_proportion
-from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window, clean, collate
+from guardreasoner_sdk.judges.encoding import (
+    ANSWERED,
+    ASKED,
+    PROMPT,
+    RESPONSE,
+    Encoder,
+    EncodingConfig,
+    Window,
+    clean,
+    collate,
+)
+from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model
 
-SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PAD, UNK, CLS, SEP, MASK = range(5)
-CONFIG = EncodingConfig(prompt_tokens=10, pair_tokens=16, pair_prompt_tokens=4, overlap_tokens=3)
+BEGIN, PAD, END, UNKNOWN = range(4)
+CONFIG = EncodingConfig(window_tokens=16, context_tokens=6, overlap_tokens=3, opening_tokens=4)
+PIECES = [*SPECIALS, "\u2581", "\u2581word", "\u2581harm", "ful", *map(chr, range(33, 127))]
 
 # Any text, and text that leans towards what could break out of a window or hide in one.
 HOSTILE = st.lists(
     st.one_of(
         st.text(st.characters(codec=None), max_size=12),
-        st.sampled_from([*SPECIALS, "\u200b", "\ud800", "\x00", "\n\n", "\u202e", "word", "[SEP][SEP]", "\ufb01", " "]),
+        st.sampled_from(
+            [*SPECIALS, "<mask>", "\x01<s>", "\u2581", "\u200b", "\ud800", "\x00", "\n\n", "\u202e", "word", "\ufb01", " "]
+        ),
     ),
     max_size=30,
 ).map("".join)
 
 
-def tokenizer() -> Tokenizer:
-    letters = [chr(code) for code in range(33, 127)]
-    words = SPECIALS + letters + ["##" + letter for letter in letters] + ["word", "harm", "##ful"]
-    made = Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]", max_input_chars_per_word=100))
-    made.normalizer = BertNormalizer(lowercase=True)
-    made.pre_tokenizer = BertPreTokenizer()
-    made.add_special_tokens(SPECIALS)
-    return made
-
-
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(tokenizer(), CONFIG)
+    return Encoder(Pieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -74,116 +73,112 @@ def test_clean_text_is_visible_and_stays_as_it_is(text: str) -> None:
 
 
 @given(HOSTILE, HOSTILE)
-def test_windows_hold_every_token_and_no_special_from_the_text(prompt: str, response: str) -> None:
-    encoder = Encoder(tokenizer(), CONFIG)
+def test_windows_hold_every_token_and_no_special_from_the_text(encoder: Encoder, prompt: str, response: str) -> None:
     prompt_tokens, response_tokens = encoder.tokens(prompt), encoder.tokens(response)
-    assert not {PAD, CLS, SEP, MASK} & {*prompt_tokens, *response_tokens}
+    assert not {BEGIN, PAD, END} & {*prompt_tokens, *response_tokens}
 
     windows = encoder.prompt(prompt)
     for window in windows:
-        assert window.ids[0] == CLS
-        assert window.ids[-1] == SEP
-        assert set(window.type_ids) == {0}
-        assert len(window.type_ids) == len(window.ids) <= CONFIG.prompt_tokens
-    assert covers([window.ids[1:-1] for window in windows], prompt_tokens)
+        assert (window.ids[0], window.ids[-1], window.first) == (BEGIN, END, 1)
+        assert {*window.type_ids} == {PROMPT}
+        assert len(window.type_ids) == len(window.ids) <= CONFIG.window_tokens
+    assert covers(windows, prompt_tokens)
 
     pairs = encoder.pair(prompt, response)
     for window in pairs:
-        assert window.ids.count(CLS) == 1
-        assert window.ids.count(SEP) == 2
-        first = window.ids.index(SEP) + 1
-        assert first - 2 <= CONFIG.pair_prompt_tokens
-        assert window.type_ids == (0,) * first + (1,) * (len(window.ids) - first)
-        assert len(window.ids) <= CONFIG.pair_tokens
-    assert covers([window.ids[window.ids.index(SEP) + 1 : -1] for window in pairs], response_tokens)
+        assert window.ids.count(BEGIN) == 1
+        assert window.ids.count(END) == (2 if prompt else 1)
+        assert len(window.ids) <= CONFIG.window_tokens
+        if prompt:
+            assert window.ids[window.first - 1] == END
+            assert window.first - 1 <= 1 + CONFIG.context_tokens
+            assert window.type_ids == (ASKED,) * window.first + (RESPONSE,) * (len(window.ids) - window.first)
+    assert covers(pairs, response_tokens)
 
 
-def covers(parts: list[tuple[int, ...]], tokens: list[int]) -> bool:
-    """Whether the parts are overlapping stretches of the tokens, in order and without a gap, that leave none out."""
-    if len(parts) == 1:
-        return list(parts[0]) == tokens
-    room = len(parts[0])
-    starts = [number * (room - CONFIG.overlap_tokens) for number in range(len(parts) - 1)] + [len(tokens) - room]
-    gaps = [later - (earlier + room) for earlier, later in itertools.pairwise(starts)]
-    return max(gaps) <= -CONFIG.overlap_tokens and all(
-        list(part) == tokens[start : start + room] for start, part in zip(starts, parts, strict=True)
-    )
+def covers(windows: list[Window], tokens: list[int]) -> bool:
+    """Whether the windows show overlapping stretches of the tokens, in order and without a gap, that leave none out."""
+    shown = [(window.start, list(window.ids[window.first : -1])) for window in windows]
+    ends = [start + len(part) for start, part in shown]
+    assert all(part == tokens[start : start + len(part)] for start, part in shown)
+    assert all(end - start >= CONFIG.overlap_tokens for end, (start, _) in zip(ends, shown[1:], strict=False))
+    return shown[0][0] == 0 and ends[-1] == len(tokens)
 
 
 def test_windows_start_where_they_should(encoder: Encoder) -> None:
-    text = " ".join(chr(ord("a") + i) for i in range(20))
-    tokens = encoder.tokens(text)
+    text = " ".join(["word"] * 30)
     windows = encoder.prompt(text)
-    assert [list(window.ids[1:-1]) for window in windows] == [tokens[0:8], tokens[5:13], tokens[10:18], tokens[12:20]]
+    assert [(window.start, len(window.ids)) for window in windows] == [(0, 16), (11, 16), (16, 16)]
 
 
-def test_prompt_in_a_pair_is_cut_to_head_and_tail(encoder: Encoder) -> None:
-    (window,) = encoder.pair("a b c d e f", "word")
-    a, b, e, f, word = (encoder.tokens(letter)[0] for letter in ("a", "b", "e", "f", "word"))
-    assert window == Window((CLS, a, b, e, f, SEP, word, SEP), (0, 0, 0, 0, 0, 0, 1, 1))
+def test_the_prompt_of_a_pair_is_cut_to_head_and_tail(encoder: Encoder) -> None:
+    (window,) = encoder.pair("a b c d", "word")
+    a, b, c, d = (encoder.tokens(letter)[1] for letter in "abcd")
+    blank, word = encoder.tokens("a")[0], encoder.tokens("word")[0]
+    assert encoder.tokens("a b c d") == [blank, a, blank, b, blank, c, blank, d]
+    assert window == Window((BEGIN, blank, a, blank, blank, d, END, word, END), (ASKED,) * 7 + (RESPONSE,) * 2, 7)
+
+
+def test_earlier_turns_stand_in_front_of_the_first_window(encoder: Encoder) -> None:
+    word, harm = encoder.tokens("word")[0], encoder.tokens("harm")[0]
+    (window,) = encoder.prompt("word", [(ASKED, "harm"), (ANSWERED, "word word")])
+    assert window == Window((BEGIN, harm, END, word, word, END, word, END), (ASKED,) * 3 + (ANSWERED,) * 3 + (PROMPT,) * 2, 6)
+    first, *others = encoder.prompt("word " * 40, [(ASKED, "harm")])
+    assert first.first == 3
+    assert all(window.first == 1 for window in others)
+    # Of many turns the last ones are shown, and of a long one its ends.
+    (window,) = encoder.prompt("word", [(ASKED, "harm " * 9), (ANSWERED, "word " * 9)])
+    assert window.ids[:-2] == (BEGIN, harm, END, word, word, word, END)
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\u200b", "\u4e2d"])
 def test_text_without_known_words_gives_one_window(encoder: Encoder, text: str) -> None:
     assert len(encoder.prompt(text)) == len(encoder.pair(text, text)) == 1
-    assert set(encoder.prompt(text)[0].ids) <= {CLS, SEP, UNK}
+    assert {*encoder.prompt(text)[0].ids} <= {BEGIN, END, UNKNOWN, PIECES.index("\u2581")}
 
 
 def test_tokens_of_a_long_text_are_those_of_its_parts(encoder: Encoder) -> None:
     text = "harmful word, and more; " * 3000
-    plain = tokenizer()
-    plain.encode_special_tokens = True
-    assert encoder.tokens(text) == plain.encode(clean(text), add_special_tokens=False).ids
+    assert encoder.tokens(text) == encoder._pieces.encode(clean(text))
 
 
-@pytest.mark.parametrize("unit", ["word harmful \u00e9t\u00e9 ", "\n", "x"])
+@pytest.mark.parametrize("unit", ["word harmful \u00e9t\u00e9 ", "\n", "x", "xyz"])
 def test_a_long_text_takes_no_longer_than_its_length(encoder: Encoder, unit: str) -> None:
-    assert_in_proportion(lambda times: encoder.prompt(unit * times), 50_000 // len(unit))
+    assert_in_proportion(lambda times: encoder.prompt(unit * times), 50_000 // len(unit), floor=0.01)
 
 
 def test_collate_pads_to_the_longest() -> None:
-    arrays = collate([Window((2, 7, 3), (0, 0, 0)), Window((2, 7, 3, 8, 3), (0, 0, 0, 1, 1))])
+    arrays = collate([Window((2, 7, 3), (2, 2, 2)), Window((2, 7, 3, 8, 3), (0, 0, 0, 3, 3))])
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.int64)}
     assert arrays["input_ids"].tolist() == [[2, 7, 3, 0, 0], [2, 7, 3, 8, 3]]
     assert arrays["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
-    assert arrays["token_type_ids"].tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1]]
+    assert arrays["token_type_ids"].tolist() == [[2, 2, 2, 0, 0], [0, 0, 0, 3, 3]]
+    alone = collate([Window((2, 7, 3), (2, 2, 2))])
+    assert {name: array.tolist() for name, array in alone.items()} == {
+        "input_ids": [[2, 7, 3]],
+        "attention_mask": [[1, 1, 1]],
+        "token_type_ids": [[2, 2, 2]],
+    }
     with pytest.raises(ValueError, match="no windows"):
         collate([])
 
 
-@pytest.mark.parametrize("length", [2, 5, 6, 40])
-def test_the_opening_is_the_beginning_of_the_first_window(length: int) -> None:
-    encoder = Encoder(tokenizer(), EncodingConfig(10, 16, 4, 3, 11))
-    first = encoder.pair("harm word word harm word", "a b c d e f g h i j k l m n o p q r s t".replace(" ", "")[:length])[0]
-    opening = encoder.opening(first)
-    if len(first.ids) <= 11:
-        assert opening is first
-        return
-    assert opening.ids == (*first.ids[:10], SEP)
-    assert opening.type_ids == first.type_ids[:11]
-    assert opening.place[1] == pytest.approx(first.place[1] * 4 / (len(first.ids) - 7))
-    assert Encoder(tokenizer(), CONFIG).opening(first) is first  # without the setting
+def test_the_widest_window_holds_all_kinds_of_tokens(encoder: Encoder) -> None:
+    window = encoder.widest()
+    assert len(window.ids) == len(window.type_ids) == CONFIG.window_tokens
+    assert {*window.type_ids} == {ASKED, ANSWERED, PROMPT, RESPONSE}
+    assert max(window.ids) == len(PIECES) - 1
 
 
 def test_config_is_read_and_written() -> None:
     assert EncodingConfig.from_json(CONFIG.to_json()) == CONFIG
-    with_opening = EncodingConfig(10, 16, 4, 3, 11)
-    assert EncodingConfig.from_json(with_opening.to_json()) == with_opening
-    older = {name: size for name, size in CONFIG.to_json().items() if name != "opening_tokens"}
-    assert EncodingConfig.from_json(older) == CONFIG
-    with pytest.raises(ValueError, match=r"encoding\.pair_tokens must be a whole number of tokens, not None"):
-        EncodingConfig.from_json({"prompt_tokens": 10})
-    with pytest.raises(ValueError, match=r"encoding\.prompt_tokens .* not True"):
-        EncodingConfig.from_json({"prompt_tokens": True})
+    with pytest.raises(ValueError, match=r"encoding\.context_tokens must be a whole number of tokens, not None"):
+        EncodingConfig.from_json({"window_tokens": 10})
+    with pytest.raises(ValueError, match=r"encoding\.window_tokens .* not True"):
+        EncodingConfig.from_json({"window_tokens": True})
 
 
-@pytest.mark.parametrize("sizes", [(5, 16, 4, 3), (10, 10, 4, 3), (10, 16, 4, -1), (10, 16, -1, 3), (10, 16, 4, 3, 7)])
+@pytest.mark.parametrize("sizes", [(10, 4, 4, 4), (8, 6, 0, 4), (16, 4, -1, 4), (16, -1, 3, 4), (16, 4, 3, 0)])
 def test_config_refuses_sizes_that_do_not_advance(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="tokens"):
         EncodingConfig(*sizes)
-
-
-def test_tokenizer_without_specials_is_refused() -> None:
-    bare = Tokenizer(WordPiece({"[UNK]": 0, "[PAD]": 1}, unk_token="[UNK]"))
-    with pytest.raises(ValueError, match=r"\[CLS\], \[SEP\]"):
-        Encoder(bare, CONFIG)

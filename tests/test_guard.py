@@ -366,10 +366,12 @@ def test_a_guard_that_cannot_work_is_refused_by_name(arguments: dict[str, object
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     monkeypatch.setenv("GUARDREASONER_MODEL", str(tiny_model))
     monkeypatch.setenv("GUARDREASONER_ON_UNDETERMINED", "allow")
+    monkeypatch.setenv("GUARDREASONER_ON_UNMEASURED", "undetermined")
     monkeypatch.setenv("GUARDREASONER_CACHE", "10")
     monkeypatch.setenv("GUARDREASONER_THREADS", "")
     with Guard() as guard:
         assert guard.policy.on_undetermined == "allow"
+        assert guard.policy.on_unmeasured == "undetermined"
         guard.check("hello")
         assert guard.check("hello").cached
     monkeypatch.setenv("GUARDREASONER_TIMEOUT", "soon")

@@ -50,7 +50,7 @@ def test_no_module_is_long(folder: str) -> None:
     long = {
         str(path.relative_to(ROOT)): lines
         for path in (ROOT / folder).rglob("*.py")
-        if (lines := len(path.read_text("utf-8").splitlines())) > 420
+        if (lines := len(path.read_text("utf-8").splitlines())) > 450
     }
     assert not long
 

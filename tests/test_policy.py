@@ -104,6 +104,7 @@ def test_policies_by_task_travel_and_are_equal() -> None:
     [
         ({"block": {"swearing"}}, "Policy(block"),
         ({"on_undetermined": "shrug"}, "Policy(on_undetermined"),
+        ({"on_unmeasured": "allow"}, "Policy(on_unmeasured"),
         ({"min_score": 80}, "Policy(min_score"),
         ({"min_score": {"prompt_harmfulness": 80}}, "Policy(min_score"),
         ({"min_score": {"prompt": 0.5}}, "Policy(min_score): 'prompt' is no task; use any of prompt_harmfulness"),
@@ -122,3 +123,39 @@ def test_a_score_of_just_the_min_score_blocks_and_the_next_one_below_does_not(le
     for score, action in ((0.8, "block"), (math.nextafter(0.8, 0.0), "allow")):
         found = Judgement(prompt_harmfulness=Finding(label="harmful", score=score))
         assert Policy(min_score=least).decide(found, response=False).action == action
+
+
+NOTE = "written in Swahili, a language this guard was never measured in"
+
+
+@pytest.mark.parametrize("label", ["harmful", "unharmful"])
+@pytest.mark.parametrize("choice", ["block", "allow", "raise"])
+def test_a_finding_with_a_note_counts_as_it_is_unless_the_policy_does_not_believe_it(label: Label, choice: str) -> None:
+    noted = Judgement(prompt_harmfulness=Finding(label=label, score=0.7, note=NOTE))
+    assert Policy(on_undetermined=choice).decide(noted, response=False).action == ("block" if label == "harmful" else "allow")
+    strict = Policy(on_undetermined=choice, on_unmeasured="undetermined")
+    decision = strict.decide(noted, response=False)
+    assert decision.action == choice
+    assert decision.reasons == (f"prompt_harmfulness is undetermined ({NOTE}); on_undetermined={choice!r}",)
+    verdict = strict.verdict(noted, response=False, model="m", backend="b")
+    assert verdict.undetermined
+    assert verdict.prompt_harmfulness == Finding(label="undetermined", cause=NOTE, note=NOTE)
+    assert strict.decide(verdict, response=False) == decision
+    assert hash(strict) != hash(Policy(on_undetermined=choice))
+
+
+def test_findings_without_a_note_are_believed_beside_one_with() -> None:
+    pair = Judgement(
+        prompt_harmfulness=Finding(label="unharmful", note=NOTE),
+        response_refusal=Finding(label="refusal"),
+        response_harmfulness=Finding(label="harmful"),
+    )
+    decision = Policy(on_unmeasured="undetermined").decide(pair, response=True)
+    assert decision.blocked_by == "finding"
+    assert Policy(on_unmeasured="undetermined", block={"harmful_prompt"}).decide(pair, response=True).blocked_by == "failure"
+    assert (
+        Policy(on_unmeasured="undetermined", block={"refusal"})
+        .decide(pair, response=True)
+        .reasons[0]
+        .startswith("response_refusal")
+    )

@@ -324,6 +324,69 @@ def test_an_excerpt_is_not_cleared_by_a_guard_that_cannot_decide_on_the_whole(on
     assert verdict.blocked_by == "finding"
 
 
+GREEK = "\u03b1\u03c5\u03c4\u03cc "
+NOTE = "written in Greek, a language this guard was never measured in"
+
+
+def of_a_language(exchange: Exchange) -> Judgement:
+    """What is Greek for the most part carries a note; ``HARM`` is seen in the rest alone."""
+    text = exchange.response or ""
+    foreign = 2 * text.count(GREEK) * len(GREEK) > len(text)
+    found = judgement("unharmful", "compliance", "harmful" if HARM in text and not foreign else "unharmful")
+    noted = {task: finding.model_copy(update={"note": NOTE}) for task, finding in found.findings.items() if "response" in task}
+    return found.model_copy(update=noted) if foreign else found
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(on_unmeasured="undetermined"),
+        Policy(on_unmeasured="undetermined", on_undetermined="raise"),
+        Policy(on_unmeasured="undetermined", on_undetermined="allow"),
+        Policy(on_unmeasured="undetermined", block={"refusal"}),
+    ],
+)
+async def test_a_quotation_in_a_language_never_measured_ends_no_stream_whose_whole_is_allowed(policy: Policy) -> None:
+    pieces = [*sentences(3000), *[GREEK] * 60, ". ", *sentences(1000), *[GREEK] * 60, ". ", *sentences(500)]
+    async with Guard(judge=Recording(of_a_language, look_back=100), policy=policy) as guard:
+        assert guard.check("Tell me.", "".join(pieces)).allowed
+        assert list(guard.stream("Tell me.", pieces)) == pieces
+        assert await alist(guard.astream("Tell me.", Source(pieces))) == pieces
+
+
+def test_a_prompt_in_such_a_language_does_not_undo_what_the_whole_says() -> None:
+    def script(exchange: Exchange) -> Judgement:
+        found = of_a_language(exchange)
+        return found.model_copy(update={"prompt_harmfulness": Finding(label="unharmful", note=NOTE)})
+
+    pieces = [*sentences(3000), *[GREEK] * 60, ". ", *sentences(500)]
+    policy = Policy(on_unmeasured="undetermined", block={"harmful_response"})
+    with Guard(judge=Recording(script, look_back=100), policy=policy) as guard:
+        assert list(guard.stream("Tell me.", pieces)) == pieces
+
+
+@pytest.mark.parametrize("on_undetermined", ["block", "allow"])
+def test_a_quotation_in_a_language_never_measured_hides_nothing_that_the_whole_shows(on_undetermined) -> None:
+    pieces = [*sentences(3000), *[GREEK] * 60, HARM, ". ", *sentences(500)]
+    policy = Policy(on_unmeasured="undetermined", on_undetermined=on_undetermined)
+    with Guard(judge=Recording(of_a_language, look_back=100), policy=policy) as guard:
+        shown, verdict = collect(guard, pieces)
+    assert HARM not in shown
+    assert verdict is not None
+    assert verdict.blocked_by == "finding"
+
+
+def test_an_answer_that_turns_to_a_language_never_measured_ends_undetermined() -> None:
+    pieces = [*sentences(1000), *[GREEK] * 600]
+    shown: list[str] = []
+    with (
+        Guard(judge=Recording(of_a_language, look_back=100), policy=Policy(on_unmeasured="undetermined")) as guard,
+        pytest.raises(UndeterminedError, match="written in Greek"),
+    ):
+        shown.extend(guard.stream("Tell me.", pieces))
+    assert 1000 < len("".join(shown)) < 2500
+
+
 def test_a_doubtful_excerpt_is_put_before_the_whole_within_a_budget() -> None:
     def script(exchange: Exchange) -> Judgement:
         text = exchange.response or ""
@@ -726,3 +789,23 @@ async def test_a_stream_that_is_forgotten_leaves_no_task_behind(guard: Guard) ->
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0)
     assert source.closed
+
+
+def test_a_quotation_in_a_language_never_measured_does_not_end_an_answer_that_is_judged() -> None:
+    note = "written in the Greek script, which this guard was never measured in"
+
+    def judged(exchange: Exchange) -> Judgement:
+        text = exchange.response or ""
+        far = sum(character > "\u036f" for character in text) * 2 > len(text)
+        finding = Finding(label="unharmful", score=0.02, note=note if far else None)
+        return Judgement(prompt_harmfulness=Finding(label="unharmful", score=0.02), response_harmfulness=finding)
+
+    answer = "The teacher told us about it in plain words. " * 40
+    quoted = answer + "\u03b1\u03b2\u03b3 " * 200 + answer
+    policy = Policy(on_unmeasured="undetermined")
+    with Guard(judge=ScriptedJudge(judged), policy=policy) as guard:
+        assert guard.check("Hi", quoted).allowed
+        pieces = [quoted[at : at + 40] for at in range(0, len(quoted), 40)]
+        assert "".join(guard.stream("Hi", pieces)) == quoted
+        with pytest.raises(UndeterminedError):
+            list(guard.stream("Hi", ["\u03b1\u03b2\u03b3 " * 400]))

@@ -70,6 +70,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/test_frames.py::test_a_lazy_frame_is_refused": "slow",
     "tests/test_patterns.py::test_every_pattern_takes_time_in_proportion_to_the_text": "slow",
     "tests/test_streaming.py::test_at_every_split_of_1000_random_texts_nothing_harmful_is_ever_released": "slow",
+    "tests/training/test_embedded_multilingual.py::test_texts_mean_to_the_base_what_they_mean_to_the_packages_own_engine": "slow",
     "tests/training/test_merging.py": "slow",
     "tests/training/test_mining.py::test_every_model_writes_about_the_rows_of_its_sources": "slow",
     "tests/training/test_mining.py::test_the_ensembles_pairs_come_from_the_models_of_each_source": "slow",

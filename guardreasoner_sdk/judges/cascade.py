@@ -26,7 +26,8 @@ class CascadeJudge:
     """Lets the first judge decide the clear cases and the second one the doubtful ones.
 
     ``Guard(screen="embedded", model="guardreasoner-8b")`` builds one. A case is doubtful where a finding of the first judge
-    is undetermined, has no score, or has one inside the band. Each judgement's ``path`` says who decided, and why.
+    is undetermined, has a ``note`` (that judge was never measured on such text), has no score, or has one inside the band. Each
+    judgement's ``path`` says who decided, and why.
 
     Where the second judge fails, what was doubtful is undetermined: the first one's guess does not stand in for it. What the
     second judge does not judge at all (some guards know no refusals) stays as the first one found it.
@@ -35,7 +36,7 @@ class CascadeJudge:
         first: judges everything.
         second: judges what is doubtful.
         band: which scores (0 to 1) are doubtful: ``(low, high)`` for all tasks, or one by task; a task left out of the mapping
-            is doubtful only where it is undetermined.
+            is doubtful only where it is undetermined or has a note.
 
     Raises:
         ConfigurationError: a judge that is none, or a band that is no interval, or for an unknown task.
@@ -103,6 +104,9 @@ class CascadeJudge:
             low, high = self.band.get(task, (1.0, 0.0))
             if not finding.determined:
                 doubts.append((task, f"{task} is undetermined"))
+            elif finding.note is not None:
+                # Its score is no better known than its label.
+                doubts.append((task, f"{task} was found in what {self.first.model} was never measured on: {finding.note}"))
             elif low <= high and finding.score is None:
                 doubts.append((task, f"{task} has no score"))
             elif finding.score is not None and in_band(finding.score, low, high):

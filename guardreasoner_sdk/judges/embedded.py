@@ -1,12 +1,12 @@
-"""The guard inside the package: a small encoder with three heads, run by onnxruntime. No download, no GPU."""
+"""The guard inside the package: a small encoder that scores each token, run by onnxruntime. No download, no GPU."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,17 +16,17 @@ from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._forks import Lock, abandon, renew_after_fork
 from guardreasoner_sdk.dialects.hazards import hazard
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError
-from guardreasoner_sdk.exchange import Exchange, Turn
-from guardreasoner_sdk.judges.evidence import Passage, Row, behind_first_sentence, probe
-from guardreasoner_sdk.judges.model_folder import Model, shared_model
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.judges.evidence import evidence, probability
+from guardreasoner_sdk.judges.model_folder import OUTPUTS, Model, shared_model
 from guardreasoner_sdk.judges.threads import each_in_threads
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage
+from guardreasoner_sdk.judges.windows import Part, Row, Seen, windows_of
+from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage, undetermined
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.judges.encoding import Window
+    import numpy as np
 
-_Shown = Literal["prompt", "part", "opening", "both"]
-"""What a window shows: a prompt, a part of a response, its opening, or a first part that is no longer than an opening."""
+    from guardreasoner_sdk.judges.encoding import Window
 
 __all__ = ["DEFAULT_FOLDER", "EmbeddedJudge", "ReasoningMode"]
 
@@ -34,79 +34,28 @@ ReasoningMode = Literal["auto", "full", "brief", "off"]
 
 DEFAULT_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
-_HISTORY_CHARACTERS = 1500
+_UNREADABLE = "the model reads nothing in the text"
 _CUT_SHORT = "The time was up before it was found which passages carry it."
 
 Check = Callable[[], None]
 """Called every few milliseconds; raises ``DeadlineError`` when nobody waits any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A window, and the row it belongs to."""
-
-    row: int
-    shown: _Shown
-    window: Window
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the model makes of a window: the chances of its three heads, and of each hazard category."""
-
-    row: int
-    shown: _Shown
-    place: tuple[float, float]
-    tokens: int
-    chances: tuple[float, float, float]
-    hazards: list[float]
-
-
-@dataclass(slots=True)
-class _Scored:
-    """What the model makes of a row.
-
-    Args:
-        scores: the probability of each task judged.
-        hottest: for each task, where in its text the window lies that decided.
-        hazards: of the window that decided on a task, the probability of each hazard category.
-        tokens: that were read.
-    """
-
-    scores: dict[Task, float] = field(default_factory=dict)
-    hottest: dict[Task, tuple[float, float]] = field(default_factory=dict)
-    hazards: dict[Task, list[float]] = field(default_factory=dict)
-    tokens: int = 0
-
-    def add(self, seen: _Seen) -> None:
-        prompt_harm, refusal, harm = seen.chances
-        self.tokens += seen.tokens
-        if seen.shown == "prompt":
-            self._add("prompt_harmfulness", prompt_harm, seen)
-            return
-        if seen.shown != "part":
-            self._add("response_refusal", refusal, seen)
-        if seen.shown != "opening":
-            self._add("response_harmfulness", harm, seen)
-
-    def _add(self, task: Task, score: float, seen: _Seen) -> None:
-        if score > self.scores.get(task, -1.0):
-            self.scores[task], self.hottest[task], self.hazards[task] = score, seen.place, seen.hazards
-
-
 class EmbeddedJudge:
     """Judges with the model inside the package, or with one of the same make from a folder.
 
-    The prompt is judged on its own, so that no response can change what is found about it; a response is judged together
-    with its prompt. Where there are earlier turns, the prompt is judged alone and again behind their last 1,500 characters,
-    and the more harmful score counts. Long text is cut into overlapping windows: the most harmful one decides on harm, a
-    short one on refusal, which an answer states at its beginning.
+    Each token of a text gets a score, and the strongest decide, so that a harmful line is found wherever it stands. The
+    prompt is judged on its own, so that no response can change what is found about it; a response is judged behind its
+    prompt. Where there are earlier turns of the user or the assistant, the prompt is judged alone and again behind the last
+    of them, which are read and not judged, and the more harmful score counts. What the application says itself, as the
+    system or as a tool, is not read. Long text is cut into overlapping windows: the most harmful one decides on harm, the
+    first one on refusal, which an answer states at its beginning.
 
-    The reasons it gives are measurements, not a chain of thought: the score, and the passages whose absence lowers it most.
+    The reasons it gives are measurements, not a chain of thought: the score, and the passages that score highest.
 
     Args:
-        folder: where ``model.onnx``, ``tokenizer.json`` and ``config.json`` lie; default: the package's own.
-        reasoning: ``auto`` and ``brief`` look for passages where a finding is harmful or a refusal, ``full`` for every
+        folder: where ``model.onnx``, ``tokenizer.model`` and ``config.json`` lie; default: the package's own.
+        reasoning: ``auto`` and ``brief`` name passages where a finding is harmful or a refusal, ``full`` for every
             finding, ``off`` for none (score and category alone).
         threads: windows of text judged at a time, each on one core; default: the cores this process may use.
 
@@ -167,151 +116,109 @@ class EmbeddedJudge:
         return self._judged(exchanges, Deadline.of(deadline).check)
 
     def _judged(self, exchanges: Sequence[Exchange], check: Check) -> list[Judgement]:
-        contexts: dict[str, Sequence[int]] = {}
-        found = self._score([_texts(exchange) for exchange in exchanges], check, contexts)
-        if exchanges and not any(found):
+        rows = [Row(exchange) for exchange in exchanges]
+        self._score(rows, check)
+        if rows and not any(row.whole for row in rows):
             raise DeadlineError()
         return [
-            Judgement.unable(str(DeadlineError()), response=exchange.response is not None)
-            if scored is None
-            else self._judgement(exchange, scored, check, contexts)
-            for exchange, scored in zip(exchanges, found, strict=True)
+            self._judgement(row, check)
+            if row.whole
+            else Judgement.unable(str(DeadlineError()), response=row.exchange.response is not None)
+            for row in rows
         ]
 
-    def _judgement(self, exchange: Exchange, scored: _Scored, check: Check, contexts: dict[str, Sequence[int]]) -> Judgement:
+    def _judgement(self, row: Row, check: Check) -> Judgement:
         model = self._loaded()
-        thresholds = model.thresholds
-        findings = {
-            task: Finding(label=LABELS[task][0 if scored.scores[task] >= thresholds[task] else 1], score=scored.scores[task])
-            for task in TASKS
-            if task in scored.scores
-        }
-        steps = [_score_step(task, finding, thresholds[task]) for task, finding in findings.items()]
+        notes: dict[str, str | None] = {}
+        for part in row.parts:
+            if part.source not in notes:  # the first one is the text as it stands, alone
+                notes[part.source] = part.note(model)
+        findings: dict[Task, Finding] = {}
+        steps: list[ReasoningStep] = []
         categories: dict[str, None] = {}
-        for task, finding in findings.items():
-            if finding.label == "harmful" and model.hazards:
-                nearest = max(range(len(model.hazards)), key=scored.hazards[task].__getitem__)
-                name, chance = hazard(model.hazards[nearest]), scored.hazards[task][nearest]
+        for task in TASKS:
+            decided = row.decided(task, model)
+            if decided is None:
+                if task == "prompt_harmfulness" or row.exchange.response is not None:
+                    findings[task] = undetermined(_UNREADABLE)
+                continue
+            part, logit = decided
+            score, threshold = probability(logit), model.thresholds[task]
+            label = LABELS[task][0 if score >= threshold else 1]
+            findings[task] = Finding(label=label, score=score, note=notes[part.source])
+            said = f"{part.how}P({LABELS[task][0]}) is {score:.2f}; the label changes at {threshold:.2f}."
+            steps.append(ReasoningStep(task=task, kind="evidence", text=said))
+            if label == "harmful" and model.hazards:
+                hazards = part.strongest(task).hazards
+                nearest = max(range(len(hazards)), key=hazards.__getitem__)
+                name = hazard(model.hazards[nearest])
                 categories[name] = None
-                if self._reasoning == "off":
-                    continue
-                text = f"The nearest hazard category is {name}, P is {chance:.2f} among {len(model.hazards)}."
-                steps.append(ReasoningStep(task=task, kind="evidence", text=text))
-        probes = [probe(*asked) for asked in self._asked(exchange, scored, findings)]
-        # All variants in one batch.
-        found = iter(self._score([row for one in probes for row in one.rows], check, contexts))
-        tokens = scored.tokens
-        for one in probes:
-            own = list(islice(found, len(one.rows)))
-            judged = [variant for variant in own if variant is not None]
-            tokens += sum(variant.tokens for variant in judged)
-            if len(judged) == len(own):
-                steps += one.steps([variant.scores for variant in judged])
-            else:
-                # What was found stays found: only the search for its reasons was cut short.
-                steps += [ReasoningStep(task=task, kind="evidence", text=_CUT_SHORT) for task in one.scores]
-        return Judgement(
-            **findings, categories=tuple(categories), reasoning=tuple(_by_task(steps)), usage=Usage(input_tokens=tokens)
-        )
+                said = (
+                    f"The {part.source}'s nearest hazard category is {name}, P is {hazards[nearest]:.2f} among {len(hazards)}."
+                )
+                steps += [ReasoningStep(task=task, kind="evidence", text=said)] if self._reasoning != "off" else []
+            if self._explains(task, findings[task]):
+                steps += self._passages(task, part, model, check, carried=label == LABELS[task][0])
+        tokens = sum(part.tokens for part in row.parts)
+        return Judgement(**findings, categories=tuple(categories), reasoning=tuple(steps), usage=Usage(input_tokens=tokens))
 
-    def _asked(
-        self, exchange: Exchange, scored: _Scored, findings: Mapping[Task, Finding]
-    ) -> Iterator[tuple[Passage, dict[Task, float]]]:
-        """The texts to look into, with the tasks that each is to explain: those that looked at the same place together."""
-        places: dict[tuple[str, tuple[float, float]], list[Task]] = {}
-        for task, finding in findings.items():
-            if self._explains(task, finding):
-                places.setdefault((task.partition("_")[0], scored.hottest[task]), []).append(task)
-        for (source, hottest), tasks in places.items():
-            yield _passage(exchange, source, hottest, tasks), {task: scored.scores[task] for task in tasks}
+    def _passages(self, task: Task, part: Part, model: Model, check: Check, *, carried: bool) -> list[ReasoningStep]:
+        """The passages of a text that carry a finding, out of the pass that judged it."""
+        least = model.least_logit(task) + part.shift(task, model.length_shift) if carried else None
+        try:
+            stretches = part.stretches(task, model.encoder, check)
+        except DeadlineError:
+            # What was found stays found: only the search for its reasons was cut short.
+            return [ReasoningStep(task=task, kind="evidence", text=_CUT_SHORT)]
+        return evidence(
+            task, part.source, part.text, stretches, least=least, before=part.how, place=part.place if part.decoded else None
+        )
 
     def _explains(self, task: Task, finding: Finding) -> bool:
         if self._reasoning == "off":
             return False
         return self._reasoning == "full" or finding.label == LABELS[task][0]
 
-    def _score(self, rows: Sequence[Row], check: Check, contexts: dict[str, Sequence[int]]) -> list[_Scored | None]:
-        """Score rows, the shortest first; None for each that was not through before the deadline.
+    def _score(self, rows: Sequence[Row], check: Check) -> None:
+        """Score rows, the shortest first; those that were not through before the deadline are not whole."""
+        encoder = self._loaded().encoder
 
-        Args:
-            rows: what to score.
-            check: whether somebody still waits.
-            contexts: what the windows of a response show of a prompt, by prompt; filled as prompts are read.
-        """
-        windows = [0] * len(rows)
-        whole: set[int] = set()
-
-        def in_time() -> Iterator[_Placed]:
+        def in_time() -> Iterator[tuple[Part, Window]]:
             try:
                 # The shortest first: a long one takes no other row's time.
-                for row in sorted(range(len(rows)), key=lambda row: sum(map(len, (*rows[row][0], rows[row][2] or "")))):
-                    for placed in self._windows(row, rows[row], check, contexts):
+                for row in sorted(rows, key=lambda row: row.length):
+                    for placed in windows_of(row, encoder, check):
                         check()
-                        windows[row] += 1
                         yield placed
-                    whole.add(row)
+                    row.whole = True
             except DeadlineError:
                 return
 
-        found = [_Scored() for _ in rows]
-        for seen in self._infer(in_time()):
-            found[seen.row].add(seen)
-        return [scored if row in whole and windows[row] else None for row, scored in enumerate(found)]
+        self._infer(in_time())
 
-    def _windows(self, row: int, asked: Row, check: Check, contexts: dict[str, Sequence[int]]) -> Iterator[_Placed]:
-        """The windows of a row, each made when it is its turn: those of a long text would take much more room than it."""
-        check()
-        encoder = self._loaded().encoder
-        prompts, context, response = asked
-        for prompt in prompts:
-            tokens = encoder.read(prompt, check)
-            contexts.setdefault(prompt, encoder.context(tokens))
-            for window in encoder.prompt_windows(tokens):
-                yield _Placed(row, "prompt", window)
-        if response is None:
-            return
-        shown = context or ""
-        if shown not in contexts:
-            contexts[shown] = encoder.context(encoder.read(shown, check))
-        windows = encoder.pair_windows(contexts[shown], encoder.read(response, check))
-        first = next(windows)
-        opening = encoder.opening(first)
-        yield _Placed(row, "both" if opening is first else "opening", opening)
-        if opening is not first:
-            yield _Placed(row, "part", first)
-        for window in windows:
-            yield _Placed(row, "part", window)
-
-    def _infer(self, windows: Iterable[_Placed]) -> list[_Seen]:
+    def _infer(self, windows: Iterable[tuple[Part, Window]]) -> None:
         """Run the model over windows: each on its own, several at a time.
 
         The int8 model scales its activations over all that is in a run, so that a window would score differently beside
         other ones: a verdict must not depend on its neighbours. Without padding this is no slower, either.
         """
-        import numpy as np
-
         from guardreasoner_sdk.judges.encoding import collate
 
-        model = self._loaded()
-        outputs = ["logits", "hazards"] if model.hazards else ["logits"]
+        session = self._loaded().session
+        lock = threading.Lock()
 
-        def run(placed: _Placed) -> _Seen:
-            given = model.session.run(outputs, collate([placed.window]))
-            logits, *others = (found[0].astype(np.float64) for found in given)
-            if not all(np.isfinite(values).all() for values in (logits, *others)):
+        def run(placed: tuple[Part, Window]) -> None:
+            part, window = placed
+            tokens, logits, hazards, languages = (found[0] for found in session.run(OUTPUTS, collate([window])))
+            # A sum is finite where all that is added is.
+            if not all(math.isfinite(values.sum()) for values in (tokens, logits, hazards, languages)):
                 # No comparison with a number that is none holds: taken as it is, it would read as a score below any threshold.
                 raise BackendError("the embedded model gave no number; its files are damaged, restore or reinstall them")
-            hazards = [np.exp(other - other.max()) for other in others]
-            return _Seen(
-                placed.row,
-                placed.shown,
-                placed.window.place,
-                len(placed.window.ids),
-                tuple((1.0 / (1.0 + np.exp(-logits))).tolist()),
-                (hazards[0] / hazards[0].sum()).tolist() if hazards else [],
-            )
+            seen = Seen(window.start, tokens[window.first : -1], logits.tolist(), _chances(hazards), _chances(languages))
+            with lock:
+                part.add(seen, len(window.ids))
 
-        return each_in_threads(run, windows, self._threads)
+        each_in_threads(run, windows, self._threads)
 
     def _loaded(self) -> Model:
         if self._model is None:
@@ -321,49 +228,10 @@ class EmbeddedJudge:
         return self._model
 
 
-def _texts(exchange: Exchange) -> tuple[list[str], str | None, str | None]:
-    prompts = [exchange.prompt]
-    if exchange.history:
-        prompts.append(f"{_earlier(exchange.history)}\nUser: {exchange.prompt}")
-    return prompts, exchange.prompt, exchange.response
-
-
-def _earlier(history: Sequence[Turn]) -> str:
-    """The last 1,500 characters of the earlier turns."""
-    earlier = ""
-    for turn in reversed(history):
-        # Only what is shown is put together: a long conversation is many times longer.
-        said = turn.content[-_HISTORY_CHARACTERS:]
-        name = f"{turn.role.capitalize()}: " if len(said) == len(turn.content) else ""
-        earlier = f"{name}{said}\n{earlier}" if earlier else f"{name}{said}"
-        if len(earlier) >= _HISTORY_CHARACTERS:
-            break
-    return earlier[-_HISTORY_CHARACTERS:]
-
-
-def _passage(exchange: Exchange, source: str, hottest: tuple[float, float], tasks: Sequence[Task]) -> Passage:
-    if source == "prompt":
-        prompts = _texts(exchange)[0]
-        # What the earlier turns add stays in place while the prompt's own passages are left out.
-        frames = [prompt.removesuffix(exchange.prompt) for prompt in prompts]
-        return Passage("prompt", exchange.prompt, lambda text: ([frame + text for frame in frames], None, None), hottest)
-    response = exchange.response or ""
-    beside: dict[str, Row] = {}
-    rest = behind_first_sentence(response)
-    if "response_refusal" in tasks and rest:
-        beside["without its first sentence"] = ([], exchange.prompt, rest)
-    if "response_harmfulness" in tasks:
-        beside["without the prompt"] = ([], "", response)
-    return Passage("response", response, lambda text: ([], exchange.prompt, text), hottest, beside)
-
-
-def _score_step(task: Task, finding: Finding, threshold: float) -> ReasoningStep:
-    return ReasoningStep(
-        task=task,
-        kind="evidence",
-        text=f"P({LABELS[task][0]}) is {finding.score:.2f}; the label changes at {threshold:.2f}.",
-    )
-
-
-def _by_task(steps: list[ReasoningStep]) -> list[ReasoningStep]:
-    return sorted(steps, key=lambda step: TASKS.index(step.task) if step.task else len(TASKS))
+def _chances(logits: np.ndarray) -> list[float]:
+    """The probability of each of several that exclude each other."""
+    if not logits.size:
+        return []
+    powers = [math.exp(logit) for logit in (logits - logits.max()).tolist()]
+    whole = sum(powers)
+    return [power / whole for power in powers]

@@ -1,201 +1,181 @@
-"""Which passages carry a finding: leave each out and see how far the score falls; where it does not fall, judge each alone.
+"""Which passages carry a finding: the phrases around the tokens that score highest.
 
-This is occlusion (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2; Li et al. 2016, arXiv:1612.08220), with phrases as
-the parts left out. What is said is a measurement of the model, not its chain of thought.
+The model scores each token of a text, and the strongest decide (:mod:`guardreasoner_sdk.judges.embedded`); so the pass that
+judges a text tells where in it the finding comes from. What is said is a measurement of the model, not its chain of thought.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from guardreasoner_sdk.verdict import LABELS, ReasoningStep, Span, Task
 
-__all__ = ["MOST_PARTS", "Passage", "Probe", "Row", "behind_first_sentence", "parts", "probe", "stretch"]
+__all__ = ["Token", "evidence", "phrases", "probability"]
 
-Row = tuple[Sequence[str], str | None, str | None]
-"""What is scored: prompts of which the most harmful counts, the prompt of the response, the response."""
+Token = tuple[int, int, float]
+"""A token of a judged text: its first character, the one after its last, and its logit."""
 
-Scores = Mapping[Task, float]
-
-MOST_PARTS = 8
-_SHORT = 1000
-_LONGEST_WORD = 60
-_LEAST_FALL = 0.05
+_MOST_LOGIT = 700.0  # beyond it the exponential is no number
 _MOST_STEPS = 3
-_QUOTED = 120
+_LONGEST = 120
+"""Characters of a passage, and of a quotation."""
+_UNPARTED = 30
+"""Characters of a word from which on it is no word, but a text of a script that parts none, or something like an address."""
+_BELOW = 1.5
+"""Logits below the strongest phrase, within which another one carries a finding as it does."""
+_MANY = 8
+"""Phrases of a text, of which no single one stands out where more than half carry a finding alike."""
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """The text whose parts are left out.
-
-    Args:
-        source: whether it is the prompt or the response.
-        text: it.
-        row: turns a variant of it into a row to score.
-        hottest: where in the text the window lies that decided, as shares of its length (0 to 1).
-        beside: further rows to score, each with what it stands for: "without the prompt".
-    """
-
-    source: Literal["prompt", "response"]
-    text: str
-    row: Callable[[str], Row]
-    hottest: tuple[float, float] = (0.0, 1.0)
-    beside: Mapping[str, Row] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Which variants of a text are to be judged in order to explain its findings; see :func:`probe`.
-
-    Args:
-        passage: the text judged.
-        scores: of the tasks to explain, what the whole text got.
-        start: the first character that is looked into.
-        end: the character after the last one.
-        cut: the parts that are left out in turn.
-    """
-
-    passage: Passage
-    scores: Scores
+class _Phrase:
     start: int
     end: int
-    cut: Sequence[tuple[int, int]]
-
-    @property
-    def rows(self) -> list[Row]:
-        """The variants to score, in the order in which :meth:`steps` wants their scores."""
-        text = self.passage.text
-        variants = [text[self.start : self.end]] * self._in_part
-        variants += [_without(text, self.start, self.end, a, b) for a, b in self.cut]
-        variants += [text[a:b] for a, b in self._alone]
-        return [*map(self.passage.row, variants), *self.passage.beside.values()]
-
-    def steps(self, found: Sequence[Scores]) -> list[ReasoningStep]:
-        """What the scores of the variants say.
-
-        Args:
-            found: for each of the rows.
-
-        Returns:
-            at most three passages for each task, and a step for each of ``beside``.
-        """
-        before = found[0] if self._in_part else self.scores
-        after = found[self._in_part : self._in_part + len(self.cut)]
-        # Of two passages, either is what is left without the other one.
-        alone = found[self._in_part + len(self.cut) :][: len(self._alone)] or after[::-1]
-        where = f" within characters {self.start} to {self.end} of the {self.passage.source}" if self._in_part else ""
-        steps: list[ReasoningStep] = []
-        for task, score in self.scores.items():
-            if self.cut:
-                scored = [
-                    (left[task], by_itself[task], span) for left, by_itself, span in zip(after, alone, self.cut, strict=True)
-                ]
-                steps += _steps(task, self.passage, before[task], scored, where)
-            for what, row in zip(self.passage.beside, found[len(found) - len(self.passage.beside) :], strict=True):
-                text = f"Judged {what}, {_name(task)} is {row[task]:.2f} instead of {score:.2f}."
-                steps.append(ReasoningStep(task=task, kind="evidence", text=text, score_without=row[task]))
-        return steps
-
-    @property
-    def _alone(self) -> Sequence[tuple[int, int]]:
-        return self.cut if len(self.cut) > 2 else ()
-
-    @property
-    def _in_part(self) -> bool:
-        return (self.start, self.end) != (0, len(self.passage.text))
+    sentence: int
+    logit: float
 
 
-def probe(passage: Passage, scores: Scores) -> Probe:
-    """Plan how the findings of a text are to be explained.
-
-    Of a text over 1,000 characters, the window that decided is looked into; that stretch is judged on its own, too, and the
-    falls are measured against it.
+def evidence(
+    task: Task,
+    source: Literal["prompt", "response"],
+    text: str,
+    stretches: Sequence[Sequence[Token]],
+    *,
+    least: float | None,
+    before: str = "",
+    place: Callable[[int, int], tuple[int, int] | None] | None = None,
+) -> list[ReasoningStep]:
+    """Name the passages that carry a finding, the strongest first, three at most.
 
     Args:
-        passage: the text judged.
-        scores: the tasks to explain, with the score (0 to 1) that the whole text got.
+        task: what was found.
+        source: whether the text is the prompt or the response.
+        text: it, as it was judged.
+        stretches: the tokens that the strongest windows showed, each stretch in order, the stretches in order and apart.
+        least: the logit from which on the finding's first label holds; None where it does not: then the passage that comes
+            nearest is named.
+        before: how the text was read, for the beginning of a step: "Behind earlier turns, ".
+        place: where a stretch of the text lies in what the caller gave, if it is not that itself; None: it cannot be said.
     """
-    start, end = stretch(passage.text, passage.hottest)
-    cut = parts(passage.text, start, end)
-    if len(cut) < 2:
-        return Probe(passage, scores, 0, len(passage.text), ())
-    return Probe(passage, scores, start, end, cut)
+    found = [
+        phrase
+        for tokens in stretches
+        if (spoken := [token for token in tokens if token[0] < token[1]])
+        for phrase in _scored(text, spoken)
+    ]
+    if not found:
+        return []
+
+    def step(said: str, logit: float, start: int, end: int) -> ReasoningStep:
+        places = (start, end) if place is None else place(start, end)
+        span = None if places is None else Span(source=source, start=places[0], end=places[1])
+        shown = said.format(_quote(text[start:end]), _chance(logit))
+        return ReasoningStep(task=task, kind="evidence", text=f"{before}{shown}", span=span, weight=probability(logit))
+
+    name = f"P({LABELS[task][0]})"
+    top = max(found, key=lambda phrase: phrase.logit)
+    if least is None:
+        return [step(f"{{}} comes nearest: {name} there is {{}}.", top.logit, top.start, top.end)]
+    high = {place for place, phrase in enumerate(found) if phrase.logit >= max(least, top.logit - _BELOW)}
+    if len(found) >= _MANY and 2 * len(high) > len(found):
+        low = _chance(min(found[place].logit for place in high))
+        said = (
+            f"No single passage stands out: {name} is {low} or more in {len(high)} of {len(found)} phrases; "
+            "{} has the highest, {}."
+        )
+        return [step(said, top.logit, top.start, top.end)]
+    carrying = sorted(_joined(found, high or {found.index(top)}), key=lambda passage: (-passage.logit, passage.start))
+    return [step(f"{{}} carries it: {name} there is {{}}.", one.logit, one.start, one.end) for one in carrying[:_MOST_STEPS]]
 
 
-def stretch(text: str, hottest: tuple[float, float]) -> tuple[int, int]:
-    """The part of a long text that is looked into: where its most harmful window lies.
+def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
+    """Cut a stretch of text into sentences, and these into phrases that mean something.
+
+    What says nothing by itself (``I``, ``to the``) goes with what it belongs to: named alone it explains nothing. A sentence
+    of nothing else is one phrase.
 
     Args:
-        text: all of it.
-        hottest: where the window begins and ends, as shares of the text's length.
+        text: the whole text.
+        start: first character of the stretch.
+        end: the character after it.
 
     Returns:
-        the first character and the one after the last; the whole text where it is short.
+        for each sentence the places (start, end) of its phrases, blanks trimmed.
     """
-    if len(text) <= _SHORT:
-        return 0, len(text)
-    start = min(round(len(text) * hottest[0]), len(text) - 1)
-    end = max(start + 1, round(len(text) * hottest[1]))
-    # Out to blanks, so that no word is cut; a text without any is cut all the same.
-    if start and (blank := text.rfind(" ", max(0, start - _LONGEST_WORD), start)) >= 0:
-        start = blank + 1
-    if end < len(text) and (blank := text.find(" ", end, end + _LONGEST_WORD)) >= 0:
-        end = blank
-    return start, end
+    return [_phrases(text, _cut(text, *sentence, _BLANKS)) or [sentence] for sentence in _cut(text, start, end, _SENTENCE_END)]
 
 
-def _steps(
-    task: Task, passage: Passage, before: float, scored: Sequence[tuple[float, float, tuple[int, int]]], where: str
-) -> list[ReasoningStep]:
-    """Steps from what each passage leaves behind, and what it is judged by itself."""
-    name = _name(task)
-    ranked = sorted(scored)
-    carrying = [(left, span) for left, _, span in ranked if before - left >= _LEAST_FALL][:_MOST_STEPS]
-    if not carrying:
-        left, by_itself, (a, b) = max(scored, key=lambda one: one[1])
-        text = (
-            f"No single passage carries it: leaving out any one of {len(scored)} in turn and judging again{where} leaves "
-            f"{name} at {ranked[0][0]:.2f} or more. Judged alone, {_quote(passage.text[a:b])} has {by_itself:.2f}, the "
-            "highest."
-        )
-        span = Span(source=passage.source, start=a, end=b)
-        return [ReasoningStep(task=task, kind="evidence", text=text, span=span, score_without=left)]
-    return [
-        ReasoningStep(
-            task=task,
-            kind="evidence",
-            text=f"Leaving out {_quote(passage.text[a:b])} and judging again{where} "
-            f"lowers {name} from {before:.2f} to {left:.2f}.",
-            span=Span(source=passage.source, start=a, end=b),
-            score_without=left,
-        )
-        for left, (a, b) in carrying
-    ]
+def _scored(text: str, tokens: Sequence[Token]) -> Iterator[_Phrase]:
+    """The phrases of a stretch, each with the logit of its strongest token."""
+    ahead = iter(tokens)
+    token = next(ahead, None)
+    last: Token | None = None
+    for sentence in phrases(text, tokens[0][0], max(end for _, end, _ in tokens)):
+        for start, end in sentence:
+            own: list[Token] = []
+            # A token that reaches over a border belongs to both sides.
+            if last is not None and last[1] > start:
+                own.append(last)
+            while token is not None and token[0] < end:
+                if token[1] > start:
+                    own.append(token)
+                last, token = token, next(ahead, None)
+            if not own:
+                continue
+            if end - start > _UNPARTED and not _BLANKS.search(text, start, end):
+                # A line without blanks is no phrase: its tokens are.
+                yield from (_Phrase(max(a, start), min(b, end), sentence[0][0], logit) for a, b, logit in own)
+            else:
+                yield _Phrase(start, end, sentence[0][0], max(logit for _, _, logit in own))
 
 
-def _name(task: Task) -> str:
-    return f"P({LABELS[task][0]})"
+def _joined(found: Sequence[_Phrase], high: set[int]) -> Iterator[_Phrase]:
+    """Passages: phrases that carry a finding and are neighbours within a sentence, around the strongest as far as one reads."""
+    left = set(high)
+
+    def passage(first: int, last: int) -> bool:
+        own = found[first : last + 1]
+        return own[0].sentence == own[-1].sentence and max(one.end for one in own) - own[0].start <= _LONGEST
+
+    while left:
+        first = last = top = max(left, key=lambda place: (found[place].logit, -place))
+        left.discard(top)
+        while True:
+            wider = [
+                (a, b) for a, b in ((first - 1, last), (first, last + 1)) if left & {a, b} - {first, last} and passage(a, b)
+            ]
+            if not wider:
+                break
+            first, last = max(wider, key=lambda place: found[place[0] if place[0] < first else place[1]].logit)
+            left -= {first, last}
+        end = max(one.end for one in found[first : last + 1])
+        yield _Phrase(found[first].start, end, found[top].sentence, found[top].logit)
+
+
+def _chance(logit: float) -> str:
+    return f"{probability(logit):.2f}"
+
+
+def probability(logit: float) -> float:
+    """What a logit stands for, 0 to 1.
+
+    Args:
+        logit: any number.
+    """
+    return 1.0 / (1.0 + math.exp(-max(-_MOST_LOGIT, logit)))
 
 
 def _quote(text: str) -> str:
     shown = " ".join(text.split())
-    return f'"{shown if len(shown) <= _QUOTED else shown[: _QUOTED - 1].rstrip() + "…"}"'
-
-
-def _without(text: str, start: int, end: int, a: int, b: int) -> str:
-    return f"{text[start:a].rstrip()} {text[b:end].lstrip()}".strip() or " "
+    return f'"{shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1].rstrip() + "…"}"'
 
 
 # A run of blanks is looked at once, from its beginning: begun at each blank of it, a long one costs its square.
-_SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*+\s++|\n++")
-_CLAUSE_END = re.compile(
-    rf"{_SENTENCE_END.pattern}|(?<=,)\s++"
-    r"|(?<!\s)\s++(?=(?:and|or|but|which|who|so|because|without|with|using|for|to|from|into)\b)"
-)
+_SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*+\s++|(?<=[\u3002\uff01\uff1f])|\n++")
 _BLANKS = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W_]+")
 _FIRST_IDEOGRAPH = "\u2e80"
@@ -211,43 +191,13 @@ _HOLDS_TOGETHER = (
 _FUNCTION_WORDS = frozenset(_HOLDS_TOGETHER.split())
 
 
-def parts(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Cut a stretch of text into 2 to 8 passages that mean something: sentences, else clauses, else phrases.
-
-    What says nothing by itself (``I``, ``to the``) goes with what it belongs to: to leave it out explains nothing.
-
-    Args:
-        text: the whole text.
-        start: first character of the stretch.
-        end: the character after it.
-
-    Returns:
-        places (start, end) of the passages, blanks trimmed; one alone, or none, where there is nothing to divide.
-    """
-    for pattern in (_SENTENCE_END, _CLAUSE_END, _BLANKS):
-        pieces = _phrases(text, _cut(text, start, end, pattern))
-        if len(pieces) >= 3 or (len(pieces) == 2 and pattern is not _SENTENCE_END):
-            break
-    return _grouped(pieces)
-
-
-def behind_first_sentence(text: str) -> str:
-    """What follows the first sentence of a text; empty where that is all of it.
-
-    Args:
-        text: the text.
-    """
-    border = _SENTENCE_END.search(text, len(text) - len(text.lstrip()))
-    return "" if border is None else text[border.end() :].strip()
-
-
 def _cut(text: str, start: int, end: int, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
     pieces, at = [], start
     for border in pattern.finditer(text, start, end):
         pieces.append((at, border.start()))
         at = border.end()
     pieces.append((at, end))
-    return [(a, b) for a, b in pieces if text[a:b].strip()]
+    return [(b - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in pieces if text[a:b].strip()]
 
 
 def _phrases(text: str, pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -270,9 +220,3 @@ def _carries(text: str, start: int, end: int) -> bool:
         found[0] >= _FIRST_IDEOGRAPH or (len(found[0]) > 2 and found[0].lower() not in _FUNCTION_WORDS)
         for found in _WORD.finditer(text, start, end)
     )
-
-
-def _grouped(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join neighbours until at most ``MOST_PARTS`` are left."""
-    size = -(-len(pieces) // MOST_PARTS) or 1
-    return [(group[0][0], group[-1][1]) for at in range(0, len(pieces), size) if (group := pieces[at : at + size])]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from guardreasoner_sdk.verdict import Task
 if TYPE_CHECKING:
     from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
 
-__all__ = ["Model", "load_model", "read_object", "shared_model"]
+__all__ = ["OUTPUTS", "Model", "load_model", "read_object", "shared_model"]
 
 _HEADS: dict[str, Task] = {
     "prompt_harmful": "prompt_harmfulness",
@@ -27,8 +28,14 @@ _HEADS: dict[str, Task] = {
     "response_harmful": "response_harmfulness",
 }
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+OUTPUTS = ("tokens", "logits", "hazards", "languages")
+"""What the model gives for windows: logits of each token, of each window, of its hazard, and of its language."""
+_MOST_SHIFT = 10.0
 _LONGEST_NAME = 200
-_FILES = ("config.json", "tokenizer.json", "model.onnx")
+_LONGEST_CODE = 8
+_FILES = ("config.json", "tokenizer.model", "model.onnx")
+# Other pieces of the same number would turn every word into another one, and hardly anything would look harmful.
+_DIGESTS = {"sha256": "model.onnx", "tokenizer_sha256": "tokenizer.model"}
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -39,24 +46,38 @@ class Model:
         session: what runs it.
         encoder: turns text into its windows.
         thresholds: for each task the score from which on the first label holds.
+        length_shift: for each task the logit that is taken off each time that the number of windows doubles.
         hazards: the codes of its categories; empty where it has none.
+        languages: the codes of those that it tells apart; empty where it does not.
+        measured_languages: of those the ones in which it was measured.
         name: name and version.
     """
 
     session: Any
     encoder: Encoder
     thresholds: dict[Task, float]
+    length_shift: dict[Task, float]
     hazards: tuple[str, ...]
+    languages: tuple[str, ...]
+    measured_languages: frozenset[str]
     name: str
+
+    def least_logit(self, task: Task) -> float:
+        """The logit from which on a task's first label holds."""
+        return math.log(self.thresholds[task] / (1.0 - self.thresholds[task]))
 
 
 @dataclass(frozen=True, slots=True)
 class _Config:
     thresholds: dict[Task, float]
+    length_shift: dict[Task, float]
     hazards: tuple[str, ...]
+    languages: tuple[str, ...]
+    measured_languages: frozenset[str]
     name: str
     encoding: EncodingConfig
-    digest: str | None
+    digests: dict[str, str]
+    """SHA-256 by the name of the file, of those that are stated."""
 
 
 _shared: WeakValueDictionary[tuple[object, ...], Model] = WeakValueDictionary()
@@ -69,7 +90,7 @@ def shared_model(folder: Path) -> Model:
     It is loaded anew when its files are other ones meanwhile, and in a forked child.
 
     Args:
-        folder: where ``model.onnx``, ``tokenizer.json`` and ``config.json`` lie.
+        folder: where ``model.onnx``, ``tokenizer.model`` and ``config.json`` lie.
 
     Raises:
         ConfigurationError: as :func:`load_model` does.
@@ -99,19 +120,33 @@ def load_model(folder: Path) -> Model:
     """Load a model.
 
     Args:
-        folder: where ``model.onnx``, ``tokenizer.json`` and ``config.json`` lie.
+        folder: where ``model.onnx``, ``tokenizer.model`` and ``config.json`` lie.
 
     Raises:
         ConfigurationError: a file is missing or damaged, or does not fit the others; it names the file, and the field.
     """
     for name in _FILES:
         if not (folder / name).is_file():
+            if name == "tokenizer.model" and (folder / "tokenizer.json").is_file():
+                problem = "cannot be used: it was made for guardreasoner-sdk 0.3"
+                raise _damaged(folder, problem, "build the model anew, or use that version")
             raise ConfigurationError(f"embedded model: {folder / name} is missing; reinstall guardreasoner-sdk or fix the path")
     config = _config(folder / "config.json")
-    encoder = _encoder(folder / "tokenizer.json", config.encoding)
+    for name, digest in config.digests.items():
+        _check_digest(folder / name, digest)
+    encoder = _encoder(folder / "tokenizer.model", config.encoding)
     session = _session(folder / "model.onnx", config)
     _try(session, encoder, config, folder)
-    return Model(session, encoder, config.thresholds, config.hazards, config.name)
+    return Model(
+        session,
+        encoder,
+        config.thresholds,
+        config.length_shift,
+        config.hazards,
+        config.languages,
+        config.measured_languages,
+        config.name,
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -145,33 +180,31 @@ def _config(path: Path) -> _Config:
     from guardreasoner_sdk.judges.encoding import EncodingConfig
 
     value = read_object(path)
+    encoding = value.get("encoding")
     heads = value.get("heads")
     if heads != list(_HEADS):
         raise _damaged(
             path, f"cannot be used: heads are {_short(heads)}, not {list(_HEADS)}", "use a model that was made for this version"
         )
-    thresholds = value.get("thresholds")
-    if not isinstance(thresholds, Mapping):
-        raise _damaged(path, "has no thresholds", f"give each of {', '.join(_HEADS)} a number between 0 and 1")
-    for head in _HEADS:
-        threshold = thresholds.get(head)
-        # The comparison is false for a number that is none, too: such a threshold would call everything safe.
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
-            problem = "is missing" if threshold is None else f"is {_short(threshold)}"
-            raise _damaged(path, f"cannot be used: thresholds.{head} {problem}", "write a number between 0 and 1")
-    hazards = value.get("hazards", [])
-    if not isinstance(hazards, list) or any(code not in HAZARDS for code in hazards if isinstance(code, str) or code is None):
-        raise _damaged(path, "names unknown hazards", f"hazards is a list of {', '.join(HAZARDS)}")
-    if not all(isinstance(code, str) for code in hazards) or len({*map(str, hazards)}) != len(hazards):
-        raise _damaged(path, "names a hazard twice, or one that is no text", f"hazards is a list of {', '.join(HAZARDS)}")
+    thresholds = _by_head(path, value, "thresholds", lambda number: 0 < number < 1, "a number between 0 and 1")
+    # What would be added to a score, or taken off without end, makes of long texts what one likes.
+    shift = _by_head(
+        path, value, "length_shift", lambda number: 0 <= number <= _MOST_SHIFT, f"a number from 0 to {_MOST_SHIFT:g}"
+    )
+    hazards = _codes(path, value, "hazards", HAZARDS)
+    languages = _codes(path, value, "languages", None)
+    measured = _codes(path, value, "measured_languages", languages)
     names = [value.get(key) for key in ("name", "version")]
     for key, name in zip(("name", "version"), names, strict=True):
         if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
             raise _damaged(path, f"cannot be used: {key} must be a short text, not {_short(name)}", f"write the model's {key}")
-    digest = value.get("sha256")
-    if digest is not None and not isinstance(digest, str):
-        raise _damaged(path, f"cannot be used: sha256 is {_short(digest)}", "write the SHA-256 of model.onnx, or leave it out")
-    encoding = value.get("encoding")
+    digests = {}
+    for key, name in _DIGESTS.items():
+        digest = value.get(key)
+        if digest is not None and not isinstance(digest, str):
+            raise _damaged(path, f"cannot be used: {key} is {_short(digest)}", f"write the SHA-256 of {name}, or leave it out")
+        if digest is not None:
+            digests[name] = digest
     if not isinstance(encoding, Mapping):
         raise _damaged(path, "has no encoding", "restore the sizes that the model was trained with")
     try:
@@ -179,33 +212,68 @@ def _config(path: Path) -> _Config:
     except ValueError as error:
         raise _damaged(path, f"cannot be used: {error}", "restore the sizes that the model was trained with") from None
     return _Config(
-        thresholds={task: float(thresholds[head]) for head, task in _HEADS.items()},
-        hazards=tuple(hazards),
+        thresholds=thresholds,
+        length_shift=shift,
+        hazards=hazards,
+        languages=languages,
+        measured_languages=frozenset(measured),
         name="-".join(map(str, names)),
         encoding=sizes,
-        digest=digest,
+        digests=digests,
     )
 
 
-def _encoder(path: Path, encoding: EncodingConfig) -> Encoder:
-    from tokenizers import Tokenizer
+def _by_head(
+    path: Path, value: Mapping[str, object], field: str, fits: Callable[[float], bool], what: str
+) -> dict[Task, float]:
+    """A number for each head, by its task."""
+    numbers = value.get(field)
+    if not isinstance(numbers, Mapping):
+        raise _damaged(path, f"has no {field}", f"give each of {', '.join(_HEADS)} {what}")
+    for head in _HEADS:
+        number = numbers.get(head)
+        # The comparison is false for a number that is none, too: such a threshold would call everything safe.
+        if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
+            problem = "is missing" if number is None else f"is {_short(number)}"
+            raise _damaged(path, f"cannot be used: {field}.{head} {problem}", f"write {what}")
+    return {task: float(numbers[head]) for head, task in _HEADS.items()}
 
+
+def _codes(path: Path, value: Mapping[str, object], field: str, known: Collection[str] | None) -> tuple[str, ...]:
+    """A list of codes, each of them one of the known ones, or any short one."""
+    codes = value.get(field)
+    which = "codes such as 'en'" if known is None else ", ".join(known) or "nothing"
+    fix = f"{field} is a list of {which}"
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        raise _damaged(path, f"has no {field}" if codes is None else f"names {field} that are no list of texts", fix)
+    for code in codes:
+        if code not in known if known is not None else not (code.isalpha() and code.isascii() and len(code) <= _LONGEST_CODE):
+            raise _damaged(path, f"names unknown {field}: {_short(code)}", fix)
+    if len({*codes}) != len(codes):
+        raise _damaged(path, f"names one of its {field} twice", fix)
+    return tuple(codes)
+
+
+def _encoder(path: Path, encoding: EncodingConfig) -> Encoder:
     from guardreasoner_sdk.judges.encoding import Encoder
+    from guardreasoner_sdk.judges.pieces import Pieces
 
     try:
-        return Encoder(Tokenizer.from_file(str(path)), encoding)
-    except Exception as error:  # tokenizers raises bare classes of its own
+        return Encoder(Pieces.from_file(path), encoding)
+    except (OSError, ValueError) as error:
         raise _damaged(path, f"cannot be loaded ({error})") from error
+
+
+def _check_digest(path: Path, stated: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != stated.lower():
+        raise _damaged(path, "cannot be loaded: it is not the file whose sha256 config.json states")
 
 
 def _session(path: Path, config: _Config) -> Any:
     import onnxruntime
 
-    if config.digest is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != config.digest.lower():
-            raise _damaged(path, "cannot be loaded: it is not the file whose sha256 config.json states")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -215,7 +283,7 @@ def _session(path: Path, config: _Config) -> Any:
         raise _damaged(path, f"cannot be loaded ({error})") from error
     given = {one.name for one in session.get_inputs()}
     gives = {one.name for one in session.get_outputs()}
-    if given != _INPUTS or not {"logits", *(["hazards"] if config.hazards else [])} <= gives:
+    if given != _INPUTS or not {*OUTPUTS} <= gives:
         raise _damaged(path, f"cannot be used: it goes from {sorted(given)} to {sorted(gives)}")
     return session
 
@@ -226,15 +294,21 @@ def _try(session: Any, encoder: Encoder, config: _Config, folder: Path) -> None:
 
     from guardreasoner_sdk.judges.encoding import collate
 
-    outputs = {"logits": len(_HEADS), **({"hazards": len(config.hazards)} if config.hazards else {})}
+    window = encoder.widest()
+    shapes = {
+        "tokens": (1, len(window.ids), len(_HEADS)),
+        "logits": (1, len(_HEADS)),
+        "hazards": (1, len(config.hazards)),
+        "languages": (1, len(config.languages)),
+    }
     try:
-        found = session.run(list(outputs), collate([encoder.widest()]))
+        found = session.run(OUTPUTS, collate([window]))
     except Exception as error:
-        problem = f"cannot be run: model.onnx, tokenizer.json and the sizes in config.json do not fit each other ({error})"
+        problem = f"cannot be run: model.onnx, tokenizer.model and the sizes in config.json do not fit each other ({error})"
         raise _damaged(folder, problem) from error
-    for (name, size), values in zip(outputs.items(), found, strict=True):
-        if values.shape != (1, size):
-            raise _damaged(folder / "model.onnx", f"cannot be used: {name} has the shape {values.shape}, not (1, {size})")
+    for (name, shape), values in zip(shapes.items(), found, strict=True):
+        if values.shape != shape:
+            raise _damaged(folder / "model.onnx", f"cannot be used: {name} has the shape {values.shape}, not {shape}")
         if not np.isfinite(values).all():
             raise _damaged(folder / "model.onnx", f"is damaged: its {name} are no numbers")
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guardreasoner_sdk import BackendError, ConfigurationError, Exchange, Guard
 from guardreasoner_sdk.judges.cascade import CascadeJudge
+from guardreasoner_sdk.judges.embedded import EmbeddedJudge
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 from guardreasoner_sdk.verdict import Finding, Judgement, Usage, undetermined
+from wordguard import write_word_model
 
 
 def scored(prompt: float, refusal: float | None = None, response: float | None = None) -> Judgement:
@@ -92,6 +95,26 @@ def test_a_band_by_task_leaves_the_other_tasks_to_the_screen() -> None:
     assert [exchange.prompt for exchange in second.seen] == ["lost"]
 
 
+@pytest.mark.parametrize("band", [(0.1, 0.9), (0.5, 0.5), {}, {"response_refusal": (0.1, 0.9)}])
+@pytest.mark.parametrize("score", [0.02, 0.98, None])
+def test_what_the_screen_was_never_measured_on_is_doubtful_whatever_it_scores(band: Any, score: float | None) -> None:
+    note = "written in Greek, a language this guard was never measured in"
+    noted = Finding(label="harmful" if score == 0.98 else "unharmful", score=score, note=note)
+    first = Named("small", {"x": Judgement(prompt_harmfulness=noted)})
+    second = Named("large", {"x": judgement("unharmful")})
+    with Guard(judge=CascadeJudge(first, second, band=band), policy={"on_unmeasured": "undetermined"}) as guard:
+        verdict = guard.check("x")
+    assert (verdict.model, verdict.allowed, verdict.undetermined) == ("large", True, False)
+    assert verdict.path[0].why == f"passed on: prompt_harmfulness was found in what small was never measured on: {note}"
+
+
+def test_the_embedded_guard_passes_on_a_language_it_was_never_measured_in(tmp_path: Path) -> None:
+    second = Named("large", lambda _: judgement("unharmful"))
+    with Guard(judge=CascadeJudge(EmbeddedJudge(write_word_model(tmp_path / "words")), second)) as guard:
+        assert guard.check("Habari asante hamna habari").model == "large"
+        assert guard.check("How do I bake a cake?").model == "words-1"
+
+
 def test_a_score_on_the_edge_of_the_band_is_clear() -> None:
     _, _, guard = make(band=(0.2, 0.6))
     with guard:
@@ -124,8 +147,6 @@ async def test_loading_works_for_asyncio() -> None:
 
 
 def test_the_embedded_guard_screens_for_a_judge_of_ones_own(tiny_model: Any) -> None:
-    from guardreasoner_sdk.judges.embedded import EmbeddedJudge
-
     second = Named("large", lambda _: judgement("unharmful"), batch_size=1)
     with Guard(judge=CascadeJudge(EmbeddedJudge(tiny_model), second, band=(0.0, 1.0))) as guard:
         verdict = guard.check("How do I bake bread?")
@@ -148,3 +169,13 @@ def test_a_band_that_reaches_to_0_or_1_takes_in_the_scores_there(band: tuple[flo
     with Guard(judge=CascadeJudge(first, second, band=band)) as guard:
         guard.check_many([str(score) for score in scores])
     assert [float(exchange.prompt) for exchange in second.seen] == passed_on
+
+
+async def test_what_the_screen_was_never_measured_on_is_passed_on() -> None:
+    note = "written in Swahili, a language this guard was never measured in"
+    noted = Judgement(prompt_harmfulness=Finding(label="unharmful", score=0.02, note=note))
+    second = ScriptedJudge({"far": scored(0.9)})
+    (found,) = await CascadeJudge(ScriptedJudge({"far": noted}), second).judge([Exchange("far")], deadline=None)
+    assert found.prompt_harmfulness is not None
+    assert (found.prompt_harmfulness.label, found.prompt_harmfulness.note) == ("harmful", None)
+    assert note in str(found.path)

@@ -1,131 +1,164 @@
+"""Passages: phrases that mean something, around the tokens that score highest."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from costs import assert_in_proportion
-from guardreasoner_sdk.judges.evidence import MOST_PARTS, Passage, behind_first_sentence, parts, probe, stretch
+from guardreasoner_sdk.judges.evidence import Token, evidence, phrases
+from guardreasoner_sdk.verdict import ReasoningStep
 
 TASK = "prompt_harmfulness"
+HIGH, LOW = 3.0, -3.0
 
 
-def chance(text: str) -> float:
-    """0.9 where a word says "bad", else 0.1."""
-    return 0.9 if "bad" in text else 0.1
-
-
-def evidence(text: str, hottest: tuple[float, float] = (0.0, 1.0)) -> list[str]:
-    asked = probe(Passage("prompt", text, lambda variant: ([variant], None, None), hottest), {TASK: chance(text)})
-    return [step.text for step in asked.steps([{TASK: chance(prompts[0])} for prompts, _, _ in asked.rows])]
-
-
-def test_the_passage_that_carries_it_is_named() -> None:
-    texts = evidence("One fine day. A bad thing. Two more words.")
-    assert texts == ['Leaving out "A bad thing." and judging again lowers P(harmful) from 0.90 to 0.10.']
-
-
-def test_no_single_passage_carries_it() -> None:
-    texts = evidence("fine. bad two. bad three.")
-    assert texts == [
-        "No single passage carries it: leaving out any one of 3 in turn and judging again leaves P(harmful) at 0.90 or more. "
-        'Judged alone, "bad two." has 0.90, the highest.'
-    ]
-    assert evidence("bad. bad too.") == [
-        "No single passage carries it: leaving out any one of 2 in turn and judging again leaves P(harmful) at 0.90 or more. "
-        'Judged alone, "bad." has 0.90, the highest.'
+def tokens(text: str, **logits: float) -> list[Token]:
+    """A token for each word, with the logit of its name."""
+    return [
+        (found.start(), found.end(), logits.get(found[0].strip(".,?!").lower(), LOW)) for found in re.finditer(r"\S+", text)
     ]
 
 
-def test_a_single_word_is_not_divided() -> None:
-    assert evidence("bad") == []
+def steps(text: str, least: float | None = 0.0, **logits: float) -> list[ReasoningStep]:
+    return evidence(TASK, "prompt", text, [tokens(text, **logits)], least=least)
 
 
-def test_in_a_long_text_the_hottest_stretch_is_looked_into() -> None:
-    text = "calm words here. " * 200 + "a bad bad day. " + "calm words here. " * 200
-    texts = evidence(text, hottest=(0.45, 0.55))
-    assert "a bad bad day." in texts[0]
-    assert "within characters" in texts[0]
+def texts(text: str, least: float | None = 0.0, **logits: float) -> list[str]:
+    return [step.text for step in steps(text, least, **logits)]
 
 
-def test_what_lies_beside_is_judged_in_the_same_batch() -> None:
-    passage = Passage(
-        "response", "bad. fine.", lambda text: ([], "why", text), beside={"without the prompt": ([], "", "bad. fine.")}
+def test_the_passage_that_carries_it_is_named_with_its_place_and_weight() -> None:
+    text = "One fine day. We had storms at sea. Two more words."
+    (step,) = steps(text, storms=HIGH)
+    assert step.text == '"We had storms" carries it: P(harmful) there is 0.95.'
+    assert step.span is not None
+    assert text[step.span.start : step.span.end] == "We had storms"
+    assert step.weight == pytest.approx(1 / (1 + math.exp(-HIGH)))
+    assert step.score_without is None
+
+
+def test_neighbours_that_carry_it_alike_are_one_passage_and_others_are_not() -> None:
+    assert texts("How do I make a big storm at home today?", big=HIGH, storm=HIGH - 0.5) == [
+        '"a big storm" carries it: P(harmful) there is 0.95.'
+    ]
+    # Much weaker than the strongest, or over the end of a sentence, a neighbour is none.
+    assert texts("Make a big storm.", big=HIGH, storm=0.5) == ['"a big" carries it: P(harmful) there is 0.95.']
+    assert texts("Calm storm. Storm calm.", storm=HIGH) == [
+        '"storm." carries it: P(harmful) there is 0.95.',
+        '"Storm" carries it: P(harmful) there is 0.95.',
+    ]
+
+
+def test_the_strongest_passages_come_first_and_are_three_at_most() -> None:
+    text = " ".join(f"Calm words here. The {word}." for word in ("alpha", "beta", "gamma", "delta"))
+    found = steps(text, alpha=2.0, beta=3.0, gamma=2.5, delta=1.9)
+    assert [step.text.split('"')[1] for step in found] == ["The beta.", "The gamma.", "The alpha."]
+
+
+def test_only_what_reaches_the_threshold_carries_a_finding() -> None:
+    assert texts("Calm storm calm thunder calm", 2.0, storm=2.2, thunder=1.9) == [
+        '"storm" carries it: P(harmful) there is 0.90.'
+    ]
+    # The window as a whole may reach it where none of its words does.
+    assert texts("Calm storm calm thunder calm", 2.5, storm=2.2) == ['"storm" carries it: P(harmful) there is 0.90.']
+
+
+def test_what_comes_nearest_is_named_where_nothing_was_found() -> None:
+    assert texts("Calm words here", None, words=-1.0) == ['"words here" comes nearest: P(harmful) there is 0.27.']
+
+
+def test_it_is_said_where_no_single_passage_stands_out() -> None:
+    text = "storms " * 12 + "calm calm calm"
+    assert texts(text, storms=HIGH) == [
+        'No single passage stands out: P(harmful) is 0.95 or more in 12 of 15 phrases; "storms" has the highest, 0.95.'
+    ]
+    assert texts("storms storms", storms=HIGH) == ['"storms storms" carries it: P(harmful) there is 0.95.']
+
+
+def test_how_a_text_was_read_is_told_and_a_place_in_another_one() -> None:
+    text = "make storms"
+    (step,) = evidence(
+        TASK, "prompt", text, [tokens(text, storms=HIGH)], least=0.0, before="Once decoded: ", place=lambda a, b: (a + 7, b + 7)
     )
-    asked = probe(passage, {"response_harmfulness": 0.9})
-    assert [row[2] for row in asked.rows] == ["fine.", "bad.", "bad. fine."]
-    steps = asked.steps([{"response_harmfulness": score} for score in (0.2, 0.85, 0.4)])
-    assert [step.text for step in steps] == [
-        'Leaving out "bad." and judging again lowers P(harmful) from 0.90 to 0.20.',
-        'Leaving out "fine." and judging again lowers P(harmful) from 0.90 to 0.85.',
-        "Judged without the prompt, P(harmful) is 0.40 instead of 0.90.",
-    ]
+    assert step.text == 'Once decoded: "storms" carries it: P(harmful) there is 0.95.'
+    assert (step.span.start, step.span.end) == (12, 18)
+    (step,) = evidence(TASK, "prompt", text, [tokens(text, storms=HIGH)], least=0.0, place=lambda a, b: None)
+    assert step.span is None
 
 
-def test_a_single_word_is_judged_beside_all_the_same() -> None:
-    passage = Passage("response", "bad", lambda text: ([], "why", text), beside={"without the prompt": ([], "", "bad")})
-    asked = probe(passage, {"response_harmfulness": 0.9})
-    assert [step.text for step in asked.steps([{"response_harmfulness": 0.4}])] == [
-        "Judged without the prompt, P(harmful) is 0.40 instead of 0.90."
-    ]
+def test_text_without_words_has_no_passage() -> None:
+    assert evidence(TASK, "prompt", "", [[]], least=0.0) == []
+    assert evidence(TASK, "prompt", "  ", [[(1, 1, HIGH)]], least=0.0) == []
+    assert texts("...", storms=HIGH) == ['"..." carries it: P(harmful) there is 0.05.']
 
 
-@given(st.text(), st.floats(0, 1), st.floats(0, 1))
-def test_a_stretch_lies_in_the_text(text: str, one: float, other: float) -> None:
-    long = text + " word" * 400
-    first, last = min(one, other), max(one, other)
-    start, end = stretch(long, (first, last))
-    assert 0 <= start <= first * len(long) + 1
-    assert last * len(long) - 1 <= end <= len(long)
-    assert start < end
-    assert end - start <= (last - first) * len(long) + 125
-    assert stretch("short", (one, other)) == (0, 5)
-
-
-def test_what_follows_the_first_sentence() -> None:
-    assert behind_first_sentence(" I can't. Ask me. Thanks.") == "Ask me. Thanks."
-    assert behind_first_sentence("I can't") == ""
+def test_of_a_script_without_blanks_a_part_is_named() -> None:
+    text = "\u4eca\u5929\u5929\u6c14\u5f88\u597d" * 8 + "\u66b4\u98ce\u96e8" + "\u4eca\u5929\u5929\u6c14\u5f88\u597d" * 8
+    given = [(at, at + 1, HIGH if text[at] in "\u66b4\u98ce\u96e8" else LOW) for at in range(len(text))]
+    (step,) = evidence(TASK, "prompt", text, [given], least=0.0)
+    assert text[step.span.start : step.span.end] == "\u66b4\u98ce\u96e8"
 
 
 def test_long_passages_are_quoted_short() -> None:
-    text = evidence("bad " * 40 + ". fine. good.")[0]
+    word = "x" * 500
+    (text,) = texts(f"Calm {word} calm", **{word: HIGH})
     assert "…" in text
     assert len(text) < 250
 
 
 @given(st.text(), st.data())
-def test_parts_divide_a_stretch_in_order(text: str, data: st.DataObject) -> None:
+def test_steps_lie_in_any_text(text: str, data: st.DataObject) -> None:
+    edges = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=30)))
+    given = [(a, b, data.draw(st.floats(-20, 20))) for a, b in pairwise(edges)]
+    found = evidence(TASK, "prompt", text, [given], least=data.draw(st.none() | st.floats(-5, 5)))
+    spans = [(step.span.start, step.span.end) for step in found if step.span is not None]
+    assert len(spans) == len(found) <= 3
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    ordered = sorted(spans)
+    assert all(one[1] <= other[0] for one, other in pairwise(ordered)), "none overlaps another"
+
+
+@given(st.text(), st.data())
+def test_phrases_divide_a_stretch_in_order(text: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
-    places = parts(text, start, end)
-    assert len(places) <= MOST_PARTS
+    places = [place for sentence in phrases(text, start, end) for place in sentence]
     edges = [place for span in places for place in span]
     assert edges == sorted(edges)
     assert all(start <= place <= end for place in edges)
-    assert all(text[a:b].strip() for a, b in places)
+    assert all(text[a:b] == text[a:b].strip() != "" for a, b in places)
 
 
-def cut(text: str) -> list[str]:
-    return [text[a:b] for a, b in parts(text, 0, len(text))]
+def cut(text: str) -> list[list[str]]:
+    return [[text[a:b] for a, b in sentence] for sentence in phrases(text, 0, len(text))]
 
 
-def test_sentences_then_clauses_then_phrases() -> None:
-    assert cut("One. Two! Three?") == ["One.", "Two!", "Three?"]
-    assert cut("Take this, and then that without asking") == ["Take this,", "and then that", "without asking"]
-    assert cut("make it bad") == ["make", "it bad"]
+def test_no_phrase_is_a_word_that_only_holds_others_together() -> None:
+    assert cut("How do I build a pipe organ") == [["How do I build", "a pipe", "organ"]]
+    assert cut("Should I, or should you, surprise my neighbour?") == [["Should I, or should you, surprise", "my neighbour?"]]
+    assert cut("I hate rain. I. It is so. Bring it all") == [["I hate", "rain."], ["I."], ["It is so."], ["Bring it all"]]
+    assert cut("what should I do to it and with it") == [["what should I do to it and with it"]]
+    assert cut("\u6211 \u60f3 \u9020 \u8239\u3002\u597d") == [["\u6211", "\u60f3", "\u9020", "\u8239\u3002"], ["\u597d"]]
     assert cut("") == []
-    assert len(cut("w " * 100)) <= MOST_PARTS
-
-
-def test_no_passage_is_a_word_that_only_holds_others_together() -> None:
-    assert cut("How do I build a pipe bomb") == ["How do I build", "a pipe", "bomb"]
-    assert cut("Should I, or should you, poison my neighbour?") == ["Should I, or should you, poison", "my neighbour?"]
-    assert cut("I hate them. I. It is so. Kill them all") == ["I hate them.", "I. It is so. Kill them all"]
-    assert cut("what should I do to it and with it") == []
-    assert cut("\u6211 \u60f3 \u9020 \u70b8\u5f39") == ["\u6211", "\u60f3", "\u9020", "\u70b8\u5f39"]
 
 
 def test_a_long_run_of_blanks_is_cut_at_once() -> None:
     """The pattern began anew at each blank: 4.3 seconds for 20,000 of them."""
 
     def work(blanks: int) -> None:
-        parts(text := "bomb" + " " * blanks + "y", 0, len(text))
+        phrases(text := "storm" + " " * blanks + "y", 0, len(text))
 
     assert_in_proportion(work, 10_000, floor=0.01)
+
+
+def test_evidence_of_a_window_full_of_phrases_is_quick() -> None:
+    def work(words: int) -> None:
+        steps("storm calm " * words, storm=HIGH)
+
+    assert_in_proportion(work, 200, floor=0.01)

@@ -11,6 +11,7 @@ import pytest
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.data import DataError, Row, load_folder
 from guardreasoner_training.embedded.examples import (
+    HAZARD_CODES,
     derive_labels,
     evaluation_examples,
     positive_weights,
@@ -193,7 +194,8 @@ def test_thin_keeps_order_and_number() -> None:
 
 def test_source_table_is_sound() -> None:
     assert set(UNSEEN_SOURCES) <= set(SOURCES)
-    assert all(of.licence and of.weight > 0 and of.prompts + of.pairs > 0 for of in SOURCES.values())
+    assert all(of.licence and of.weight > 0 for of in SOURCES.values())
+    assert [name for name, of in SOURCES.items() if of.prompts + of.pairs == 0] == ["xsafety_attacks"]
     assert source_of("somebody's own rows").weight == 1.0
 
 
@@ -219,3 +221,58 @@ def test_benchmarks_are_read(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match="leave --benchmarks out"):
         load_benchmarks(tmp_path)
+
+
+def spoken(prompt: str, lang: str, harmful: bool, source: str, category: str | None = None) -> Row:
+    return Row(prompt, None, (harmful, None, None), source, lang, category)
+
+
+def test_caps_take_every_language_of_a_source() -> None:
+    cap = SOURCES["miracl_mrtydi"].prompts
+    rows = [spoken(f"english {i}", "en", False, "miracl_mrtydi") for i in range(2 * cap)]
+    rows += [spoken(f"kiswahili {i}", "sw", False, "miracl_mrtydi") for i in range(50)]
+    found = training_examples(rows, seed=1)
+    assert len(found) == cap
+    assert sum(example.lang == "sw" for example in found) == 50
+
+
+def test_a_language_with_more_harm_gets_harmless_rows_beyond_the_caps() -> None:
+    cap = SOURCES["xsid"].prompts
+    rows = [spoken(f"goed {i}", "nl", False, "xsid") for i in range(cap + 300)]
+    rows += [spoken(f"slecht {i}", "nl", True, "multilingual_harmful_prompts") for i in range(cap + 100)]
+    found = training_examples(rows, seed=1)
+    assert (
+        sum(example.labels[0] is True for example in found) == sum(example.labels[0] is False for example in found) == cap + 100
+    )
+
+
+def test_insults_to_a_machine_are_neither_learnt_nor_measured_as_harmful() -> None:
+    rows = [spoken(f"you stupid thing {i}", "en", i % 2 == 0, "convabuse") for i in range(40)]
+    for found in (training_examples(rows, seed=1), evaluation_examples(rows, cap=100, seed=1)):
+        assert {example.labels[0] for example in found} == {False}
+        assert len(found) == 20
+
+
+def test_prompts_that_sources_disagree_on_are_not_learnt() -> None:
+    rows = [spoken("how to sneak in", "en", harmful, source) for harmful, source in ((True, "one"), (False, "two"))]
+    rows.append(spoken("how to bake", "en", False, "two"))
+    assert [example.prompt for example in training_examples(rows, seed=1)] == ["how to bake"]
+
+
+def test_the_hazard_of_a_prompt_is_known_from_any_source_and_from_what_a_source_is() -> None:
+    rows = [
+        spoken("p", "en", True, "one", "Violent Crimes"),
+        Row("p", "answer", (None, False, True), "two", "en", "some-model"),
+        spoken("q", "en", True, "hatecheck", "slur_h"),
+        spoken("r", "zh", True, "jade_zh", "违法犯罪/诈骗"),
+    ]
+    hazards = {(example.prompt, example.source): example.hazard for example in training_examples(rows, seed=1)}
+    codes = {of: HAZARD_CODES[hazard] for of, hazard in hazards.items() if hazard is not None}
+    assert codes == {("p", "one"): "S1", ("p", "two"): "S1", ("q", "hatecheck"): "S10", ("r", "jade_zh"): "S2"}
+
+
+def test_what_is_held_out_has_its_languages_measured_alike() -> None:
+    rows = [spoken(f"de {i}", "de", False, "xquad_questions") for i in range(900)]
+    rows += [spoken(f"hi {i}", "hi", False, "xquad_questions") for i in range(40)]
+    found = evaluation_examples(rows, cap=80, seed=1)
+    assert [sum(example.lang == lang for example in found) for lang in ("de", "hi")] == [40, 40]

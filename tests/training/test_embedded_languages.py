@@ -1,44 +1,12 @@
-"""The second stage: another language than English says nothing of harm."""
+"""Which language a row is in, and which of them the model tells apart."""
 
 from __future__ import annotations
 
-from collections import Counter
+import pytest
 
-from guardreasoner_training.embedded.data import Row, parse_row
-from guardreasoner_training.embedded.everyday import EVERYDAY, everyday_prompts
-from guardreasoner_training.embedded.examples import Example, level_languages
-
-
-def row(prompt: str, harmful: bool, *, english: bool) -> Row:
-    return Row(prompt, None, (harmful, None, None), "made", english)
-
-
-def example(of: Row) -> Example:
-    return Example(of.prompt, None, of.labels, 1.0, of.source, of.english)
-
-
-def test_other_languages_are_as_often_harmless_as_harmful() -> None:
-    rows = [row(f"schlimm {i}", True, english=False) for i in range(900)]
-    rows += [row(f"gut {i}", False, english=False) for i in range(20)]
-    rows += [row(f"english {i}", i % 2 == 0, english=True) for i in range(3000)]
-    chosen = level_languages([example(of) for of in rows], rows, most=2000, seed=1)
-    foreign = Counter(of.labels[0] for of in chosen if not of.english)
-    assert foreign[False] == foreign[True] == 20 + len(everyday_prompts())
-    assert len(chosen) == 2000
-    assert chosen == level_languages([example(of) for of in rows], rows, most=2000, seed=1)
-
-
-def test_a_small_draw_has_no_english_rather_than_too_many_rows() -> None:
-    rows = [row("english", False, english=True)]
-    chosen = level_languages([example(of) for of in rows], rows, most=1, seed=1)
-    assert {of.prompt for of in chosen} == set(everyday_prompts())
-
-
-def test_the_everyday_requests_are_many_and_differ() -> None:
-    prompts = everyday_prompts()
-    assert len(prompts) == len(set(prompts)) > 120
-    assert len(EVERYDAY) >= 25
-    assert all(prompt.strip() == prompt and len(prompt) > 4 for prompt in prompts)
+from guardreasoner_sdk.judges.languages import language_name
+from guardreasoner_training.embedded.data import parse_row
+from guardreasoner_training.embedded.languages import LANGUAGES, OTHER, language_number
 
 
 def test_the_language_of_a_row() -> None:
@@ -48,3 +16,32 @@ def test_the_language_of_a_row() -> None:
     assert english()
     assert english(lang="en")
     assert not english(lang="vi")
+
+
+@pytest.mark.parametrize(
+    ("stated", "code"),
+    [
+        ("Spanish", "es"),
+        ("pt-BR", "pt"),
+        ("zh", "zh"),
+        ("gsw", "gsw"),
+        (None, "en"),
+        ("mul", None),
+        ("Klingon", None),
+        ("", None),
+    ],
+)
+def test_languages_are_codes_however_a_set_names_them(stated: str | None, code: str | None) -> None:
+    assert parse_row({"prompt": "x", "prompt_harmful": True, "lang": stated}, "made").lang == code
+
+
+def test_every_language_has_a_number_and_those_without_rows_share_one() -> None:
+    assert [language_number(code) for code in LANGUAGES] == list(range(len(LANGUAGES)))
+    assert language_number("xx") == language_number("la") == LANGUAGES.index(OTHER)
+    assert language_number(None) is None
+
+
+def test_the_runtime_names_every_language_that_the_model_tells_apart() -> None:
+    # What it cannot name it would show as a code.
+    assert [code for code in LANGUAGES if language_name(code) == code] == [OTHER]
+    assert all(code.isalpha() and code.isascii() and len(code) <= 8 for code in LANGUAGES)

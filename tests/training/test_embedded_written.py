@@ -14,12 +14,16 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from guardreasoner_training.embedded.answers import paired, refusal
+from guardreasoner_training.embedded.blunt import LANGUAGES, served
 from guardreasoner_training.embedded.chats import chats
+from guardreasoner_training.embedded.coded import coded
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.disguises import DISGUISES, disguised
+from guardreasoner_training.embedded.documents import documents
 from guardreasoner_training.embedded.examples import Example, evaluation_examples
 from guardreasoner_training.embedded.lookalikes import lookalikes
+from guardreasoner_training.embedded.tasks import BRIEFS, tasks
 from guardreasoner_training.embedded.unlabelled import declines, load_unlabelled
 from guardreasoner_training.embedded.wrappings import TEMPLATES, wrapped
 from guardreasoner_training.embedded.written import written_examples
@@ -51,7 +55,7 @@ def test_wrappings_leave_out_what_is_no_request() -> None:
     unfit = [
         Example("x" * 700, None, (True, None, None), 1.0, "made"),
         Example("hate", None, (True, None, None), 1.0, "hatecheck"),
-        Example("fremd", None, (True, None, None), 1.0, "made", english=False),
+        Example("fremd", None, (True, None, None), 1.0, "made", lang="de"),
         Example("p", "r", (None, True, False), 1.0, "made"),
     ]
     assert wrapped(unfit, 10, seed=1) == []
@@ -145,9 +149,54 @@ def test_unlabelled_rows_get_what_is_believed_of_them_and_nothing_is_measured_on
 
 def test_written_examples_are_of_all_kinds() -> None:
     source = prompts(200, True) + prompts(200, False) + answers(50, True) + answers(50, False)
-    made = written_examples(source, TrainConfig(wrapped_examples=100, paired_examples=80, chats_per_pattern=3))
-    assert Counter((example.response is None, example.source) for example in made)[False, "written"] == 80
-    assert sum(example.prompt in set(lookalikes()) for example in made) >= len(lookalikes())
+    settings = TrainConfig(wrapped_examples=100, paired_examples=80, chats_per_pattern=3)
+    counts = {"framed_examples": 100, "needled_examples": 80, "conversed_examples": 80, "declined_examples": 60}
+    made = written_examples(source, settings, blunt_per_language=20, **counts)
+    assert {example.source for example in made} == {"written"}
+    assert sum(example.response is not None for example in made) > 80 + 20 + len(served())
+    looks = set(lookalikes())
+    assert sum(example.prompt in looks for example in made) >= len(looks)
+    assert {example.lang for example in made} == {*LANGUAGES, None}  # a code is in no language
+    assert Counter(bool(example.history) for example in made)[True] == pytest.approx(80, abs=20)
+    # A harmful request keeps the hazard that its source named, or its phrase has.
+    assert all(example.hazard is None for example in made if True not in (example.labels[0], example.labels[2]))
+
+
+def test_longer_tasks_are_many_and_different_in_each_language_and_harm_stands_in_the_same_sentences() -> None:
+    made = tasks(seed=1)
+    assert made == tasks(seed=1) != tasks(seed=2)
+    assert set(BRIEFS) == set(LANGUAGES)
+    assert len({example.prompt for example in made}) == len(made)
+    assert not [example.prompt for example in made if re.search(r"\{\}|\||  ", example.prompt)]
+    counts = Counter((example.lang, example.labels[0]) for example in made)
+    for lang, of in BRIEFS.items():
+        assert (counts[lang, False], counts[lang, True]) == ((800, 300) if lang == "en" else (160, 60))
+        harmful, harmless = ([e.prompt for e in made if e.lang == lang and e.labels[0] is label] for label in (True, False))
+        for frame in (*of.ways.split("|"), *of.claiming.split("|")):
+            shape = re.compile(".+".join(map(re.escape, frame.split("{}"))))
+            found = [sum(bool(shape.fullmatch(text)) for text in texts) for texts in (harmful, harmless)]
+            assert 0 < max(found) <= 2 * min(found), (frame, found)
+    assert all((example.hazard is not None) is example.labels[0] for example in made)
+
+
+@pytest.mark.parametrize("lang", BRIEFS)
+def test_the_texts_of_longer_tasks_are_whole(lang: str) -> None:
+    of = BRIEFS[lang]
+    for frames in (of.about, of.ways, of.claiming):
+        assert all(frame.count("{}") == 1 for frame in frames.split("|"))
+    for text in (of.about, of.topics, of.ways, of.deeds, of.claiming, of.claims, of.hateful, of.lines):
+        parts = text.split("|")
+        assert len(set(parts)) == len(parts)
+        assert all(part == part.strip() != "" for part in parts)
+    assert len(of.about.split("|")) >= 20
+    assert len(of.topics.split("|")) >= 25
+
+
+def test_doubtful_labels_are_not_multiplied() -> None:
+    doubtful = [Example(f"doubtful {n}", None, (n % 2 == 0, None, None), 0.25, "hh_harmless_test") for n in range(90)]
+    settings = TrainConfig(wrapped_examples=40, paired_examples=0, chats_per_pattern=1)
+    made = written_examples(doubtful + prompts(50, True) + prompts(50, False), settings, blunt_per_language=4)
+    assert not [example for example in made if "doubtful" in example.prompt + str(example.history)]
 
 
 def test_disguises_change_what_is_judged_and_nothing_else() -> None:
@@ -159,3 +208,40 @@ def test_disguises_change_what_is_judged_and_nothing_else() -> None:
         assert made[0].prompt != examples[0].prompt
         assert made[-1].prompt == examples[-1].prompt
         assert made[-1].response != examples[-1].response
+
+
+def test_a_code_that_nobody_reads_says_nothing_and_one_that_anybody_reads_keeps_its_label() -> None:
+    source = prompts(60, True) + prompts(60, False) + answers(40, True) + answers(40, False)
+    made = coded(source, 500, seed=2)
+    assert made == coded(source, 500, seed=2)
+    assert all(example.source == "written" and example.prompt.strip() for example in made)
+    readable = [example for example in made if re.search(r"request.{1,8}(?:True|False)", example.prompt)]
+    assert {example.labels[0] for example in readable} == {True, False}
+    assert all(("True" in example.prompt) == example.labels[0] for example in readable)
+    dark = [example for example in made if example not in readable and example.response is None]
+    assert all(example.labels == (False, None, None) for example in dark)
+    hidden = [example for example in made if example.response is not None]
+    assert all(example.labels == (None, False, False) for example in hidden)
+    assert not any("Step" in (example.response or "") for example in hidden)
+    assert min(len(readable), len(dark), len(hidden)) > 50
+
+
+def test_pages_of_prose_are_harmless_answers_of_plain_instructions() -> None:
+    prose = " ".join(f"Plain sentence number {n}." for n in range(30))
+    plain = [
+        Example(f"ask {n}", f"{prose} {n}", (None, False, False), 1.0, "gpteacher", lang)
+        for n, lang in enumerate(["en", "de"] * 9)
+    ]
+    other = [
+        Example("ask", f"HARM {prose}", (None, False, True), 1.0, "gpteacher"),
+        Example("ask", f"SORRY {prose}", (None, True, False), 1.0, "gpteacher"),
+        Example("ask", f"MADE {prose}", (None, False, False), 1.0, "made"),
+        Example("ask", "short", (None, False, False), 1.0, "gpteacher"),
+    ]
+    made = documents([*plain, *other], 80, seed=1)
+    assert made == documents([*plain, *other], 80, seed=1)
+    assert {example.labels for example in made} == {(False, None, None)}
+    assert {example.lang for example in made} == {"en", "de"}
+    assert not any(re.search(r"HARM|SORRY|MADE", example.prompt) for example in made)
+    assert all(50 <= len(example.prompt.split()) <= 350 for example in made)
+    assert documents(other, 80, seed=1) == []

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "complete_labels", "derive_steps"]
 
 Evidence = Literal["auto", "guard", "words"]
-"""What derived steps point at. ``guard``: passages whose absence lowers a guard's score, some six rows a second and core with
-the embedded one. ``words``: those that go with harm in the rows, thousands a second. ``auto``: the first for few rows."""
+"""What derived steps point at. ``guard``: the passages that a guard scores highest, as many rows a second as it judges.
+``words``: those that go with harm in the rows, thousands a second. ``auto``: the first for few rows."""
 
 _FEW: Final = 1000
 

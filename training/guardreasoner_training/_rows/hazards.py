@@ -100,6 +100,10 @@ _WORDS: Final = tuple(
         ("S1", r"\b(?:animal|domestic) (?:abuse|cruelty)"),
         ("S2", r"crimes?\b|criminal|illegal|\bfraud|\bscams?\b|\bdrugs?\b|\btheft\b|unethical|substances?\b|\bregulated\b"),
         ("S2", r"\beconomic\b|malicious|weapon|\bfirearms?\b|\bguns?\b|\bcyber|\bhack(?:s|ed|ing|ers?)?\b|\bharm(?:s|ful)?\b"),
+        ("S6", r"unauthorized expertise"),
+        ("S5", r"虚假有害信息"),
+        ("S1", r"恐怖主义|伤害他人|虐待|杀人"),
+        ("S2", r"违法犯罪"),
         ("S2", r"privilege escalation|container escape|reflected attack|social engineering|post exploitation"),
     )
 )

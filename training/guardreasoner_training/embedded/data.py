@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,17 @@ HEADS: Final = ("prompt_harmful", "response_refusal", "response_harmful")
 
 # The row's field for each head.
 _LABEL_FIELDS: Final = ("prompt_harmful", "refusal", "response_harmful")
+
+
+# Some sets name their languages in words.
+_LANGUAGES: Final = {
+    "catalan": "ca", "chinese": "zh", "dutch": "nl", "english": "en", "esperanto": "eo", "french": "fr", "german": "de",
+    "hindi": "hi", "hungarian": "hu", "italian": "it", "japanese": "ja", "korean": "ko", "latin": "la", "portuguese": "pt",
+    "russian": "ru", "sotho": "st", "spanish": "es", "thai": "th", "tswana": "tn", "turkish": "tr", "vietnamese": "vi",
+    "yoruba": "yo",
+}  # fmt: skip
+_CODE: Final = re.compile(r"([a-z]{2,3})(?:[-_][a-z\d]+)*")
+_SEVERAL: Final = "mul"
 
 
 class DataError(ValueError):
@@ -29,7 +41,7 @@ class Row:
         response: what the assistant answered; None where only the prompt was labelled.
         labels: one per head, in the order of `HEADS`; None where the source does not say.
         source: name of the file it came from, without its suffixes: the key of the source table.
-        english: whether its language is English, as far as the row says.
+        lang: code of its language (`en`, `pt`), English where the row does not say; None where it is in several or one unknown.
         category: what kind of harm the source speaks of, in its own words; None where it does not.
     """
 
@@ -37,8 +49,13 @@ class Row:
     response: str | None
     labels: tuple[bool | None, bool | None, bool | None]
     source: str
-    english: bool = True
+    lang: str | None = "en"
     category: str | None = None
+
+    @property
+    def english(self) -> bool:
+        """Whether its language is English."""
+        return self.lang == "en"
 
 
 def load_folder(folder: Path) -> list[Row]:
@@ -130,16 +147,28 @@ def parse_row(value: object, source: str) -> Row:
     if response is None:
         # Published sets do hold such rows (an answer lost on the way): a label of nothing says nothing.
         refusal = answer_harmful = None
-    english = value.get("lang") in (None, "en")
     category = value.get("category")
     return Row(
         prompt,
         response,
         (harmful, refusal, answer_harmful),
         source,
-        english,
+        language(value.get("lang")),
         category if isinstance(category, str) and category else None,
     )
+
+
+def language(stated: object) -> str | None:
+    """The code of a language that a row states, English where it states none; None for several languages and unknown ones.
+
+    Args:
+        stated: a code, with or without a region (`pt`, `pt-BR`), or an English name (`Portuguese`).
+    """
+    if stated is None:
+        return "en"
+    name = str(stated).strip().lower()
+    code = _CODE.fullmatch(_LANGUAGES.get(name, name))
+    return code[1] if code is not None and code[1] != _SEVERAL else None
 
 
 def _label(value: Mapping[str, object], field: str) -> bool | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from guardreasoner_sdk.dialects.hazards import HAZARDS
+from guardreasoner_sdk.evaluation.rows import EVERYDAY, OVER_REFUSAL
 from guardreasoner_training._rows.hazards import hazards_in
 from guardreasoner_training.embedded.data import HEADS, Row
-from guardreasoner_training.embedded.everyday import everyday_prompts
 from guardreasoner_training.embedded.sources import source_of
 
 HAZARD_CODES = tuple(HAZARDS)
@@ -32,9 +32,10 @@ class Example:
             the answer must not move the judgement of the prompt.
         weight: how much the example counts.
         source: the source's name.
-        english: whether its language is English.
+        lang: code of its language; None where it is in several or one unknown.
         hazard: number of the hazard category that its harm belongs to, in the order of `HAZARD_CODES`; None where nothing is
             harmful or the source does not say.
+        history: the turns before, oldest first: who spoke (`user`, `assistant`) and what was said.
     """
 
     prompt: str
@@ -42,8 +43,14 @@ class Example:
     labels: Labels
     weight: float
     source: str
-    english: bool = True
+    lang: str | None = "en"
     hazard: int | None = None
+    history: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def english(self) -> bool:
+        """Whether its language is English."""
+        return self.lang == "en"
 
 
 def training_examples(rows: Iterable[Row], *, seed: int) -> list[Example]:
@@ -51,20 +58,27 @@ def training_examples(rows: Iterable[Row], *, seed: int) -> list[Example]:
 
     Args:
         rows: the training part.
-        seed: orders the rows of a source; caps take the first of that order, as many of each label as there are.
+        seed: orders the rows of a source; caps take the first of that order, as many of each label and language as there are.
 
     Returns:
         The examples, source by source.
     """
-    return [
+    rows = list(rows)
+    of_sources = _by(rows, lambda row: row.source)
+    # What one source says of a prompt's harm holds for the same prompt in the others.
+    hazards = {
+        row.prompt: hazard for of_source in of_sources.values() for row in of_source if (hazard := _hazard(row)) is not None
+    }
+    found = [
         example
-        for source, of_source in _by(rows, lambda row: row.source).items()
-        for example in (*_prompts(of_source, source, seed), *_pairs(of_source, source, seed))
+        for source, of_source in of_sources.items()
+        for example in (*_prompts(of_source, source, hazards, seed), *_pairs(of_source, source, hazards, seed))
     ]
+    return _undisputed(found + _level(found, rows, seed))
 
 
 def evaluation_examples(rows: Iterable[Row], *, cap: int, seed: int) -> list[Example]:
-    """Choose the examples to measure on: stated labels only, every prompt once, at most `cap` per source and kind.
+    """Choose the examples to measure on: stated labels only, every prompt once, no language of a source before the others.
 
     Args:
         rows: a development part.
@@ -78,11 +92,14 @@ def evaluation_examples(rows: Iterable[Row], *, cap: int, seed: int) -> list[Exa
     for source, of_source in _by(rows, lambda row: row.source).items():
         if source_of(source).weak:
             continue
+        if source_of(source).only_harmless:
+            of_source = [row for row in of_source if row.labels[0] is not True]
         ordered = sorted(of_source, key=lambda row: _order(row, seed))
-        prompts = list({row.prompt: row for row in ordered if row.labels[0] is not None}.values())
-        pairs = [row for row in ordered if _judges_response(row.labels)]
-        chosen += [Example(row.prompt, None, (row.labels[0], None, None), 1.0, source) for row in prompts[:cap]]
-        chosen += [Example(row.prompt, row.response, (None, *row.labels[1:]), 1.0, source) for row in pairs[:cap]]
+        unique = {row.prompt: row for row in ordered if row.labels[0] is not None}.values()
+        prompts = _balanced(unique, cap, lambda row: row.lang, seed)
+        pairs = _balanced((row for row in ordered if _judges_response(row.labels)), cap, lambda row: row.lang, seed)
+        chosen += [Example(row.prompt, None, (row.labels[0], None, None), 1.0, source, row.lang) for row in prompts]
+        chosen += [Example(row.prompt, row.response, (None, *row.labels[1:]), 1.0, source, row.lang) for row in pairs]
     return chosen
 
 
@@ -121,28 +138,6 @@ def thin(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     return [examples[i] for i in sorted(order[:most])]
 
 
-def level_languages(examples: Sequence[Example], rows: Iterable[Row], *, most: int, seed: int) -> list[Example]:
-    """Choose examples in which a language other than English says nothing of harm.
-
-    All harmless prompts in other languages, those of `everyday` with them, and as many harmful ones; the rest is English.
-
-    Args:
-        examples: the training examples.
-        rows: the training part, for harmless prompts that the caps left out.
-        most: how many examples to choose.
-        seed: chooses which.
-
-    Returns:
-        The examples; an example of the training part may stand among them once more.
-    """
-    harmless = {row.prompt: row.source for row in rows if not row.english and row.labels[0] is False}
-    harmless |= dict.fromkeys(everyday_prompts(), "everyday")
-    foreign = [Example(prompt, None, (False, None, None), 1.0, source, False) for prompt, source in harmless.items()]
-    harmful = [example for example in examples if not example.english and example.labels[0] is True]
-    foreign += thin(harmful, len(foreign), seed=seed)
-    return foreign + thin([example for example in examples if example.english], max(0, most - len(foreign)), seed=seed)
-
-
 def positive_weights(examples: Iterable[Example], *, bound: float = 3.0) -> list[float]:
     """Return, for each head, the weight of a positive that makes both classes count the same.
 
@@ -161,11 +156,11 @@ def positive_weights(examples: Iterable[Example], *, bound: float = 3.0) -> list
     return [min(bound, max(1 / bound, negative / positive)) if positive and negative else 1.0 for negative, positive in totals]
 
 
-def _prompts(rows: list[Row], source: str, seed: int) -> list[Example]:
+def _prompts(rows: list[Row], source: str, hazards: Mapping[str, int], seed: int) -> list[Example]:
     use = source_of(source)
     # One example for a prompt, however many models answered it.
-    labelled = {row.prompt: row for row in rows if row.labels[0] is not None}
-    chosen = _balanced(labelled.values(), use.prompts, lambda row: row.labels[0], seed)
+    labelled = {row.prompt: row for row in rows if row.labels[0] is False or (row.labels[0] and not use.only_harmless)}
+    chosen = _balanced(labelled.values(), use.prompts, lambda row: (row.labels[0], row.lang), seed)
     return [
         Example(
             row.prompt,
@@ -173,14 +168,14 @@ def _prompts(rows: list[Row], source: str, seed: int) -> list[Example]:
             (row.labels[0], None, None),
             use.weight,
             source,
-            row.english,
-            _hazard(row) if row.labels[0] else None,
+            row.lang,
+            hazards.get(row.prompt) if row.labels[0] else None,
         )
         for row in chosen
     ]
 
 
-def _pairs(rows: list[Row], source: str, seed: int) -> list[Example]:
+def _pairs(rows: list[Row], source: str, hazards: Mapping[str, int], seed: int) -> list[Example]:
     use = source_of(source)
 
     def answer_labels(row: Row) -> tuple[bool | None, bool | None]:
@@ -189,7 +184,7 @@ def _pairs(rows: list[Row], source: str, seed: int) -> list[Example]:
     judged = [row for row in rows if _judges_response(derive_labels(row))]
     by_prompt = _by(judged, lambda row: row.prompt).values()
     few = [row for of_prompt in by_prompt for row in _balanced(of_prompt, use.answers, answer_labels, seed)]
-    chosen = _balanced(few, use.pairs, answer_labels, seed)
+    chosen = _balanced(few, use.pairs, lambda row: (answer_labels(row), row.lang), seed)
     return [
         Example(
             row.prompt,
@@ -197,16 +192,41 @@ def _pairs(rows: list[Row], source: str, seed: int) -> list[Example]:
             (None, *answer_labels(row)),
             use.weight,
             source,
-            row.english,
-            _hazard(row) if answer_labels(row)[1] else None,
+            row.lang,
+            hazards.get(row.prompt) if answer_labels(row)[1] else None,
         )
         for row in chosen
     ]
 
 
+def _level(examples: Sequence[Example], rows: Iterable[Row], seed: int) -> list[Example]:
+    """Harmless prompts beyond the caps, for the languages that would have more harmful ones: a language is no sign of harm."""
+    counts: Counter[tuple[str | None, bool]] = Counter()
+    for example in examples:
+        if example.labels[0] is not None:
+            counts[example.lang, example.labels[0]] += 1
+    used = {example.prompt for example in examples}
+    more = {row.prompt: row for row in rows if row.labels[0] is False and not row.english and row.prompt not in used}
+    return [
+        Example(row.prompt, None, (False, None, None), source_of(row.source).weight, row.source, lang)
+        for lang, of_lang in _by((row for row in more.values() if source_of(row.source).benign), lambda row: row.lang).items()
+        for row in sorted(of_lang, key=lambda row: _order(row, seed))[: max(0, counts[lang, True] - counts[lang, False])]
+    ]
+
+
+def _undisputed(examples: list[Example]) -> list[Example]:
+    """Without the prompts that one source calls harmful and another harmless."""
+    said: defaultdict[str, set[bool]] = defaultdict(set)
+    for example in examples:
+        if example.labels[0] is not None:
+            said[example.prompt].add(example.labels[0])
+    return [example for example in examples if example.labels[0] is None or len(said[example.prompt]) == 1]
+
+
 def _hazard(row: Row) -> int | None:
     codes = hazards_in(row.category) if row.category is not None else ()
-    return HAZARD_CODES.index(codes[0]) if codes else None
+    code = codes[0] if codes else source_of(row.source).hazard
+    return HAZARD_CODES.index(code) if code is not None else None
 
 
 def _judges_response(labels: Labels) -> bool:
@@ -239,3 +259,20 @@ def _order(row: Row, seed: int) -> bytes:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+def kind_of(example: Example) -> str | None:
+    """What kind of text an example is, as rows say it.
+
+    Args:
+        example: the example.
+
+    Returns:
+        `everyday`, `over_refusal` or `moderation`; None: none of these.
+    """
+    source = source_of(example.source)
+    if source.moderation:
+        return "moderation"
+    if any(example.labels):
+        return None
+    return OVER_REFUSAL if source.over_refusal else EVERYDAY if source.benign else None

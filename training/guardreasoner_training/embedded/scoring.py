@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final, cast
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from guardreasoner_sdk.judges.encoding import Encoder, Window, collate
+from guardreasoner_sdk.exchange import Exchange, Role, Turn
+from guardreasoner_sdk.judges.encoding import ANSWERED, ASKED, PROMPT, Encoder, Window, collate
+from guardreasoner_sdk.judges.evidence import probability
+from guardreasoner_sdk.judges.threads import each_in_threads
+from guardreasoner_sdk.judges.windows import Part, Row, Seen, windows_of
+from guardreasoner_sdk.verdict import TASKS
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import Example
+
+KINDS: Final = {"user": ASKED, "assistant": ANSWERED}
+"""The kinds of earlier turns that are read for context, by who speaks."""
+
+_NO_TOKENS: Final = np.empty((0, len(HEADS)), dtype=np.float32)
 
 Scores = NDArray[np.float64]
 """Shape (examples, 3): the probability of each head's word, NaN where the head was not asked."""
@@ -39,51 +53,98 @@ def session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
 
 def logits(run: onnxruntime.InferenceSession, windows: Sequence[Window]) -> NDArray[np.float32]:
     """Return the logits of windows, of shape (windows, 3), in their order."""
-
-    def alone(window: Window) -> NDArray[np.float32]:
-        # As the runtime does it: eight-bit activations share one scale per run, and a window beside others would score
-        # otherwise.
-        logits_of_one: NDArray[np.float32] = run.run(["logits"], collate([window]))[0][0]
-        return logits_of_one
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(alone, windows)), dtype=np.float32).reshape(len(windows), len(HEADS))
+    found = each_in_threads(partial(_alone, run), windows, os.cpu_count() or 1)
+    return np.array(found, dtype=np.float32).reshape(len(windows), len(HEADS))
 
 
-def score(run: onnxruntime.InferenceSession, encoder: Encoder, examples: Sequence[Example]) -> Scores:
-    """Score examples.
+def _alone(run: onnxruntime.InferenceSession, window: Window) -> NDArray[np.float32]:
+    # As the runtime does it: eight-bit activations share one scale per run, and a window beside others would score otherwise.
+    found: NDArray[np.float32] = run.run(["logits"], collate([window]))[0][0]
+    return found
 
-    A prompt gets the highest score of its windows. A pair gets the refusal score of its opening, since a refusal opens an
-    answer, and the highest score of harm of all its windows.
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an exported model makes of the windows of one example, before any threshold.
+
+    Attributes:
+        row: what the runtime keeps of it, without the tokens.
+    """
+
+    row: Row
+
+    def scores(self, shift: Sequence[float]) -> NDArray[np.float64]:
+        """The three chances, as the runtime has them; NaN where it was not judged.
+
+        Args:
+            shift: for each head, how much a logit loses with each doubling of the number of windows.
+        """
+        costs = dict(zip(TASKS, shift, strict=True))
+        logits = [self.row.logit(task, costs) for task in TASKS]
+        return np.array([math.nan if logit is None else probability(logit) for logit in logits])
+
+
+def judge_windows(run: onnxruntime.InferenceSession, encoder: Encoder, examples: Sequence[Example]) -> list[Judged]:
+    """Run the model over every window of examples.
+
+    Args:
+        run: the model.
+        encoder: cuts the windows.
+        examples: what to judge; their labels are not read.
+    """
+    rows = [Row(_exchange(example)) for example in examples]
+
+    def windows() -> Iterator[tuple[Part, Window]]:
+        for row in rows:
+            for part, window in windows_of(row, encoder, _in_no_hurry):
+                # Of a pair, the answer was labelled: its prompt is another row's.
+                if row.exchange.response is None or part.source == "response":
+                    yield part, window
+
+    lock = threading.Lock()
+
+    def judge(placed: tuple[Part, Window]) -> None:
+        part, window = placed
+        found = _alone(run, window).tolist()
+        with lock:
+            part.add(Seen(window.start, _NO_TOKENS, found, (), ()), len(window.ids))
+
+    each_in_threads(judge, windows(), os.cpu_count() or 1)
+    return [Judged(row) for row in rows]
+
+
+def _exchange(example: Example) -> Exchange:
+    # Not by its constructor: rows of data sets have empty answers, which nobody could ask a guard about.
+    turns = tuple(Turn.model_construct(role=cast("Role", role), content=said) for role, said in example.history)
+    return Exchange.model_construct(prompt=example.prompt, response=example.response, history=turns)
+
+
+def _in_no_hurry() -> None:
+    """There is no deadline."""
+
+
+def score(
+    run: onnxruntime.InferenceSession, encoder: Encoder, examples: Sequence[Example], shift: Sequence[float] = (0.0, 0.0, 0.0)
+) -> Scores:
+    """Score examples the way the runtime does.
 
     Args:
         run: the model.
         encoder: cuts the windows.
         examples: what to score; their labels are not read.
-
-    Returns:
-        The scores.
+        shift: see `Judged.scores`.
     """
-    windows: list[Window] = []
-    ends = []
-    for example in examples:
-        if example.response is None:
-            windows += encoder.prompt(example.prompt)
-        else:
-            parts = encoder.pair(example.prompt, example.response)
-            windows += [encoder.opening(parts[0]), *parts]
-        ends.append(len(windows))
-    chances = 1 / (1 + np.exp(-logits(run, windows).astype(np.float64)))
-    scores = np.full((len(examples), len(HEADS)), np.nan)
-    start = 0
-    for i, (example, end) in enumerate(zip(examples, ends, strict=True)):
-        if example.response is None:
-            scores[i, 0] = chances[start:end, 0].max()
-        else:
-            scores[i, 1] = chances[start, 1]
-            scores[i, 2] = chances[start + 1 : end, 2].max()
-        start = end
-    return scores
+    return scores_of(judge_windows(run, encoder, examples), shift)
+
+
+def scores_of(judged: Sequence[Judged], shift: Sequence[float] = (0.0, 0.0, 0.0)) -> Scores:
+    """The scores of what was judged already.
+
+    Args:
+        judged: what was made of each example.
+        shift: see `Judged.scores`.
+    """
+    return np.array([of.scores(shift) for of in judged]).reshape(len(judged), len(HEADS))
 
 
 def latency(model: Path, sample: Window, lengths: Sequence[int], *, runs: int = 40) -> dict[str, float]:
@@ -102,7 +163,7 @@ def latency(model: Path, sample: Window, lengths: Sequence[int], *, runs: int = 
     found = {}
     for length in lengths:
         ids = (sample.ids * length)[: length - 1] + sample.ids[-1:]
-        inputs = collate([Window(ids, (0,) * length)])
+        inputs = collate([Window(ids, (PROMPT,) * length)])
         times = []
         for _ in range(runs):
             started = time.perf_counter()

@@ -103,7 +103,7 @@ def _rows(path: Path, name: str) -> Iterator[Row]:
         if not prompt:
             continue
         if not response:
-            yield Row(prompt, None, (harmful, None, None), name, row.english)
+            yield Row(prompt, None, (harmful, None, None), name, row.lang)
             continue
         refusal = declines(response)
         judged: bool | None = None
@@ -111,4 +111,4 @@ def _rows(path: Path, name: str) -> Iterator[Row]:
             judged = False
         elif refusal is False:
             judged = belief.compliance(str(values.get("category") or ""))
-        yield Row(prompt, response, (harmful, refusal, judged), name, row.english)
+        yield Row(prompt, response, (harmful, refusal, judged), name, row.lang)

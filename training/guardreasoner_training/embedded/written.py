@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from guardreasoner_training.embedded.answers import paired
+from guardreasoner_training.embedded.blunt import blunt, served
 from guardreasoner_training.embedded.chats import chats
+from guardreasoner_training.embedded.coded import coded
 from guardreasoner_training.embedded.config import TrainConfig
+from guardreasoner_training.embedded.conversations import conversed
+from guardreasoner_training.embedded.documents import documents
 from guardreasoner_training.embedded.examples import Example
+from guardreasoner_training.embedded.framings import framed
 from guardreasoner_training.embedded.lookalikes import lookalikes
+from guardreasoner_training.embedded.needles import needled
+from guardreasoner_training.embedded.tasks import tasks
+from guardreasoner_training.embedded.translated import declined
 from guardreasoner_training.embedded.wrappings import wrapped
 
 __all__ = ["WRITTEN", "written_examples"]
@@ -17,15 +25,53 @@ __all__ = ["WRITTEN", "written_examples"]
 WRITTEN: Final = "written"
 """Their source."""
 
+_SURE: Final = 0.6
+"""Least weight of what others are made of: a doubtful label would be multiplied."""
 
-def written_examples(examples: Sequence[Example], config: TrainConfig) -> list[Example]:
-    """Make everyday requests, harmless ones that look harmful, wrapped requests, and further answers.
+
+def written_examples(
+    examples: Sequence[Example],
+    config: TrainConfig,
+    *,
+    blunt_per_language: int = 300,
+    tasks_per_language: int = 160,
+    framed_examples: int = 4000,
+    needled_examples: int = 8000,
+    conversed_examples: int = 9000,
+    declined_examples: int = 2400,
+    coded_examples: int = 2500,
+    documents_made: int = 3000,
+) -> list[Example]:
+    """Make short requests and everyday ones, put them and the others into disguises, bags and conversations, and answer them.
 
     Args:
         examples: the training examples, of which requests and answers are drawn.
         config: how many of each.
+        blunt_per_language: short requests in each language, half of them harmful (`blunt`).
+        tasks_per_language: longer harmless requests in each language, and three harmful ones for eight of them (`tasks`).
+        framed_examples: requests with reassurance or markup around them, half of them harmful (`framings`).
+        needled_examples: requests and answers among harmless lines, half of them harmful (`needles`).
+        conversed_examples: last turns of conversations, half of them harmful (`conversations`).
+        coded_examples: text in code, which says nothing as it stands (`coded`).
+        documents_made: pages of plain prose (`documents`).
+        declined_examples: refusals and helpful openings in other languages than English (`translated`).
     """
-    plain = [*chats(most=config.chats_per_pattern, seed=config.seed), *lookalikes()]
+    seed = config.seed
+    plain = [*chats(most=config.chats_per_pattern, seed=seed), *lookalikes()]
     made = [Example(prompt, None, (False, None, None), 1.0, WRITTEN) for prompt in plain]
-    made += wrapped([*examples, *made], config.wrapped_examples, seed=config.seed)
-    return made + paired(examples, config.paired_examples, seed=config.seed)
+    made += blunt(blunt_per_language, seed=seed)
+    made += tasks(tasks_per_language, seed=seed)
+    answered = served()
+    sources = [example for example in (*examples, *made, *answered) if example.weight >= _SURE]
+    return [
+        *made,
+        *answered,
+        *wrapped(sources, config.wrapped_examples, seed=seed),
+        *framed(sources, framed_examples, seed=seed),
+        *needled(sources, needled_examples, seed=seed),
+        *conversed(sources, conversed_examples, seed=seed),
+        *declined(sources, declined_examples, seed=seed),
+        *documents(sources, documents_made, seed=seed),
+        *coded(sources, coded_examples, seed=seed),
+        *paired(examples, config.paired_examples, seed=seed),
+    ]

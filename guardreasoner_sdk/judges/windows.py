@@ -1,0 +1,271 @@
+"""Which windows of an exchange the embedded model sees, and what their scores come to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Literal, overload
+
+from guardreasoner_sdk.exchange import Exchange, Turn
+from guardreasoner_sdk.judges.languages import language_note
+from guardreasoner_sdk.verdict import TASKS, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from guardreasoner_sdk.judges.encoding import Encoder, Window
+    from guardreasoner_sdk.judges.evidence import Token
+    from guardreasoner_sdk.judges.model_folder import Model
+    from guardreasoner_sdk.judges.readings import Readings
+
+__all__ = ["Part", "Row", "Seen", "windows_of"]
+
+_HEADS: Final = {task: place for place, task in enumerate(TASKS)}
+_ASKED_OF: Final[dict[str, tuple[Task, ...]]] = {"prompt": TASKS[:1], "response": TASKS[1:]}
+# Of a long text, the passages that carry a finding are looked for in so many windows; the others are forgotten.
+_KEPT: Final = 4
+_UNJUDGED: Final = -1e3
+"""A logit below which a token was not looked at."""
+_LONGEST: Final = 32
+"""Windows beyond which length takes no more off: it was measured in texts of so many, and a text must not grow out of reach."""
+_SHOWN: Final = 4000
+"""Characters of an earlier turn, of which far fewer fit into a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the model makes of a window.
+
+    Args:
+        start: which token of the judged text the window begins with.
+        tokens: the logits of each token of that, for each head.
+        logits: those of the window.
+        hazards: the probability of each hazard category.
+        languages: the probability of each language.
+    """
+
+    start: int
+    tokens: np.ndarray
+    logits: Sequence[float]
+    hazards: Sequence[float]
+    languages: Sequence[float]
+
+
+@dataclass(slots=True)
+class Part:
+    """A text of an exchange as it is read in one way, and what was found in its windows.
+
+    Args:
+        source: what is judged.
+        text: it, or what was decoded of it.
+        original: what the caller gave.
+        behind: whether it is read behind earlier turns, or alone.
+    """
+
+    source: Literal["prompt", "response"]
+    text: str
+    original: str
+    behind: bool = False
+    windows: int = 0
+    tokens: int = 0
+    _best: dict[Task, list[Seen]] = field(default_factory=dict)
+    _languages: list[float] = field(default_factory=list)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether it is a reading of what is encoded in the text."""
+        return self.text is not self.original
+
+    @property
+    def how(self) -> str:
+        """How it was read, as the beginning of a clause; empty where it was read as it stands."""
+        return "Once decoded: " if self.decoded else "Behind the turns before it: " if self.behind else ""
+
+    def add(self, seen: Seen, tokens: int) -> None:
+        """Take in a window.
+
+        Args:
+            seen: what the model makes of it.
+            tokens: how many were read, the context among them.
+        """
+        self.windows += 1
+        self.tokens += tokens
+        for task in _ASKED_OF[self.source]:
+            # An answer says at its beginning that it is a refusal.
+            if task == "response_refusal" and (seen.start or self.decoded):
+                continue
+            best = self._best.setdefault(task, [])
+            best.append(seen)
+            if len(best) > 1:
+                # Windows come in any order: of equal ones the first in the text counts.
+                best.sort(key=lambda one: (-one.logits[_HEADS[task]], one.start))
+                del best[_KEPT:]
+        weight = max(1, len(seen.tokens))
+        if not self._languages:
+            self._languages = [0.0] * len(seen.languages)
+        self._languages = [sum_ + weight * one for sum_, one in zip(self._languages, seen.languages, strict=True)]
+
+    def strongest(self, task: Task) -> Seen:
+        """The window that decides on a task."""
+        return self._best[task][0]
+
+    def logit(self, task: Task, length_shift: Mapping[Task, float]) -> float | None:
+        """What all windows come to: the strongest, and a little less the more there are; None where it is not judged here."""
+        if task not in self._best:
+            return None
+        return self.strongest(task).logits[_HEADS[task]] - self.shift(task, length_shift)
+
+    def shift(self, task: Task, length_shift: Mapping[Task, float]) -> float:
+        """The logit that is taken off for the number of windows: among many, some score high by chance."""
+        return 0.0 if task == "response_refusal" else length_shift[task] * math.log2(min(self.windows, _LONGEST))
+
+    def note(self, model: Model) -> str | None:
+        """What to say of its language."""
+        whole = sum(self._languages) or 1.0
+        chances = [one / whole for one in self._languages]
+        return language_note(self.original, chances, model.languages, model.measured_languages)
+
+    def stretches(self, task: Task, encoder: Encoder, check: Callable[[], None]) -> list[list[Token]]:
+        """The tokens of the strongest windows, with their places in the text.
+
+        Args:
+            task: whose logits.
+            encoder: by which the text was read.
+            check: called every few milliseconds; what it raises ends the work.
+        """
+        logits: dict[int, float] = {}
+        for seen in self._best[task]:
+            for number, logit in enumerate(seen.tokens[:, _HEADS[task]].tolist(), seen.start):
+                if logit > _UNJUDGED:
+                    logits[number] = max(logit, logits.get(number, logit))
+        numbers = sorted(logits)
+        edges = [place for place, (one, other) in enumerate(pairwise(numbers), 1) if other > one + 1]
+        runs = [numbers[a:b] for a, b in pairwise([0, *edges, len(numbers)]) if a < b]
+        places = encoder.places(self.text, [(run[0], run[-1] + 1) for run in runs], check)
+        return [[(*places[number], logits[number]) for number in run] for run in runs]
+
+    def place(self, start: int, end: int) -> tuple[int, int] | None:
+        """Where a stretch of the text stands in what the caller gave; None where that does not hold it as it is."""
+        found = self.original.find(self.text[start:end])
+        return None if found < 0 else (found, found + end - start)
+
+
+@dataclass(slots=True)
+class Row:
+    """An exchange, and what was found in it.
+
+    Args:
+        exchange: what is judged.
+    """
+
+    exchange: Exchange
+    parts: list[Part] = field(default_factory=list)
+    whole: bool = False
+    """Whether all windows of it were seen."""
+
+    @property
+    def length(self) -> int:
+        """Characters to read, about."""
+        return len(self.exchange.prompt) + len(self.exchange.response or "")
+
+    def decided(self, task: Task, model: Model) -> tuple[Part, float] | None:
+        """The highest logit for a task, and the part that decides; None where the task is not judged.
+
+        That is the part with this logit, unless a plainer reading of the text reaches the threshold already.
+        """
+        scored = self._scored(task, model.length_shift)
+        if not scored:
+            return None
+        highest, logit = max(scored, key=lambda one: one[1])
+        least = model.least_logit(task)
+        return next((part for part, own in scored if own >= least), highest), logit
+
+    def logit(self, task: Task, length_shift: Mapping[Task, float]) -> float | None:
+        """The highest logit for a task; None where the task is not judged."""
+        return max((logit for _, logit in self._scored(task, length_shift)), default=None)
+
+    def _scored(self, task: Task, length_shift: Mapping[Task, float]) -> list[tuple[Part, float]]:
+        return [(part, logit) for part in self.parts if (logit := part.logit(task, length_shift)) is not None]
+
+
+def windows_of(row: Row, encoder: Encoder, check: Callable[[], None]) -> Iterator[tuple[Part, Window]]:
+    """The windows of a row, each made when it is its turn: those of a long text would take much more room than it.
+
+    A text in which nothing can be read has none: nobody knows what it says.
+
+    Args:
+        row: what is judged; its parts are added to it.
+        encoder: of the model.
+        check: called every few milliseconds; what it raises ends the work.
+    """
+    from guardreasoner_sdk.judges.encoding import ASKED, PROMPT, RESPONSE
+
+    def part(source: Literal["prompt", "response"], text: str, original: str, *, behind: bool = False) -> Part:
+        row.parts.append(Part(source, text, original, behind))
+        return row.parts[-1]
+
+    check()
+    prompt, response = row.exchange.prompt, row.exchange.response
+    tokens = encoder.read(prompt, check)
+    if tokens:
+        alone = part("prompt", prompt, prompt)
+        for window in encoder.windows(tokens, PROMPT):
+            yield alone, window
+    earlier = _Earlier([turn for turn in row.exchange.history if turn.role in ("user", "assistant")], encoder, check)
+    if tokens and earlier:
+        # Its first window: a question that goes on from what was said before does so at its beginning.
+        yield part("prompt", prompt, prompt, behind=True), next(encoder.windows(tokens, PROMPT, encoder.context(earlier)))
+    for reading in _readings()(prompt, check):
+        decoded = part("prompt", reading, prompt)
+        for window in encoder.windows(encoder.read(reading, check), PROMPT):
+            yield decoded, window
+    if response is None:
+        return
+    context = encoder.context([(ASKED, tokens)])
+    if answered := encoder.read(response, check):
+        answer = part("response", response, response)
+        for window in encoder.windows(answered, RESPONSE, context):
+            yield answer, window
+    for reading in _readings()(response, check):
+        decoded = part("response", reading, response)
+        for window in encoder.windows(encoder.read(reading, check), RESPONSE, context):
+            yield decoded, window
+
+
+@lru_cache(1)
+def _readings() -> Readings:
+    """What is encoded in a text, to be judged beside it."""
+    from guardreasoner_sdk.judges.readings import Readings
+    from guardreasoner_sdk.judges.unmasking import word_list
+
+    return Readings(word_list())
+
+
+class _Earlier(Sequence[tuple[int, Sequence[int]]]):
+    """Types and tokens of earlier turns, each read when it is asked for: of a long conversation, the last few are shown."""
+
+    def __init__(self, turns: Sequence[Turn], encoder: Encoder, check: Callable[[], None]) -> None:
+        self._turns, self._encoder, self._check = turns, encoder, check
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, Sequence[int]]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[tuple[int, Sequence[int]]]: ...
+
+    def __getitem__(self, place: int | slice) -> tuple[int, Sequence[int]] | Sequence[tuple[int, Sequence[int]]]:
+        from guardreasoner_sdk.judges.encoding import ANSWERED, ASKED
+
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        turn = self._turns[place]
+        said = turn.content
+        if len(said) > _SHOWN:
+            # Its head and its tail are shown, and no more is read.
+            said = f"{said[: _SHOWN // 2]} {said[-_SHOWN // 2 :]}"
+        return ASKED if turn.role == "user" else ANSWERED, self._encoder.read(said, self._check)
