@@ -241,6 +241,20 @@ def test_what_eight_bits_lose_is_the_measured_figure() -> None:
         assert f"| {name} | {of['bytes'] / 1e6:.0f} | {' | '.join([*lost, *times])} |" in page
 
 
+def test_what_other_processors_change_is_the_measured_figure() -> None:
+    found = json.loads((ROOT / "benchmarks/results/embedded-processors.json").read_text("utf-8"))
+    page = (ROOT / "docs/embedded.md").read_text("utf-8")
+    assert f"{found['judged on each']} of {found['rows']:,} rows, at even distances" in " ".join(page.split())
+    rows = [
+        f"| {name} | {task.replace('_', ' ')} | {of['rows']} | {of['labels_changed']} | {of['worst']:.3f} | {of['mean']:.4f} |"
+        for name, one in found["processors"].items()
+        for task, of in one["tasks"].items()
+    ]
+    assert len(rows) >= 6
+    for row in rows:
+        assert row in page
+
+
 def test_what_surroundings_cost_is_the_measured_figure() -> None:
     found = json.loads((ROOT / "benchmarks/results/surroundings.json").read_text("utf-8"))["surroundings"]
     section = (
