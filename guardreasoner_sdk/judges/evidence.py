@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from guardreasoner_sdk.verdict import LABELS, ReasoningStep, Span, Task
@@ -88,8 +89,8 @@ def evidence(
             "{} has the highest, {}."
         )
         return [step(said, top.logit, top.start, top.end)]
-    carrying = sorted(_joined(found, high or {found.index(top)}), key=lambda passage: (-passage.logit, passage.start))
-    return [step(f"{{}} carries it: {name} there is {{}}.", one.logit, one.start, one.end) for one in carrying[:_MOST_STEPS]]
+    carrying = islice(_joined(found, high or {found.index(top)}), _MOST_STEPS)
+    return [step(f"{{}} carries it: {name} there is {{}}.", one.logit, one.start, one.end) for one in carrying]
 
 
 def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
@@ -134,7 +135,7 @@ def _scored(text: str, tokens: Sequence[Token]) -> Iterator[_Phrase]:
 
 
 def _joined(found: Sequence[_Phrase], high: set[int]) -> Iterator[_Phrase]:
-    """Passages: phrases that carry a finding and are neighbours within a sentence, around the strongest as far as one reads."""
+    """Passages, the strongest first: phrases that carry a finding and are neighbours within a sentence, as far as one reads."""
     left = set(high)
 
     def passage(first: int, last: int) -> bool:
