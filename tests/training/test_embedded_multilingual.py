@@ -162,6 +162,24 @@ def test_other_bytes_are_read_or_refused_and_nothing_else(damaged: Path, bytes_:
         assert str(damaged) in str(error)
     else:
         assert len(read.tensors) == len(TENSORS)
+        assert all(np.isfinite(tensor).all() for tensor in read.tensors.values())
+        assert np.isfinite([read.epsilon, *read.scores]).all()
+
+
+@pytest.mark.parametrize(
+    ("stored", "damage_of", "told"),
+    [
+        (TENSORS["l0.q.w"][1], np.float16(np.inf), "the scales of its blocks"),
+        (TENSORS["l0.q.b"][1], np.float32(np.nan), "l0.q.b"),
+        (np.array(SCORES, "<f4").tobytes(), np.float32(-np.inf), "the pieces' scores"),
+        (struct.pack("<f", 1e-12), np.float32(np.nan), "the layer norms' epsilon"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(damaged: Path, stored: bytes, damage_of: np.generic, told: str) -> None:
+    at = FILE.index(stored)
+    number = damage_of.tobytes()
+    said = damage(FILE[:at] + number + FILE[at + len(number) :], damaged)
+    assert f"{told}: not all of its values are finite numbers" in said
 
 
 def test_what_a_file_lacks_or_has_too_much_is_told(damaged: Path) -> None:

@@ -133,6 +133,8 @@ def _read(data: bytes) -> Packed:
     at += offsets.nbytes
     scores = np.frombuffer(data, "<f4", count, at)
     at += scores.nbytes
+    _check_finite("the layer norms' epsilon", np.float32(epsilon))
+    _check_finite("the pieces' scores", scores)
     text = data[at : at + blob]
     if len(text) < blob or offsets[-1] != blob:
         raise ValueError("its vocabulary is incomplete")
@@ -153,6 +155,7 @@ def _read(data: bytes) -> Packed:
         at += 2 + length + 21
         stored = data[begin : begin + size]
         values = np.frombuffer(stored, "<f4", elements) if kind == 0 else _unpacked(stored, elements)
+        _check_finite(name, values)
         tensors[_named(name)] = values.reshape(shapes[_named(name)]).copy()
     if missing := sorted(shapes.keys() - tensors):
         raise ValueError(f"it lacks {missing[0]}")
@@ -183,10 +186,18 @@ def _shapes(hidden: int, layers: int, heads: int, intermediate: int, pieces: int
 def _unpacked(stored: bytes, elements: int) -> NDArray[np.float32]:
     """Weights of 4 bits: blocks of a scale (16-bit float) and 16 bytes, whose low halves come before the high ones."""
     blocks = np.frombuffer(stored, np.dtype([("scale", "<f2"), ("halves", "u1", _BLOCK // 2)]), elements // _BLOCK)
+    scales = blocks["scale"].astype(np.float32)
+    _check_finite("the scales of its blocks", scales)  # here, since an infinite one times 0 is told as a warning
     halves = blocks["halves"]
     weights = np.concatenate((halves & 15, halves >> 4), axis=1).astype(np.float32) - 8
-    found: NDArray[np.float32] = (weights * blocks["scale"].astype(np.float32)[:, None]).reshape(-1)
+    found: NDArray[np.float32] = (weights * scales[:, None]).reshape(-1)
     return found
+
+
+def _check_finite(name: str, values: NDArray[np.float32] | np.float32) -> None:
+    """What is infinite or no number would train into a guard that scores nothing, and would be found out hours later."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: not all of its values are finite numbers")
 
 
 def _named(name: str) -> str:
