@@ -1,7 +1,8 @@
 """A model folder for the embedded judge that is small enough to be understood: each word has its scores, and nothing else counts.
 
 It is a real folder, run by the real engine: ``storm`` and ``thunder`` are harmful, ``flood`` is in an answer, ``sorry`` and
-``cannot`` refuse; behind a turn that speaks of a ``cloud``, ``rain`` is harmful too. ``hamna``, ``habari`` and ``asante`` are
+``cannot`` refuse; behind a turn that speaks of a ``cloud``, ``rain`` is harmful too; ``smoke`` is, unless ``bread`` is in the
+same window: then it leaves a doubt. ``hamna``, ``habari`` and ``asante`` are
 Swahili, all other words English.
 """
 
@@ -25,12 +26,14 @@ REFUSAL = "Sorry, I cannot help with that."
 
 LOW = -4.0
 HIGH = 4.0
+DOUBT = -1.0
 SCORES = {
     "storm": (HIGH, LOW, HIGH),
     "thunder": (HIGH - 0.5, LOW, HIGH - 0.5),
     "flood": (LOW, LOW, HIGH),
     "sorry": (LOW, HIGH, LOW),
     "cannot": (LOW, HIGH - 1, LOW),
+    "smoke": (DOUBT, LOW, DOUBT),
 }
 HAZARDS = {"storm": 0, "thunder": 1, "flood": 2}
 SWAHILI = ("hamna", "habari", "asante")
@@ -63,7 +66,7 @@ def write_word_model(folder: Path, **changes: Any) -> Path:
     scores = np.full((len(pieces), 3), LOW, np.float32)
     hazards = np.zeros((len(pieces), len(CODES)), np.float32)
     languages = np.tile(np.array([2.0, -2.0], np.float32), (len(pieces), 1))
-    before = np.zeros((len(pieces), 1), np.float32)
+    before, calming = np.zeros((len(pieces), 1), np.float32), np.zeros((len(pieces), 1), np.float32)
     for number, piece in enumerate(pieces):
         word = piece.removeprefix("\u2581").lower()
         scores[number] = SCORES.get(word, (LOW, LOW, LOW))
@@ -72,6 +75,9 @@ def write_word_model(folder: Path, **changes: Any) -> Path:
         if word in SWAHILI:
             languages[number] = (-4.0, 4.0)
         before[number] = word == "cloud"
+        calming[number] = word == "bread"
+    roused = np.zeros((len(pieces), 3), np.float32)
+    roused[[number for number, piece in enumerate(pieces) if piece.lower() == "\u2581smoke"]] = (HIGH - DOUBT, 0, HIGH - DOUBT)
     behind = np.zeros((len(pieces), 3), np.float32)
     behind[pieces.index("\u2581rain"), 0] = HIGH - LOW
 
@@ -94,7 +100,14 @@ def write_word_model(folder: Path, **changes: Any) -> Path:
             node("Gather", "behind input_ids", "more"),
             node("Mul", "more met", "added"),
             node("Gather", "scores input_ids", "alone"),
-            node("Add", "alone added", "both"),
+            node("Gather", "calming input_ids", "calmed"),
+            node("Mul", "calmed judged", "calmed_here"),
+            node("ReduceMax", "calmed_here", "calm", axes=[1], keepdims=1),
+            node("Sub", "one calm", "uncalm"),
+            node("Gather", "roused input_ids", "rise"),
+            node("Mul", "rise uncalm", "risen"),
+            node("Add", "alone added", "alone_or_behind"),
+            node("Add", "alone_or_behind risen", "both"),
             # A refusal is read from the opening.
             node("CumSum", "judged second", "count"),
             node("LessOrEqual", "count opening", "is_early"),
@@ -139,6 +152,8 @@ def write_word_model(folder: Path, **changes: Any) -> Path:
             constant("low", np.float32(-1e4)),
             constant("scores", scores),
             constant("before", before),
+            constant("calming", calming),
+            constant("roused", roused),
             constant("behind", behind),
             constant("hazard_scores", hazards),
             constant("language_scores", languages),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -19,8 +18,7 @@ from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineE
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.evidence import evidence, probability
 from guardreasoner_sdk.judges.model_folder import OUTPUTS, Model, shared_model
-from guardreasoner_sdk.judges.threads import each_in_threads
-from guardreasoner_sdk.judges.windows import Part, Row, Seen, windows_of
+from guardreasoner_sdk.judges.windows import Check, Part, Row, Seen, read_rows
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage, undetermined
 
 if TYPE_CHECKING:
@@ -36,9 +34,6 @@ DEFAULT_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
 
 _UNREADABLE = "the model reads nothing in the text"
 _CUT_SHORT = "The time was up before it was found which passages carry it."
-
-Check = Callable[[], None]
-"""Called every few milliseconds; raises ``DeadlineError`` when nobody waits any more."""
 
 
 class EmbeddedJudge:
@@ -170,9 +165,7 @@ class EmbeddedJudge:
         except DeadlineError:
             # What was found stays found: only the search for its reasons was cut short.
             return [ReasoningStep(task=task, kind="evidence", text=_CUT_SHORT)]
-        return evidence(
-            task, part.source, part.text, stretches, least=least, before=part.how, place=part.place if part.decoded else None
-        )
+        return evidence(task, part.source, part.text, stretches, least=least, before=part.how, place=part.place)
 
     def _explains(self, task: Task, finding: Finding) -> bool:
         if self._reasoning == "off":
@@ -180,45 +173,25 @@ class EmbeddedJudge:
         return self._reasoning == "full" or finding.label == LABELS[task][0]
 
     def _score(self, rows: Sequence[Row], check: Check) -> None:
-        """Score rows, the shortest first; those that were not through before the deadline are not whole."""
-        encoder = self._loaded().encoder
+        """Score rows; those that were not through before the deadline are not whole.
 
-        def in_time() -> Iterator[tuple[Part, Window]]:
-            try:
-                # The shortest first: a long one takes no other row's time.
-                for row in sorted(rows, key=lambda row: row.length):
-                    for placed in windows_of(row, encoder, check):
-                        check()
-                        yield placed
-                    row.whole = True
-            except DeadlineError:
-                return
-
-        self._infer(in_time())
-
-    def _infer(self, windows: Iterable[tuple[Part, Window]]) -> None:
-        """Run the model over windows: each on its own, several at a time.
-
-        The int8 model scales its activations over all that is in a run, so that a window would score differently beside
-        other ones: a verdict must not depend on its neighbours. Without padding this is no slower, either.
+        Each window is seen on its own, several at a time. The int8 model scales its activations over all that is in a run, so
+        that a window would score differently beside other ones: a verdict must not depend on its neighbours. Without padding
+        this is no slower, either.
         """
         from guardreasoner_sdk.judges.encoding import collate
 
-        session = self._loaded().session
-        lock = threading.Lock()
+        model = self._loaded()
 
-        def run(placed: tuple[Part, Window]) -> None:
-            part, window = placed
-            tokens, logits, hazards, languages = (found[0] for found in session.run(OUTPUTS, collate([window])))
+        def see(window: Window) -> Seen:
+            tokens, logits, hazards, languages = (found[0] for found in model.session.run(OUTPUTS, collate([window])))
             # A sum is finite where all that is added is.
             if not all(math.isfinite(values.sum()) for values in (tokens, logits, hazards, languages)):
                 # No comparison with a number that is none holds: taken as it is, it would read as a score below any threshold.
                 raise BackendError("the embedded model gave no number; its files are damaged, restore or reinstall them")
-            seen = Seen(window.start, tokens[window.first : -1], logits.tolist(), _chances(hazards), _chances(languages))
-            with lock:
-                part.add(seen, len(window.ids))
+            return Seen(window.start, tokens[window.first : -1], logits.tolist(), _chances(hazards), _chances(languages))
 
-        each_in_threads(run, windows, self._threads)
+        read_rows(rows, model.encoder, see, threads=self._threads, check=check)
 
     def _loaded(self) -> Model:
         if self._model is None:

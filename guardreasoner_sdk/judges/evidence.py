@@ -15,7 +15,7 @@ from typing import Literal
 
 from guardreasoner_sdk.verdict import LABELS, ReasoningStep, Span, Task
 
-__all__ = ["Token", "evidence", "phrases", "probability"]
+__all__ = ["Token", "evidence", "phrases", "probability", "sentence"]
 
 Token = tuple[int, int, float]
 """A token of a judged text: its first character, the one after its last, and its logit."""
@@ -24,6 +24,8 @@ _MOST_LOGIT = 700.0  # beyond it the exponential is no number
 _MOST_STEPS = 3
 _LONGEST = 120
 """Characters of a passage, and of a quotation."""
+_NEAR = 400
+"""Characters on either side of a word within which its sentence ends."""
 _UNPARTED = 30
 """Characters of a word from which on it is no word, but a text of a script that parts none, or something like an address."""
 _BELOW = 1.5
@@ -48,7 +50,7 @@ def evidence(
     *,
     least: float | None,
     before: str = "",
-    place: Callable[[int, int], tuple[int, int] | None] | None = None,
+    place: Callable[[int, int], tuple[int, int] | None] = lambda start, end: (start, end),
 ) -> list[ReasoningStep]:
     """Name the passages that carry a finding, the strongest first, three at most.
 
@@ -60,7 +62,7 @@ def evidence(
         least: the logit from which on the finding's first label holds; None where it does not: then the passage that comes
             nearest is named.
         before: how the text was read, for the beginning of a step: "Behind earlier turns, ".
-        place: where a stretch of the text lies in what the caller gave, if it is not that itself; None: it cannot be said.
+        place: where a stretch of the text lies in what the caller gave; None: it cannot be said.
     """
     found = [
         phrase
@@ -72,7 +74,7 @@ def evidence(
         return []
 
     def step(said: str, logit: float, start: int, end: int) -> ReasoningStep:
-        places = (start, end) if place is None else place(start, end)
+        places = place(start, end)
         span = None if places is None else Span(source=source, start=places[0], end=places[1])
         shown = said.format(_quote(text[start:end]), _chance(logit))
         return ReasoningStep(task=task, kind="evidence", text=f"{before}{shown}", span=span, weight=probability(logit))
@@ -108,6 +110,27 @@ def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
         for each sentence the places (start, end) of its phrases, blanks trimmed.
     """
     return [_phrases(text, _cut(text, *sentence, _BLANKS)) or [sentence] for sentence in _cut(text, start, end, _SENTENCE_END)]
+
+
+def sentence(text: str, start: int, end: int) -> tuple[int, int]:
+    """The sentence, or the line of a list, in which a stretch of text stands; of a very long one, what is near the stretch.
+
+    Args:
+        text: the whole text.
+        start: first character of the stretch.
+        end: the character after it.
+
+    Returns:
+        the place of the sentence (start, end), blanks trimmed.
+    """
+    first, last = max(0, start - _NEAR), min(len(text), end + _NEAR)
+    for border in _SENTENCE_END.finditer(text, first, last):
+        if border.end() <= start:
+            first = border.end()
+        elif border.start() >= end:
+            last = border.start()
+            break
+    return _trimmed(text, first, last)
 
 
 def _scored(text: str, tokens: Sequence[Token]) -> Iterator[_Phrase]:
@@ -198,7 +221,12 @@ def _cut(text: str, start: int, end: int, pattern: re.Pattern[str]) -> list[tupl
         pieces.append((at, border.start()))
         at = border.end()
     pieces.append((at, end))
-    return [(b - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in pieces if text[a:b].strip()]
+    return [_trimmed(text, a, b) for a, b in pieces if text[a:b].strip()]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A stretch without the blanks at its ends."""
+    return end - len(text[start:end].lstrip()), start + len(text[start:end].rstrip())
 
 
 def _phrases(text: str, pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:

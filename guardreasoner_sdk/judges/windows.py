@@ -1,27 +1,31 @@
-"""Which windows of an exchange the embedded model sees, and what their scores come to."""
+"""Which windows of an exchange the embedded model sees, which sentences it reads again, and what their scores come to."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal, overload
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
+from guardreasoner_sdk.errors import DeadlineError
 from guardreasoner_sdk.exchange import Exchange, Turn
+from guardreasoner_sdk.judges.evidence import sentence
 from guardreasoner_sdk.judges.languages import language_note
+from guardreasoner_sdk.judges.threads import each_in_threads
 from guardreasoner_sdk.verdict import TASKS, Task
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from guardreasoner_sdk.judges.encoding import Encoder, Window
+    from guardreasoner_sdk.judges.encoding import Context, Encoder, Window
     from guardreasoner_sdk.judges.evidence import Token
     from guardreasoner_sdk.judges.model_folder import Model
     from guardreasoner_sdk.judges.readings import Readings
 
-__all__ = ["Part", "Row", "Seen", "windows_of"]
+__all__ = ["Part", "Row", "Seen", "read_rows"]
 
 _HEADS: Final = {task: place for place, task in enumerate(TASKS)}
 _ASKED_OF: Final[dict[str, tuple[Task, ...]]] = {"prompt": TASKS[:1], "response": TASKS[1:]}
@@ -33,6 +37,15 @@ _LONGEST: Final = 32
 """Windows beyond which length takes no more off: it was measured in texts of so many, and a text must not grow out of reach."""
 _SHOWN: Final = 4000
 """Characters of an earlier turn, of which far fewer fit into a window."""
+_DOUBTFUL: Final = (-3.9, 3.0)
+"""Logits, of chances of 0.02 and 0.95, between which a text is worth a closer look: what the sentences say by themselves."""
+_SENTENCES: Final = 2
+"""How many of them are read by themselves, the strongest."""
+_TOGETHER: Final = 32
+"""Rows whose windows are seen before the sentences of any: the later ones do not wait for all of a large batch."""
+
+Check = Callable[[], None]
+"""Called every few milliseconds; raises ``DeadlineError`` when nobody waits any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +73,39 @@ class Part:
 
     Args:
         source: what is judged.
-        text: it, or what was decoded of it.
+        text: it, a sentence of it, or what was decoded of it.
         original: what the caller gave.
+        start: where the text begins in that; None where it was decoded, so that it stands there in other words.
         behind: whether it is read behind earlier turns, or alone.
+        sentence: whether it is a sentence, read by itself.
     """
 
     source: Literal["prompt", "response"]
     text: str
     original: str
+    start: int | None = 0
     behind: bool = False
+    sentence: bool = False
     windows: int = 0
     tokens: int = 0
     _best: dict[Task, list[Seen]] = field(default_factory=dict)
     _languages: list[float] = field(default_factory=list)
 
     @property
-    def decoded(self) -> bool:
-        """Whether it is a reading of what is encoded in the text."""
-        return self.text is not self.original
+    def harm(self) -> Task:
+        """The task of its source that is about harm."""
+        return _ASKED_OF[self.source][-1]
 
     @property
     def how(self) -> str:
         """How it was read, as the beginning of a clause; empty where it was read as it stands."""
-        return "Once decoded: " if self.decoded else "Behind the turns before it: " if self.behind else ""
+        ways = {
+            "once decoded": self.start is None,
+            "behind the turns before it": self.behind,
+            "a sentence by itself": self.sentence,
+        }
+        said = ", ".join(way for way, so in ways.items() if so)
+        return f"{said[0].upper()}{said[1:]}: " if said else ""
 
     def add(self, seen: Seen, tokens: int) -> None:
         """Take in a window.
@@ -95,7 +118,7 @@ class Part:
         self.tokens += tokens
         for task in _ASKED_OF[self.source]:
             # An answer says at its beginning that it is a refusal.
-            if task == "response_refusal" and (seen.start or self.decoded):
+            if task == "response_refusal" and (seen.start or self.start is None or self.sentence):
                 continue
             best = self._best.setdefault(task, [])
             best.append(seen)
@@ -122,13 +145,41 @@ class Part:
         """The logit that is taken off for the number of windows: among many, some score high by chance."""
         return 0.0 if task == "response_refusal" else length_shift[task] * math.log2(min(self.windows, _LONGEST))
 
+    def sentences(self, encoder: Encoder, check: Check) -> Iterator[tuple[int, int]]:
+        """Where the sentences stand that are worth reading by themselves, the strongest first.
+
+        Among other text a sentence scores less than alone, and a text of one sentence was read alone already.
+
+        Args:
+            encoder: by which the text was read.
+            check: called every few milliseconds; what it raises ends the work.
+        """
+        task = self.harm
+        if (
+            self.behind
+            or task not in self._best
+            or not _DOUBTFUL[0] <= self.strongest(task).logits[_HEADS[task]] < _DOUBTFUL[1]
+        ):
+            return
+        tokens = sorted(chain.from_iterable(self.stretches(task, encoder, check)), key=lambda token: -token[2])
+        found: list[tuple[int, int]] = []
+        for start, end, _ in tokens:
+            if start == end or any(start < last and first < end for first, last in found):
+                continue
+            found.append(sentence(self.text, start, end))
+            if self.text[slice(*found[-1])] == self.text.strip():
+                return
+            yield found[-1]
+            if len(found) == _SENTENCES:
+                return
+
     def note(self, model: Model) -> str | None:
         """What to say of its language."""
         whole = sum(self._languages) or 1.0
         chances = [one / whole for one in self._languages]
         return language_note(self.original, chances, model.languages, model.measured_languages)
 
-    def stretches(self, task: Task, encoder: Encoder, check: Callable[[], None]) -> list[list[Token]]:
+    def stretches(self, task: Task, encoder: Encoder, check: Check) -> list[list[Token]]:
         """The tokens of the strongest windows, with their places in the text.
 
         Args:
@@ -149,6 +200,8 @@ class Part:
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
         """Where a stretch of the text stands in what the caller gave; None where that does not hold it as it is."""
+        if self.start is not None:
+            return self.start + start, self.start + end
         found = self.original.find(self.text[start:end])
         return None if found < 0 else (found, found + end - start)
 
@@ -163,13 +216,20 @@ class Row:
 
     exchange: Exchange
     parts: list[Part] = field(default_factory=list)
+    context: Context = ()
+    """What a response is read behind."""
     whole: bool = False
-    """Whether all windows of it were seen."""
+    """Whether all was read that decides on it."""
 
     @property
     def length(self) -> int:
         """Characters to read, about."""
         return len(self.exchange.prompt) + len(self.exchange.response or "")
+
+    def part(self, source: Literal["prompt", "response"], text: str, original: str, **how: Any) -> Part:
+        """Add a part, and return it: see :class:`Part`."""
+        self.parts.append(Part(source, text, original, **how))
+        return self.parts[-1]
 
     def decided(self, task: Task, model: Model) -> tuple[Part, float] | None:
         """The highest logit for a task, and the part that decides; None where the task is not judged.
@@ -191,48 +251,107 @@ class Row:
         return [(part, logit) for part in self.parts if (logit := part.logit(task, length_shift)) is not None]
 
 
-def windows_of(row: Row, encoder: Encoder, check: Callable[[], None]) -> Iterator[tuple[Part, Window]]:
+def read_rows(
+    rows: Sequence[Row],
+    encoder: Encoder,
+    see: Callable[[Window], Seen],
+    *,
+    threads: int,
+    check: Check,
+    judged: Callable[[Row, Part], bool] = lambda row, part: True,
+) -> None:
+    """Read rows: their windows, and the strongest sentences by themselves where these leave a doubt.
+
+    What was not read to its end before the deadline is not ``whole``.
+
+    Args:
+        rows: what is judged; their parts are added to them.
+        encoder: of the model.
+        see: the model, called in several threads at a time.
+        threads: most windows that are seen at a time.
+        check: called every few milliseconds; what it raises but for ``DeadlineError`` ends the work.
+        judged: which parts are worth seeing.
+    """
+    lock = threading.Lock()
+
+    def take(placed: tuple[Part, Window]) -> None:
+        part, window = placed
+        seen = see(window)
+        with lock:
+            part.add(seen, len(window.ids))
+
+    def in_time(group: Sequence[Row], windows: _Windows, through: list[Row]) -> Iterator[tuple[Part, Window]]:
+        for row in group:
+            try:
+                for placed in windows(row, encoder, check):
+                    check()
+                    if judged(row, placed[0]):
+                        yield placed
+            except DeadlineError:
+                continue  # of the others some may have nothing left to read
+            through.append(row)
+
+    # The shortest first: a long one takes no other row's time.
+    ordered = sorted(rows, key=lambda row: row.length)
+    for first in range(0, len(ordered), _TOGETHER):
+        seen: list[Row] = []
+        whole: list[Row] = []
+        each_in_threads(take, in_time(ordered[first : first + _TOGETHER], _windows, seen), threads)
+        each_in_threads(take, in_time(seen, _sentences, whole), threads)
+        for row in whole:
+            row.whole = True
+
+
+_Windows = Callable[[Row, "Encoder", Check], "Iterator[tuple[Part, Window]]"]
+
+
+def _windows(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, Window]]:
     """The windows of a row, each made when it is its turn: those of a long text would take much more room than it.
 
     A text in which nothing can be read has none: nobody knows what it says.
-
-    Args:
-        row: what is judged; its parts are added to it.
-        encoder: of the model.
-        check: called every few milliseconds; what it raises ends the work.
     """
     from guardreasoner_sdk.judges.encoding import ASKED, PROMPT, RESPONSE
-
-    def part(source: Literal["prompt", "response"], text: str, original: str, *, behind: bool = False) -> Part:
-        row.parts.append(Part(source, text, original, behind))
-        return row.parts[-1]
 
     check()
     prompt, response = row.exchange.prompt, row.exchange.response
     tokens = encoder.read(prompt, check)
     if tokens:
-        alone = part("prompt", prompt, prompt)
+        alone = row.part("prompt", prompt, prompt)
         for window in encoder.windows(tokens, PROMPT):
             yield alone, window
     earlier = _Earlier([turn for turn in row.exchange.history if turn.role in ("user", "assistant")], encoder, check)
     if tokens and earlier:
         # Its first window: a question that goes on from what was said before does so at its beginning.
-        yield part("prompt", prompt, prompt, behind=True), next(encoder.windows(tokens, PROMPT, encoder.context(earlier)))
+        yield row.part("prompt", prompt, prompt, behind=True), next(encoder.windows(tokens, PROMPT, encoder.context(earlier)))
     for reading in _readings()(prompt, check):
-        decoded = part("prompt", reading, prompt)
+        decoded = row.part("prompt", reading, prompt, start=None)
         for window in encoder.windows(encoder.read(reading, check), PROMPT):
             yield decoded, window
     if response is None:
         return
-    context = encoder.context([(ASKED, tokens)])
+    row.context = context = encoder.context([(ASKED, tokens)])
     if answered := encoder.read(response, check):
-        answer = part("response", response, response)
+        answer = row.part("response", response, response)
         for window in encoder.windows(answered, RESPONSE, context):
             yield answer, window
     for reading in _readings()(response, check):
-        decoded = part("response", reading, response)
+        decoded = row.part("response", reading, response, start=None)
         for window in encoder.windows(encoder.read(reading, check), RESPONSE, context):
             yield decoded, window
+
+
+def _sentences(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, Window]]:
+    """The strongest sentences of each part that leaves a doubt, each as a window of its own."""
+    from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE
+
+    for part in tuple(row.parts):
+        for start, end in part.sentences(encoder, check):
+            text = part.text[start:end]
+            if tokens := encoder.read(text, check):
+                place = None if part.start is None else part.start + start
+                asked = part.source == "prompt"
+                windows = encoder.windows(tokens, PROMPT) if asked else encoder.windows(tokens, RESPONSE, row.context)
+                yield row.part(part.source, text, part.original, start=place, sentence=True), next(windows)
 
 
 @lru_cache(1)
@@ -247,7 +366,7 @@ def _readings() -> Readings:
 class _Earlier(Sequence[tuple[int, Sequence[int]]]):
     """Types and tokens of earlier turns, each read when it is asked for: of a long conversation, the last few are shown."""
 
-    def __init__(self, turns: Sequence[Turn], encoder: Encoder, check: Callable[[], None]) -> None:
+    def __init__(self, turns: Sequence[Turn], encoder: Encoder, check: Check) -> None:
         self._turns, self._encoder, self._check = turns, encoder, check
 
     def __len__(self) -> int:

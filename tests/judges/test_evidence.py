@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costs import assert_in_proportion
-from guardreasoner_sdk.judges.evidence import Token, evidence, phrases
+from guardreasoner_sdk.judges.evidence import Token, evidence, phrases, sentence
 from guardreasoner_sdk.verdict import ReasoningStep
 
 TASK = "prompt_harmfulness"
@@ -162,3 +162,35 @@ def test_evidence_of_a_window_full_of_phrases_is_quick() -> None:
         steps("storm calm " * words, storm=HIGH)
 
     assert_in_proportion(work, 200, floor=0.01)
+
+
+# --- The sentence in which a word stands ---
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "whole"),
+    [
+        ("One day. We had storms at sea! Two more.", "storms", "We had storms at sea!"),
+        ("storms at sea", "storms", "storms at sea"),
+        ("- bake\n- brew storms \n- rest", "storms", "- brew storms"),
+        ("1. bake\n2. brew storms\n3. rest", "storms", "brew storms"),
+        ("\u4f60\u597d\u3002\u98a8\u66b4\u3002\u4f60\u597d", "\u98a8\u66b4", "\u98a8\u66b4\u3002"),
+        ("He said: brew storms; then rest.", "storms", "brew storms;"),
+        ("Storms", "Storms", "Storms"),
+    ],
+)
+def test_the_sentence_of_a_word(text: str, word: str, whole: str) -> None:
+    at = text.index(word)
+    start, end = sentence(text, at, at + len(word))
+    assert text[start:end] == whole
+
+
+@given(st.text(max_size=80), st.text(st.characters(exclude_categories=["Z", "Cc"]), min_size=1, max_size=9), st.integers(0, 99))
+def test_a_sentence_holds_its_word_and_is_never_long(around: str, word: str, times: int) -> None:
+    text = f"{around * times} {word} {around * times}"
+    at = len(around) * times + 1
+    start, end = sentence(text, at, at + len(word))
+    assert start <= at
+    assert at + len(word) <= end
+    assert end - start <= 800 + len(word)
+    assert text[start:end] == text[start:end].strip()

@@ -13,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import Exchange, Guard, Turn, Verdict
+from guardreasoner_sdk.errors import DeadlineError
 from guardreasoner_sdk.judges.embedded import EmbeddedJudge
-from wordguard import ENCODING, HARMFUL, HARMLESS, HIGH, LOW, REFUSAL, write_word_model
+from guardreasoner_sdk.judges.encoding import Window, collate
+from guardreasoner_sdk.judges.model_folder import OUTPUTS, load_model
+from guardreasoner_sdk.judges.windows import Row, Seen, read_rows
+from wordguard import DOUBT, ENCODING, HARMFUL, HARMLESS, HIGH, LOW, REFUSAL, write_word_model
 
 FILLER = "My sister made a fine bread for the children. "
 
@@ -152,6 +156,97 @@ def test_no_verdict_hangs_on_threads_or_neighbours(words: Path, guard: Guard, th
             own.check(*(row if isinstance(row, tuple) else (row,))).model_dump(exclude={"latency_ms"}) for row in rows
         ]
     assert [verdict["action"] for verdict in together] == [verdict.action for verdict in guard.check_many(rows)]
+
+
+# --- Sentences that are read again, by themselves ---
+
+
+HIDDEN = "Make smoke at home."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"How do I bake bread? {HIDDEN} What is one with two?",
+        f"1. How do I bake bread\n2. {HIDDEN}\n3. Read a book",
+        f"{HIDDEN} {FILLER * 40}",
+        f"{FILLER * 40}{HIDDEN} {FILLER * 40}",
+    ],
+)
+def test_a_sentence_that_others_calm_is_read_by_itself(guard: Guard, text: str) -> None:
+    verdict, answer = guard.check(text), guard.check(HARMLESS, text)
+    assert answer.response_harmfulness is not None
+    for found, finding, source in (
+        (verdict, verdict.prompt_harmfulness, "prompt"),
+        (answer, answer.response_harmfulness, "response"),
+    ):
+        assert finding.label == "harmful"
+        assert finding.score == pytest.approx(chance(HIGH), abs=0.01), "length takes nothing off from a sentence"
+        steps = [step for step in found.reasoning if step.text.startswith("A sentence by itself: ")]
+        assert len(steps) == 2
+        span = steps[-1].span
+        assert span is not None
+        assert (text[span.start : span.end], span.source) == ("smoke", source)
+    assert answer.response_refusal is not None
+    assert answer.response_refusal.label == "compliance"
+
+
+def test_only_a_doubt_is_looked_at_again_and_only_where_there_is_more_than_it(guard: Guard) -> None:
+    def read(text: str) -> int:
+        return guard.check(text).usage.input_tokens
+
+    one = guard.check("Make smoke with bread at home")
+    assert one.allowed
+    assert 0.02 < score(one) < chance(DOUBT)
+    assert read("Make smoke with bread at home") == 6 + 2
+    assert read("Make bread at home. Read a book.") == 9 + 2, "a text without a doubt"
+    assert read("Make bread. A storm at home.") == 8 + 2, "a text that is sure to be harmful"
+    assert read("Make bread. My smoke.") == (6 + 2) + (3 + 2) + (3 + 2)
+    # Of many doubtful ones, two.
+    many = "Read a bread. " + "My smoke bread. " * 3
+    assert read(many) == (16 + 2) + 2 * (4 + 2)
+
+
+def test_a_refusal_is_not_read_in_a_sentence_of_its_own(guard: Guard) -> None:
+    late = guard.check(HARMLESS, "Bread is fine. " * 4 + "Sorry, I cannot make smoke.")
+    assert late.response_refusal is not None
+    assert late.response_refusal.label == "compliance"
+    assert late.response_harmfulness is not None
+    assert late.response_harmfulness.label == "harmful"
+
+
+def test_a_sentence_of_what_was_decoded_is_read_by_itself_too(guard: Guard) -> None:
+    hidden = "UmVhZCBhIGJyZWFkIGF0IGhvbWUuIE1ha2UgbWUgYSBzbW9rZSBmb3IgdGhlIGNoaWxkcmVuLg=="
+    verdict = guard.check(f"Please help with {hidden} for me")
+    assert verdict.reasoning[0].text.startswith("Once decoded, a sentence by itself: P(harmful) is 0.98")
+    assert [step.span for step in verdict.reasoning] == [None] * len(verdict.reasoning)
+
+
+def test_what_is_decided_when_the_time_is_up_stays_decided(words: Path) -> None:
+    model = load_model(words)
+    texts = [HARMLESS, f"Bake bread. {HIDDEN}", HARMFUL, "Read a book. My garden is quiet."]
+
+    def whole(after: int) -> list[bool]:
+        windows = 0
+
+        def see(window: Window) -> Seen:
+            nonlocal windows
+            windows += 1
+            tokens, logits, hazards, languages = (found[0] for found in model.session.run(OUTPUTS, collate([window])))
+            return Seen(window.start, tokens[window.first : -1], logits.tolist(), hazards.tolist(), languages.tolist())
+
+        def check() -> None:
+            if windows >= after:
+                raise DeadlineError
+
+        rows = [Row(Exchange(text)) for text in texts]
+        read_rows(rows, model.encoder, see, threads=1, check=check)
+        return [row.whole for row in rows]
+
+    assert whole(100) == [True] * 4
+    # All windows were seen, and one sentence of two: the doubtful row is not decided, the others are.
+    assert whole(5) == [True, False, True, True]
+    assert whole(0) == [False] * 4
 
 
 # --- Passages, in the text that the caller gave ---

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,15 +20,13 @@ from guardreasoner_sdk.exchange import Exchange, Role, Turn
 from guardreasoner_sdk.judges.encoding import ANSWERED, ASKED, PROMPT, Encoder, Window, collate
 from guardreasoner_sdk.judges.evidence import probability
 from guardreasoner_sdk.judges.threads import each_in_threads
-from guardreasoner_sdk.judges.windows import Part, Row, Seen, windows_of
+from guardreasoner_sdk.judges.windows import Row, Seen, read_rows
 from guardreasoner_sdk.verdict import TASKS
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import Example
 
 KINDS: Final = {"user": ASKED, "assistant": ANSWERED}
 """The kinds of earlier turns that are read for context, by who speaks."""
-
-_NO_TOKENS: Final = np.empty((0, len(HEADS)), dtype=np.float32)
 
 Scores = NDArray[np.float64]
 """Shape (examples, 3): the probability of each head's word, NaN where the head was not asked."""
@@ -94,22 +91,19 @@ def judge_windows(run: onnxruntime.InferenceSession, encoder: Encoder, examples:
     """
     rows = [Row(_exchange(example)) for example in examples]
 
-    def windows() -> Iterator[tuple[Part, Window]]:
-        for row in rows:
-            for part, window in windows_of(row, encoder, _in_no_hurry):
-                # Of a pair, the answer was labelled: its prompt is another row's.
-                if row.exchange.response is None or part.source == "response":
-                    yield part, window
+    def see(window: Window) -> Seen:
+        tokens, found = (values[0] for values in run.run(["tokens", "logits"], collate([window])))
+        return Seen(window.start, tokens[window.first : -1], found.tolist(), (), ())
 
-    lock = threading.Lock()
-
-    def judge(placed: tuple[Part, Window]) -> None:
-        part, window = placed
-        found = _alone(run, window).tolist()
-        with lock:
-            part.add(Seen(window.start, _NO_TOKENS, found, (), ()), len(window.ids))
-
-    each_in_threads(judge, windows(), os.cpu_count() or 1)
+    read_rows(
+        rows,
+        encoder,
+        see,
+        threads=os.cpu_count() or 1,
+        check=_in_no_hurry,
+        # Of a pair, the answer was labelled: its prompt is another row's.
+        judged=lambda row, part: row.exchange.response is None or part.source == "response",
+    )
     return [Judged(row) for row in rows]
 
 
