@@ -59,14 +59,13 @@ def development_rows(data: Path, unlabelled: Path | None = None) -> list[dict[st
         data: the folder of labelled rows.
         unlabelled: the folder of text without labels, which joins groups of near-duplicates, too.
     """
-    from guardreasoner_training.embedded.data import load_folder
     from guardreasoner_training.embedded.examples import evaluation_examples
     from guardreasoner_training.embedded.split import cut
-    from guardreasoner_training.embedded.unlabelled import load_unlabelled
+    from guardreasoner_training.embedded.unlabelled import load_rows
 
     metrics = json.loads((DEFAULT_FOLDER / "metrics.json").read_text("utf-8"))
     config, counts = metrics["config"], metrics["data"]
-    found = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
+    found = load_rows(data, unlabelled)
     # The folders may have grown since; the split is that of the files which the model was trained on.
     rows = [row for row in found if row.source in counts["sources"]]
     split = cut(

@@ -28,7 +28,7 @@ from guardreasoner_training.embedded import export, measures, multilingual, pipe
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import Row, load_folder
 from guardreasoner_training.embedded.examples import Example
-from guardreasoner_training.embedded.split import Split
+from guardreasoner_training.embedded.split import Split, parted
 from guardreasoner_training.embedded.train import train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
 
@@ -56,7 +56,7 @@ def _rows(data: Path, unlabelled: Path | None) -> tuple[list[Row], int, Split]:
     rows = load_folder(data)
     labelled = len(rows)
     rows += load_unlabelled(unlabelled) if unlabelled else []
-    return rows, labelled, pipeline.parted(rows, TrainConfig())
+    return rows, labelled, parted(rows, TrainConfig())
 
 
 def measure(data: Path, unlabelled: Path | None, base: Path, name: str, seed: int, most: int) -> Figures:

@@ -100,7 +100,10 @@ class Policy(BaseModel):
             judgement: what the judge found.
             response: whether the exchange had a response.
         """
-        judgement = self._taken(judgement)
+        return self._decided(self._taken(judgement), response=response)
+
+    def _decided(self, judgement: Judgement, *, response: bool) -> Decision:
+        """:meth:`decide` on what this policy believes of a judgement."""
         found, unsure = [], []
         last: Blockable = "harmful_response" if response else "harmful_prompt"
         for name in sorted(self.block):
@@ -141,7 +144,7 @@ class Policy(BaseModel):
             rest: the verdict's other fields: ``model``, ``backend`` and the like.
         """
         judgement = self._taken(judgement)
-        decision = self.decide(judgement, response=response)
+        decision = self._decided(judgement, response=response)
         action: Literal["allow", "block"] = "allow" if decision.action == "allow" else "block"
         # Both parts were validated when they were made.
         return Verdict.model_construct(

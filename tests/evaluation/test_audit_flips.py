@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 from pathlib import Path
 
 import pytest
 
+from benchmark_scripts import BENCHMARKS, load_benchmark
 from guardreasoner_sdk.evaluation.audit import AT_MOST
 from public_data import public_data
 
@@ -21,10 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def benchmark():
     """The script that measures it."""
-    spec = importlib.util.spec_from_file_location("benchmark_audit", ROOT / "benchmarks" / "audit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("audit")
 
 
 def test_four_of_five_flipped_labels_are_found_and_few_right_ones_proposed(benchmark, tmp_path):
@@ -43,7 +40,7 @@ def test_four_of_five_flipped_labels_are_found_and_few_right_ones_proposed(bench
 
 
 def test_the_guides_figures_are_the_measured_ones():
-    record = json.loads((ROOT / "benchmarks" / "results" / "audit-embedded-dev.json").read_text("utf-8"))
+    record = json.loads((BENCHMARKS / "results" / "audit-embedded-dev.json").read_text("utf-8"))
     page = (ROOT / "docs" / "audit.md").read_text("utf-8")
     assert record["at_most"] == AT_MOST
     own = record["draws"]["as they are"]

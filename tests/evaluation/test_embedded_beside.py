@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,22 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from benchmark_scripts import BENCHMARKS, load_benchmark
 from guardreasoner_sdk import Exchange
 from guardreasoner_sdk.evaluation.clear_cut import clear_cut_rows
 from guardreasoner_sdk.evaluation.rows import EVERYDAY, OVER_REFUSAL, LabelledRow
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "benchmarks" / "embedded_beside.py"
 
 
 @pytest.fixture(scope="module")
 def beside():
     """The script."""
-    spec = importlib.util.spec_from_file_location("benchmark_embedded_beside", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("embedded_beside")
 
 
 def row(number: int, *, harmful: bool, language: str | None = "en", kind: str | None = None) -> LabelledRow:
@@ -99,7 +94,9 @@ def test_no_filter_connects_to_anything():
         "try: urllib.request.urlopen('http://127.0.0.1:1')\n"
         "except OSError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code, SCRIPT], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, BENCHMARKS / "embedded_beside.py"], capture_output=True, text=True, check=True
+    )
     assert "this is measured offline" in done.stdout
 
 
@@ -133,5 +130,5 @@ def test_without_files_the_prompts_are_the_clear_cut_ones_and_answers_stay_out(b
 
 
 def test_the_pages_table_is_the_measured_one(beside):
-    record = json.loads((ROOT / "benchmarks" / "results" / "embedded-beside-cpu.json").read_text("utf-8"))
+    record = json.loads((BENCHMARKS / "results" / "embedded-beside-cpu.json").read_text("utf-8"))
     assert beside.table(record["guards"]) in (ROOT / "docs" / "embedded.md").read_text("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import stat
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark_scripts import load_benchmark
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.verdict import LABELS, Finding, Verdict
 
@@ -21,11 +21,7 @@ THRESHOLDS = {PROMPT: 0.5, REFUSAL: 0.4, RESPONSE: 0.6}
 @pytest.fixture(scope="module")
 def benchmark():
     """The script that measures it."""
-    spec = importlib.util.spec_from_file_location("benchmark_processors", ROOT / "benchmarks" / "embedded_processors.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load_benchmark("embedded_processors")
 
 
 def said(*, categories=(), note=None, **scores):

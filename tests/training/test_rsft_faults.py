@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch")
 pytest.importorskip("trl", reason="training needs TRL")
 
+from benchmark_scripts import load_benchmark  # noqa: E402
 from guardreasoner_sdk.cli.train import prepare_training  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError  # noqa: E402
 from guardreasoner_training import export  # noqa: E402
@@ -283,12 +284,7 @@ def test_threads_are_as_before_in_the_end() -> None:
 
 
 def test_the_benchmark_tries_only_what_there_is_and_tells_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "training_speed.py"
-    spec = importlib.util.spec_from_file_location("training_speed", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_benchmark("training_speed")
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(importlib.util, "find_spec", lambda name: object())  # every kernel is installed

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.data import DataError, load_folder
+from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.examples import Example, evaluation_examples, kind_of
-from guardreasoner_training.embedded.split import cut
-from guardreasoner_training.embedded.unlabelled import load_unlabelled
+from guardreasoner_training.embedded.split import parted
+from guardreasoner_training.embedded.unlabelled import load_rows
 
 __all__ = ["write_held_out"]
 
@@ -39,14 +39,8 @@ def write_held_out(data: Path, output: Path, config: TrainConfig, *, unlabelled:
     Raises:
         DataError: the data cannot be used.
     """
-    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
-    split = cut(
-        rows,
-        dev_share=config.dev_share,
-        response_dev_share=config.response_dev_share,
-        unseen_sources=config.unseen_sources,
-        seed=config.seed,
-    )
+    rows = load_rows(data, unlabelled)
+    split = parted(rows, config)
     output.mkdir(parents=True, exist_ok=True)
     counts = {}
     for name, numbers, cap in (("dev", split.dev, config.dev_cap), ("unseen", split.unseen, config.unseen_cap)):

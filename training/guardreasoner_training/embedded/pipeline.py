@@ -23,7 +23,7 @@ from guardreasoner_training.embedded import card, export, measures, model, multi
 from guardreasoner_training.embedded.baseline import train_baseline
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.data import HEADS, DataError, Row, load_folder
+from guardreasoner_training.embedded.data import HEADS, DataError, Row
 from guardreasoner_training.embedded.examples import Example, evaluation_examples, thin, training_examples
 from guardreasoner_training.embedded.figures import SHIPPED, Judge, Scorer, figures, judge
 from guardreasoner_training.embedded.languages import LANGUAGES, OTHER
@@ -31,10 +31,10 @@ from guardreasoner_training.embedded.lengths import fit_length_shift
 from guardreasoner_training.embedded.pieces import TOKENIZER_FILE
 from guardreasoner_training.embedded.progress import minutes, read_weights
 from guardreasoner_training.embedded.sources import source_of
-from guardreasoner_training.embedded.split import Split, cut
+from guardreasoner_training.embedded.split import Split, parted
 from guardreasoner_training.embedded.surroundings import clear_cut_counts, surroundings
 from guardreasoner_training.embedded.train import LOG_NAME, kept_layers, taught, train
-from guardreasoner_training.embedded.unlabelled import load_unlabelled
+from guardreasoner_training.embedded.unlabelled import load_rows
 from guardreasoner_training.embedded.written import WRITTEN, written_examples
 
 Say = Callable[[str], None]
@@ -223,26 +223,10 @@ def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> Prepare
     Raises:
         DataError: the data cannot be used.
     """
-    rows = load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
+    rows = load_rows(data, unlabelled)
     split = parted(rows, config)
     examples = chosen_examples(rows, split, config)
     return Prepared(rows, split, examples, _describe(rows, split, examples))
-
-
-def parted(rows: Sequence[Row], config: TrainConfig) -> Split:
-    """Hold out what is measured on.
-
-    Args:
-        rows: all rows.
-        config: the shares, the unseen sources and the seed.
-    """
-    return cut(
-        rows,
-        dev_share=config.dev_share,
-        response_dev_share=config.response_dev_share,
-        unseen_sources=config.unseen_sources,
-        seed=config.seed,
-    )
 
 
 def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:

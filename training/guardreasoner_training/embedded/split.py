@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import Row
 
 _WORDS_SHARED: Final = 8
@@ -85,6 +86,22 @@ def cut(rows: Sequence[Row], *, dev_share: float, response_dev_share: float, uns
             part = split.dev if group in held_out else split.train
         part.append(number)
     return split
+
+
+def parted(rows: Sequence[Row], config: TrainConfig) -> Split:
+    """Hold out what is measured on.
+
+    Args:
+        rows: all rows.
+        config: the shares, the unseen sources and the seed.
+    """
+    return cut(
+        rows,
+        dev_share=config.dev_share,
+        response_dev_share=config.response_dev_share,
+        unseen_sources=config.unseen_sources,
+        seed=config.seed,
+    )
 
 
 def group_prompts(prompts: Sequence[str]) -> list[int]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from guardreasoner_training.embedded.data import DataError, Row, read_rows
+from guardreasoner_training.embedded.data import DataError, Row, load_folder, read_rows
 
-__all__ = ["BELIEFS", "declines", "load_unlabelled"]
+__all__ = ["BELIEFS", "declines", "load_rows", "load_unlabelled"]
 
 _THOUGHTS: Final = re.compile(r"\A.*?</think>\s*", re.DOTALL)
 _PLAIN_REFUSAL: Final = re.compile(
@@ -92,6 +92,19 @@ def declines(response: str) -> bool | None:
     if _PLAIN_REFUSAL.search(text) is not None:
         return True
     return None if _HEDGES.search(text) is not None else False
+
+
+def load_rows(data: Path, unlabelled: Path | None) -> list[Row]:
+    """Load all rows of a training, the labelled ones first.
+
+    Args:
+        data: folder of labelled rows.
+        unlabelled: folder of text without labels, for weak ones; None: without.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    return load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
 
 
 def _rows(path: Path, name: str) -> Iterator[Row]:
