@@ -9,7 +9,7 @@ from guardreasoner_sdk.judges.encoding import EncodingConfig
 from guardreasoner_training.embedded.sources import UNSEEN_SOURCES
 
 _TRAIN_ENCODINGS: Final = (EncodingConfig(144, 56, 32, 80), EncodingConfig(320, 80, 32, 80))
-_ENCODINGS: Final = tuple(EncodingConfig(window, 64, 48, 80) for window in (160, 256, 384))
+_ENCODINGS: Final = tuple(EncodingConfig(window, 64, 48, 80) for window in (160, 256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class TrainConfig:
     unseen_cap: int = 2000
     limits: Limits = Limits()
     disguised_examples: int = 1200
-    measured_pairs: int = 40
+    measured_pairs: int = 24
     checkpoint_steps: int = 200
     threads: int = 2
 
