@@ -44,7 +44,8 @@ class EmbeddedJudge:
     prompt. Where there are earlier turns of the user or the assistant, the prompt is judged alone and again behind the last
     of them, which are read and not judged, and the more harmful score counts. What the application says itself, as the
     system or as a tool, is not read. Long text is cut into overlapping windows: the most harmful one decides on harm, the
-    first one on refusal, which an answer states at its beginning.
+    first one on refusal, which an answer states at its beginning. Where a text of several sentences leaves a doubt, the two
+    strongest are read again, each by itself, since a sentence scores less among others than alone.
 
     The reasons it gives are measurements, not a chain of thought: the score, and the passages that score highest.
 

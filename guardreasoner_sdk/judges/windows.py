@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from guardreasoner_sdk.judges.model_folder import Model
     from guardreasoner_sdk.judges.readings import Readings
 
-__all__ = ["Part", "Row", "Seen", "read_rows"]
+__all__ = ["Check", "Part", "Row", "Seen", "read_rows"]
 
 _HEADS: Final = {task: place for place, task in enumerate(TASKS)}
 _ASKED_OF: Final[dict[str, tuple[Task, ...]]] = {"prompt": TASKS[:1], "response": TASKS[1:]}
