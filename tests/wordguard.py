@@ -26,7 +26,7 @@ REFUSAL = "Sorry, I cannot help with that."
 
 LOW = -4.0
 HIGH = 4.0
-DOUBT = -1.0
+DOUBT = -0.5
 SCORES = {
     "storm": (HIGH, LOW, HIGH),
     "thunder": (HIGH - 0.5, LOW, HIGH - 0.5),

@@ -115,6 +115,9 @@ def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
 def sentence(text: str, start: int, end: int) -> tuple[int, int]:
     """The sentence, or the line of a list, in which a stretch of text stands; of a very long one, what is near the stretch.
 
+    What stands behind a colon goes with what stands before it ("They told my son: ..."), and a line of wrapped prose with its
+    neighbours.
+
     Args:
         text: the whole text.
         start: first character of the stretch.
@@ -124,7 +127,7 @@ def sentence(text: str, start: int, end: int) -> tuple[int, int]:
         the place of the sentence (start, end), blanks trimmed.
     """
     first, last = max(0, start - _NEAR), min(len(text), end + _NEAR)
-    for border in _SENTENCE_END.finditer(text, first, last):
+    for border in _BORDER.finditer(text, first, last):
         if border.end() <= start:
             first = border.end()
         elif border.start() >= end:
@@ -200,6 +203,12 @@ def _quote(text: str) -> str:
 
 # A run of blanks is looked at once, from its beginning: begun at each blank of it, a long one costs its square.
 _SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*+\s++|(?<=[\u3002\uff01\uff1f])|\n++")
+# A long line was wrapped, and its sentence goes on; behind a short one, before a blank one or an item of a list, it ends.
+_BORDER = re.compile(
+    r"(?<=[.!?\u2026\u3002\uff01\uff0e\uff1f\u061f\u06d4\u0964])[\"'\u201d\u2019)\]]*+\s++"
+    r"|(?<=[\u3002\uff01\uff0e\uff1f])"
+    r"|\n\s*+\n\s*+|\n(?=[ \t]*+(?:[-*\u2022\u2013>#|]|\d{1,3}[.)]))|(?<![^\n]{50})\n++"
+)
 _BLANKS = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W_]+")
 _FIRST_IDEOGRAPH = "\u2e80"

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
@@ -37,8 +37,8 @@ _LONGEST: Final = 32
 """Windows beyond which length takes no more off: it was measured in texts of so many, and a text must not grow out of reach."""
 _SHOWN: Final = 4000
 """Characters of an earlier turn, of which far fewer fit into a window."""
-_DOUBTFUL: Final = (-3.9, 3.0)
-"""Logits, of chances of 0.02 and 0.95, between which a text is worth a closer look: what the sentences say by themselves."""
+_DOUBTFUL: Final = (-2.5, 3.0)
+"""Logits, of chances of 0.08 and 0.95, between which a text is worth a closer look: what its sentences say by themselves."""
 _SENTENCES: Final = 2
 """How many of them are read by themselves, the strongest."""
 _TOGETHER: Final = 32
@@ -78,6 +78,7 @@ class Part:
         start: where the text begins in that; None where it was decoded, so that it stands there in other words.
         behind: whether it is read behind earlier turns, or alone.
         sentence: whether it is a sentence, read by itself.
+        among: windows of the text that it was found in.
     """
 
     source: Literal["prompt", "response"]
@@ -86,6 +87,7 @@ class Part:
     start: int | None = 0
     behind: bool = False
     sentence: bool = False
+    among: int = 1
     windows: int = 0
     tokens: int = 0
     _best: dict[Task, list[Seen]] = field(default_factory=dict)
@@ -143,7 +145,9 @@ class Part:
 
     def shift(self, task: Task, length_shift: Mapping[Task, float]) -> float:
         """The logit that is taken off for the number of windows: among many, some score high by chance."""
-        return 0.0 if task == "response_refusal" else length_shift[task] * math.log2(min(self.windows, _LONGEST))
+        return (
+            0.0 if task == "response_refusal" else length_shift[task] * math.log2(min(max(self.windows, self.among), _LONGEST))
+        )
 
     def sentences(self, encoder: Encoder, check: Check) -> Iterator[tuple[int, int]]:
         """Where the sentences stand that are worth reading by themselves, the strongest first.
@@ -259,6 +263,7 @@ def read_rows(
     threads: int,
     check: Check,
     judged: Callable[[Row, Part], bool] = lambda row, part: True,
+    decided: Callable[[Part], bool] = lambda part: False,
 ) -> None:
     """Read rows: their windows, and the strongest sentences by themselves where these leave a doubt.
 
@@ -271,6 +276,7 @@ def read_rows(
         threads: most windows that are seen at a time.
         check: called every few milliseconds; what it raises but for ``DeadlineError`` ends the work.
         judged: which parts are worth seeing.
+        decided: of which parts what is seen is enough.
     """
     lock = threading.Lock()
 
@@ -297,7 +303,7 @@ def read_rows(
         seen: list[Row] = []
         whole: list[Row] = []
         each_in_threads(take, in_time(ordered[first : first + _TOGETHER], _windows, seen), threads)
-        each_in_threads(take, in_time(seen, _sentences, whole), threads)
+        each_in_threads(take, in_time(seen, partial(_sentences, decided), whole), threads)
         for row in whole:
             row.whole = True
 
@@ -340,18 +346,21 @@ def _windows(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, W
             yield decoded, window
 
 
-def _sentences(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, Window]]:
+def _sentences(decided: Callable[[Part], bool], row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, Window]]:
     """The strongest sentences of each part that leaves a doubt, each as a window of its own."""
     from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE
 
     for part in tuple(row.parts):
+        if decided(part):
+            continue
         for start, end in part.sentences(encoder, check):
             text = part.text[start:end]
             if tokens := encoder.read(text, check):
                 place = None if part.start is None else part.start + start
                 asked = part.source == "prompt"
-                windows = encoder.windows(tokens, PROMPT) if asked else encoder.windows(tokens, RESPONSE, row.context)
-                yield row.part(part.source, text, part.original, start=place, sentence=True), next(windows)
+                own = row.part(part.source, text, part.original, start=place, sentence=True, among=part.windows)
+                for window in encoder.windows(tokens, PROMPT) if asked else encoder.windows(tokens, RESPONSE, row.context):
+                    yield own, window
 
 
 @lru_cache(1)

@@ -175,7 +175,16 @@ def test_evidence_of_a_window_full_of_phrases_is_quick() -> None:
         ("- bake\n- brew storms \n- rest", "storms", "- brew storms"),
         ("1. bake\n2. brew storms\n3. rest", "storms", "brew storms"),
         ("\u4f60\u597d\u3002\u98a8\u66b4\u3002\u4f60\u597d", "\u98a8\u66b4", "\u98a8\u66b4\u3002"),
-        ("He said: brew storms; then rest.", "storms", "brew storms;"),
+        ("He said: brew storms; then rest. Why?", "storms", "He said: brew storms; then rest."),
+        ("A bake\nBrew storms\nRest", "storms", "Brew storms"),
+        (
+            f"{'We bake all day ' * 4}and\nbrew storms, and rest. Why?",
+            "storms",
+            f"{'We bake all day ' * 4}and\nbrew storms, and rest.",
+        ),
+        (f"{'We bake all day ' * 4}and\n\nbrew storms", "storms", "brew storms"),
+        (f"{'We bake all day ' * 4}and\n  * brew storms", "storms", "* brew storms"),
+        ("bake\uff0ebrew storms\uff0erest", "storms", "brew storms\uff0e"),
         ("Storms", "Storms", "Storms"),
     ],
 )

@@ -181,7 +181,7 @@ def test_a_sentence_that_others_calm_is_read_by_itself(guard: Guard, text: str) 
         (answer, answer.response_harmfulness, "response"),
     ):
         assert finding.label == "harmful"
-        assert finding.score == pytest.approx(chance(HIGH), abs=0.01), "length takes nothing off from a sentence"
+        assert finding.score == pytest.approx(chance(HIGH), abs=0.01)
         steps = [step for step in found.reasoning if step.text.startswith("A sentence by itself: ")]
         assert len(steps) == 2
         span = steps[-1].span
@@ -205,6 +205,36 @@ def test_only_a_doubt_is_looked_at_again_and_only_where_there_is_more_than_it(gu
     # Of many doubtful ones, two.
     many = "Read a bread. " + "My smoke bread. " * 3
     assert read(many) == (16 + 2) + 2 * (4 + 2)
+
+
+def test_length_takes_from_a_sentence_what_it_takes_from_the_text(words: Path, tmp_path: Path) -> None:
+    shift = dict.fromkeys(("prompt_harmful", "response_refusal", "response_harmful"), 0.5)
+    with Guard(changed(words, tmp_path, length_shift=shift)) as guard:
+        judge = guard.judge
+        assert isinstance(judge, EmbeddedJudge)
+        text = f"{FILLER * 20}{HIDDEN} {FILLER * 20}"
+        windows = len(judge._loaded().encoder.prompt(text))
+        assert windows > 10
+        assert score(guard.check(text)) == pytest.approx(chance(HIGH - 0.5 * math.log2(windows)), abs=0.01)
+
+
+@pytest.mark.parametrize("letter", ["\u4f60", "a "])
+def test_all_of_a_long_sentence_is_read(guard: Guard, letter: str) -> None:
+    """Its strongest word may stand behind what fits into one window."""
+    text = f"{letter * 150} smoke {letter * 4} bread. bread"
+    again = f"bread. {letter * 150} smoke {letter * 4}. bread"
+    assert guard.check(text).allowed, "one sentence with what calms it"
+    assert not guard.check(again).allowed
+    assert not guard.check(HARMLESS, again).allowed
+
+
+def test_what_is_found_harmful_is_not_read_again(guard: Guard) -> None:
+    judge = guard.judge
+    assert isinstance(judge, EmbeddedJudge)
+    encoder = judge._loaded().encoder
+    text = "Make bread. Thunder and smoke. Read a book."
+    once = sum(len(window.ids) for window in [*encoder.prompt(HARMLESS), *encoder.pair(HARMLESS, text)])
+    assert guard.check(HARMLESS, text).usage.input_tokens == once
 
 
 def test_a_refusal_is_not_read_in_a_sentence_of_its_own(guard: Guard) -> None:
