@@ -16,14 +16,14 @@ from guardreasoner_sdk.cli.outcome import Tally
 from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, piped
 from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
+from guardreasoner_sdk.data.interrupts import Interrupts
+from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.output import Output
+from guardreasoner_sdk.data.rows import Row, Source, reading, rows_of
+from guardreasoner_sdk.data.sources import Reading, open_source
+from guardreasoner_sdk.data.state import fingerprint, without_secrets
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.interrupts import Interrupts
-from guardreasoner_sdk.files.journal import Entry, Journal
-from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.rows import Row, Source, reading, rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
-from guardreasoner_sdk.files.state import fingerprint, without_secrets
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Judgement, Verdict
 

@@ -64,7 +64,8 @@ def _asked(rows: Path | None, column: list[str] | None, check: int) -> list[Exch
 
 def _told(folder: Path) -> dict[str, Any]:
     """What the training noted beside the guard, for the model card."""
-    from guardreasoner_training._stage import FIGURES, RECORD, read_json
+    from guardreasoner_sdk.data.atomic import read_json
+    from guardreasoner_sdk.data.run_folder import FIGURES, RECORD
 
     if not (folder / RECORD).is_file() or not (folder / FIGURES).is_file():
         return {}

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from guardreasoner_sdk.data.journal import Journal
+from guardreasoner_sdk.data.output import Output
+from guardreasoner_sdk.data.sources import Reading
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.journal import Journal
-from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.sources import Reading
 
 __all__ = ["PIPE", "STANDARD_INPUT", "Pipes", "piped"]
 
@@ -109,8 +109,8 @@ def piped(file: Path, output: Path, reading: Reading, output_format: str | None)
 
 def _format(file: Path, encoding: str | None) -> str:
     """What rows without a name are written in."""
-    from guardreasoner_sdk.files.jsonfile import holds_lines
-    from guardreasoner_sdk.files.jsonl import open_binary
+    from guardreasoner_sdk.data.jsonfile import holds_lines
+    from guardreasoner_sdk.data.jsonl import open_binary
 
     with open_binary(file, encoding) as raw:
         start = raw.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()

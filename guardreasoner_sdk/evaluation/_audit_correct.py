@@ -9,15 +9,15 @@ import itertools
 import json
 import lzma
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from guardreasoner_sdk.data.atomic import replacing, writing
+from guardreasoner_sdk.data.jsonfile import are_objects, lists_in
+from guardreasoner_sdk.data.parquet import holds_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._records import open_bytes, reading
-from guardreasoner_sdk.files.journal import writing
-from guardreasoner_sdk.files.jsonfile import are_objects, lists_in
-from guardreasoner_sdk.files.parquet import holds_json
 
 __all__ = ["Changes", "endings_of", "write_corrected"]
 
@@ -52,22 +52,15 @@ def write_corrected(source: Path, target: Path, changes: Changes) -> None:
         if target.exists() and not target.is_file():
             raise InputError("--corrected", f"{target} is not a plain file", "name one: it is replaced as a whole")
     kind = endings_of(source).lower().split(".")[1]
-    fresh = target.with_name(f"{target.name}.new")
-    try:
+    with writing(target), replacing(target) as fresh:
         if kind == "parquet":
-            with writing(target):
-                _write_parquet(source, fresh, changes)
-        else:
-            pieces = {"json": _json_whole, "csv": _csv}.get(kind, _json_lines)
-            with reading(source), open_bytes(source) as old, _packed(source, fresh) as new:
-                for piece in pieces(old, changes):
-                    with writing(target):
-                        new.write(piece)
-        with writing(target):
-            fresh.replace(target)
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
+            _write_parquet(source, fresh, changes)
+            return
+        pieces = {"json": _json_whole, "csv": _csv}.get(kind, _json_lines)
+        with reading(source), open_bytes(source) as old, _packed(source, fresh) as new:
+            for piece in pieces(old, changes):
+                with writing(target):
+                    new.write(piece)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from guardreasoner_sdk.data.encodings import looks_like
+from guardreasoner_sdk.data.jsonfile import are_objects, lists_in
+from guardreasoner_sdk.data.parquet import rows_in
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
-from guardreasoner_sdk.files.encodings import looks_like
-from guardreasoner_sdk.files.jsonfile import are_objects, lists_in
-from guardreasoner_sdk.files.parquet import rows_in
 
 __all__ = [
     "ENDINGS",

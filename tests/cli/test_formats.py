@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import InputError
+from guardreasoner_sdk.data.cells import neutral, restored
+from guardreasoner_sdk.data.encodings import looks_like
+from guardreasoner_sdk.data.rows import Columns, make_row, rows_of
+from guardreasoner_sdk.data.sources import Reading, open_source
 from guardreasoner_sdk.evaluation._records import records_of
-from guardreasoner_sdk.files.cells import neutral, restored
-from guardreasoner_sdk.files.encodings import looks_like
-from guardreasoner_sdk.files.rows import Columns, make_row, rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
 
 
 def _rows(path, **how):

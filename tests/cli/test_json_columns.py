@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from guardreasoner_sdk.data.rows import rows_of
+from guardreasoner_sdk.data.sources import Reading, open_source
 from guardreasoner_sdk.evaluation._audit_correct import write_corrected
 from guardreasoner_sdk.evaluation._records import records_of
-from guardreasoner_sdk.files.rows import rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import InputError, MissingExtraError
-from guardreasoner_sdk.files import csvrows, jsonl
-from guardreasoner_sdk.files.rows import Columns, rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
+from guardreasoner_sdk.data import csvrows, jsonl
+from guardreasoner_sdk.data.rows import Columns, rows_of
+from guardreasoner_sdk.data.sources import Reading, open_source
 
 
 def _rows(path, asked=None, **columns):

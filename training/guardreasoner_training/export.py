@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import read_json, write_atomic, writing
+from guardreasoner_sdk.data.run_folder import RECORD, content_hash, opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_training._export.card import described, model_card
 from guardreasoner_training._export.quantize import check_kind, kept_weights, quantize_gguf
 from guardreasoner_training._export.safetensors import model_json, stored_tensors
-from guardreasoner_training._stage import RECORD, content_hash, opened, read_json, write_atomic
 from guardreasoner_training.gguf import Precision, check_llama, export_gguf
 
 if TYPE_CHECKING:

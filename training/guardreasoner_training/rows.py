@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, writing
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_sdk.verdict import TASKS, Task
 from guardreasoner_training._rows.parsing import parse_row
 from guardreasoner_training._rows.records import files_of, names_of, records_of, stem_of
@@ -137,22 +136,11 @@ def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
     Raises:
         InputError: the file cannot be written, for instance because the disk is full.
     """
-    fresh = path.with_name(f"{path.name}.new")
-    count = 0
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("w", encoding="utf-8") as file:
-                for row in rows:
-                    file.write(_line(row))
-                    count += 1
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
-    return count
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    count = itertools.count()
+    write_atomic(path, (_line(row) for row, _ in zip(rows, count, strict=False)))
+    return next(count)
 
 
 def hub_rows(splits: Sequence[str] = SPLITS, *, repo: str = HUB, revision: str = "main") -> Iterator[TrainingRow]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
+from guardreasoner_sdk.data.journal import Lines
+from guardreasoner_sdk.data.run_folder import FIGURES, Stage, content_hash, opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_sdk.verdict import TASKS
-from guardreasoner_training._lines import Lines
 from guardreasoner_training._rows.parsing import steps_in
-from guardreasoner_training._stage import FIGURES, Stage, content_hash, opened, write_atomic, write_json
 from guardreasoner_training._synthesis.asking import StoppedError, ask_all
 from guardreasoner_training._synthesis.budget import Prices
 from guardreasoner_training._synthesis.examined import Accepted, examined

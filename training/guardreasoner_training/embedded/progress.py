@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import torch
 
+from guardreasoner_sdk.data.atomic import replacing
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.examples import Example
@@ -211,6 +212,5 @@ def _damaged(path: Path) -> DataError:
 
 def _save(value: object, path: Path) -> None:
     """Write a file of torch, never leaving half of one behind."""
-    unfinished = path.with_name(f"{path.name}.part")
-    torch.save(value, unfinished)
-    unfinished.replace(path)
+    with replacing(path) as fresh:
+        torch.save(value, fresh)

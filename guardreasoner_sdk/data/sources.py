@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk.data.encodings import check_encoding, looks_like
+from guardreasoner_sdk.data.jsonl import open_binary
+from guardreasoner_sdk.data.rows import Columns, Source, reading
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.encodings import check_encoding, looks_like
-from guardreasoner_sdk.files.jsonl import open_binary
-from guardreasoner_sdk.files.rows import Columns, Source, reading
 
 __all__ = ["FORMATS", "Reading", "open_source"]
 
@@ -63,23 +63,23 @@ def open_source(path: Path, how: Reading) -> Source:
     if how.delimiter is not None and kind != "csv":
         raise InputError("--delimiter", f"is for CSV, and {path} is read as {kind}", "leave it out, or say --format csv")
     if kind == "parquet":
-        from guardreasoner_sdk.files.parquet import ParquetRows
+        from guardreasoner_sdk.data.parquet import ParquetRows
 
         if how.encoding is not None:
             raise InputError("--encoding", f"is for text, and {path} is Parquet", "leave it out")
         return ParquetRows(path, how.columns)
     _check_encoding(path, how.encoding)
     if kind == "csv":
-        from guardreasoner_sdk.files.csvrows import CsvRows
+        from guardreasoner_sdk.data.csvrows import CsvRows
 
         tabs = ".tsv" in [ending.lower() for ending in path.suffixes[-2:]]
         return CsvRows(path, how.columns, how.encoding, how.delimiter or ("\t" if tabs else ","))
     if kind == "lines":
-        from guardreasoner_sdk.files.textlines import TextLines
+        from guardreasoner_sdk.data.textlines import TextLines
 
         return TextLines(path, how.encoding)
-    from guardreasoner_sdk.files.jsonfile import JsonFile, holds_lines
-    from guardreasoner_sdk.files.jsonl import JsonLines
+    from guardreasoner_sdk.data.jsonfile import JsonFile, holds_lines
+    from guardreasoner_sdk.data.jsonl import JsonLines
 
     # JSON lines are often called .json: what the file holds counts.
     if kind == "jsonl" or holds_lines(path, how.encoding):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from guardreasoner_sdk.files.encodings import remedy
-from guardreasoner_sdk.files.jsonl import lines_in
-from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row
+from guardreasoner_sdk.data.encodings import remedy
+from guardreasoner_sdk.data.jsonl import lines_in
+from guardreasoner_sdk.data.rows import Columns, Row, broken, make_row
 
 __all__ = ["TextLines"]
 
 
 class TextLines:
-    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is the bytes of a line, None for one too long to hold.
+    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is the bytes of a line, None for one too long to hold.
 
     Args:
         path: the file.

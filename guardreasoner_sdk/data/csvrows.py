@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.data.cells import restored
+from guardreasoner_sdk.data.encodings import remedy
+from guardreasoner_sdk.data.jsonl import open_binary
+from guardreasoner_sdk.data.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
-from guardreasoner_sdk.files.cells import restored
-from guardreasoner_sdk.files.encodings import remedy
-from guardreasoner_sdk.files.jsonl import open_binary
-from guardreasoner_sdk.files.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 
 __all__ = ["CsvRows"]
 
@@ -34,7 +34,7 @@ _OTHER_DELIMITERS = (";", "\t", "|")
 
 
 class CsvRows:
-    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is the line it begins on and its cells, or what is wrong.
+    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is the line it begins on and its cells, or what is wrong.
 
     Args:
         path: the file.

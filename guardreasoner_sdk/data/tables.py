@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.files.cells import neutral
-from guardreasoner_sdk.files.journal import TEXT, Entry, writing
-from guardreasoner_sdk.files.parquet import import_pyarrow
+from guardreasoner_sdk.data.atomic import replacing, writing
+from guardreasoner_sdk.data.cells import neutral
+from guardreasoner_sdk.data.journal import TEXT, Entry
+from guardreasoner_sdk.data.parquet import import_pyarrow
 from guardreasoner_sdk.verdict import TASKS
 
 __all__ = ["write_table"]
@@ -38,16 +38,10 @@ def write_table(entries: Iterable[Entry], path: Path, output_format: str, *, wit
     Raises:
         InputError: it cannot be written.
     """
-    fresh = path.with_name(f"{path.name}.new")
     write = _write_csv if output_format == "csv" else _write_parquet
     columns = (*_COLUMNS, *TEXT) if with_text else _COLUMNS
-    try:
-        with writing(path):
-            write(map(_flat, entries), fresh, columns)
-            fresh.replace(path)
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
+    with writing(path), replacing(path) as fresh:
+        write(map(_flat, entries), fresh, columns)
 
 
 def _flat(entry: Entry) -> dict[str, Any]:

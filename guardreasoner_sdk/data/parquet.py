@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.data.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.errors import InputError, MissingExtraError
-from guardreasoner_sdk.files.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 
 __all__ = ["ParquetRows", "holds_json", "import_pyarrow", "rows_in"]
 
@@ -94,7 +94,7 @@ def _decoded(value: Any) -> Any:
 
 
 class ParquetRows:
-    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is a mapping, or what is wrong with the row.
+    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is a mapping, or what is wrong with the row.
 
     Args:
         path: the file.

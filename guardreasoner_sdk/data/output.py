@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.journal import Journal
+from guardreasoner_sdk.data.state import RunState, fingerprint
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.journal import Journal, writing
-from guardreasoner_sdk.files.state import RunState, fingerprint
 
 __all__ = ["Output"]
 
@@ -67,7 +68,7 @@ class Output:
             if source.resolve() in own or (path.exists() and path.samefile(source)):
                 raise InputError("--output", f"{path} is, or would replace, the input", "name another file")
         if output.format == "parquet":
-            from guardreasoner_sdk.files.parquet import import_pyarrow
+            from guardreasoner_sdk.data.parquet import import_pyarrow
 
             import_pyarrow()
         return output
@@ -119,7 +120,7 @@ class Output:
         """
         if self.format == "jsonl":
             return
-        from guardreasoner_sdk.files.tables import write_table
+        from guardreasoner_sdk.data.tables import write_table
 
         write_table(journal.entries(), self.path, self.format, with_text=with_text)
         with writing(self.path):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import JsonError, parse_json
+from guardreasoner_sdk.data.encodings import remedy
+from guardreasoner_sdk.data.jsonl import lines_in, open_binary
+from guardreasoner_sdk.data.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.encodings import remedy
-from guardreasoner_sdk.files.jsonl import lines_in, open_binary
-from guardreasoner_sdk.files.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
 
 __all__ = ["JsonFile", "Place", "are_objects", "holds_lines", "is_conversation", "lists_in", "whole_json"]
 
@@ -103,7 +103,7 @@ def is_conversation(value: Sequence[Any]) -> bool:
 
 
 class JsonFile:
-    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is what stands in the list.
+    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is what stands in the list.
 
     An object is a row by its keys, a text is a prompt, and a list of messages is a conversation. A file of one object that
     has the prompt is one row.

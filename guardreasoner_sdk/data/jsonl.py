@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from guardreasoner_sdk._text import JsonError, parse_json
+from guardreasoner_sdk.data.encodings import recoded, remedy
+from guardreasoner_sdk.data.rows import Columns, Row, broken, make_row, reading
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
-from guardreasoner_sdk.files.encodings import recoded, remedy
-from guardreasoner_sdk.files.rows import Columns, Row, broken, make_row, reading
 
 __all__ = ["JsonLines", "lines_in", "open_binary"]
 
@@ -62,7 +62,7 @@ def lines_in(path: Path, encoding: str | None) -> Iterator[tuple[int, bytes | No
 
 
 class JsonLines:
-    """A :class:`~guardreasoner_sdk.files.rows.Source`; a record is the bytes of a line, None for one too long to hold.
+    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is the bytes of a line, None for one too long to hold.
 
     Args:
         path: the file.

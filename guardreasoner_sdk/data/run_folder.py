@@ -11,20 +11,16 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from guardreasoner_sdk._text import json_text, parse_json
+from guardreasoner_sdk._text import parse_json
+from guardreasoner_sdk.data.atomic import read_json, write_json, writing
+from guardreasoner_sdk.data.journal import lock, open_to_append
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.journal import writing
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["FIGURES", "RECORD", "Stage", "content_hash", "opened", "read_json", "write_atomic", "write_json"]
+__all__ = ["FIGURES", "RECORD", "Stage", "content_hash", "is_complete", "opened"]
 
 RECORD: Final = "stage.json"
 FIGURES: Final = "figures.json"
@@ -120,6 +116,15 @@ def opened(
         yield Stage(output, _figures(output))
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a stage has done all that it does in a folder.
+
+    Args:
+        folder: the stage's; it need not be there.
+    """
+    return (folder / FIGURES).exists()
+
+
 def content_hash(name: str, value: Path | str | None) -> str | None:
     """What tells one input from another: the hash of a file or of a model's folder; a text as it is.
 
@@ -146,57 +151,6 @@ def content_hash(name: str, value: Path | str | None) -> str | None:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
-
-    Args:
-        path: the file; one that is there is replaced.
-        content: all of it.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    fresh = path.with_name(f"{path.name}.new")
-    with writing(path):
-        try:
-            with fresh.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        finally:
-            with suppress(OSError):
-                fresh.unlink()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, whole or not at all.
-
-    Args:
-        path: the file; one that is there is replaced.
-        value: what to write.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    write_atomic(path, f"{json_text(value, indent=2)}\n".encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file written by :func:`write_json` holds.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    try:
-        return dict(parse_json(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        raise InputError("--output", f"{path} is damaged", "say --restart to start anew") from None
-
-
 def _model_files(folder: Path) -> list[Path]:
     found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
     found |= {folder / name for name in _MODEL_NAMES if (folder / name).exists()}
@@ -205,18 +159,9 @@ def _model_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    with writing(output):
-        descriptor = os.open(output / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = open_to_append(output / _LOCK)
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    "--output", f"another process works in {output}", "wait for it, or name another --output"
-                ) from None
-            except OSError:
-                pass  # a file system without locks: the user has to see to it
+        lock(descriptor, f"another process works in {output}")
         yield
     finally:
         os.close(descriptor)
@@ -250,7 +195,7 @@ def _read(output: Path) -> dict[str, Any] | None:
 
 
 def _figures(output: Path) -> dict[str, Any] | None:
-    return read_json(output / FIGURES) if (output / FIGURES).exists() else None
+    return read_json(output / FIGURES) if is_complete(output) else None
 
 
 def _differences(kept: dict[str, Any], identity: dict[str, Any]) -> list[str]:
