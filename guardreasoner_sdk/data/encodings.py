@@ -66,16 +66,18 @@ def looks_like(data: bytes) -> str | None:
     return "cp1252" if any(0x80 <= byte < 0xA0 for byte in data) else "iso-8859-1"
 
 
-def remedy(data: bytes) -> str:
+def remedy(data: bytes, *, option: bool = True) -> str:
     """What to do about a text that is not UTF-8, as the end of an error.
 
     Args:
         data: the beginning of the file, or a line of it.
+        option: whether there is an option that names the encoding.
     """
     name = looks_like(data)
     if name is None:
         return "convert it, e.g. with iconv -t utf-8"
-    return f"convert it, e.g. with iconv -f {name} -t utf-8, or say --encoding {name}: it looks like {_NAMES[name]}"
+    say = f", or say --encoding {name}" if option else ""
+    return f"convert it, e.g. with iconv -f {name} -t utf-8{say}: it looks like {_NAMES[name]}"
 
 
 def check_encoding(name: str) -> str:

@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import JsonError, parse_json
-from guardreasoner_sdk.data.encodings import remedy
-from guardreasoner_sdk.data.jsonl import lines_in, open_binary
-from guardreasoner_sdk.data.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
-from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.data.columns import CONVERSATIONS, Columns
+from guardreasoner_sdk.data.records import Fault, Reading, Record, lines_in, open_unpacked, reading
 
-__all__ = ["JsonFile", "Place", "are_objects", "holds_lines", "is_conversation", "lists_in", "whole_json"]
+__all__ = ["JsonFile", "Place", "are_objects", "holds_lines", "is_conversation", "lists_in"]
 
 Place = tuple[str | int, ...]
 """What leads to a part of a document: names in objects and places in lists."""
 
 
-def holds_lines(path: Path, encoding: str | None = None) -> bool:
+def holds_lines(path: Path, how: Reading) -> bool:
     """Whether a file is JSON lines, whatever it is called: its first two lines are an object each.
 
     Args:
         path: the file.
-        encoding: of its text; None: UTF-8.
+        how: it is read.
     """
-    return are_objects([line for _, line in itertools.islice(lines_in(path, encoding), 2)])
+    return are_objects([line for _, line in itertools.islice(lines_in(path, how), 2)])
 
 
 def are_objects(lines: Sequence[bytes | None]) -> bool:
@@ -45,25 +43,6 @@ def _is_object(line: bytes) -> bool:
         return line.lstrip().startswith(b"{") and isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def whole_json(path: Path, encoding: str | None = None) -> Any:
-    """What a file of JSON holds.
-
-    Args:
-        path: the file.
-        encoding: of its text; None: UTF-8.
-
-    Raises:
-        InputError: it cannot be read, or is not JSON.
-    """
-    with reading(path), open_binary(path, encoding) as file:
-        data = file.read()
-    try:
-        return parse_json(data.removeprefix(b"\xef\xbb\xbf"))
-    except JsonError as error:
-        fix = remedy(data) if str(error).startswith("is not UTF-8") else "write a list of objects, or one object on each line"
-        raise InputError("--file", f"{path} {error}", fix) from None
 
 
 def lists_in(whole: Any, *, levels: int = 8) -> list[tuple[Place, list[Any]]]:
@@ -103,15 +82,15 @@ def is_conversation(value: Sequence[Any]) -> bool:
 
 
 class JsonFile:
-    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is what stands in the list.
+    """A JSON document: a record is what stands in its lists of rows. A :class:`~guardreasoner_sdk.data.records.Source`.
 
-    An object is a row by its keys, a text is a prompt, and a list of messages is a conversation. A file of one object that
-    has the prompt is one row.
+    An object is a row by its keys. Where rows are to be judged, a text is a prompt, a list of messages is a conversation, and a
+    file of one object that has the prompt is one row; in a labelled file, rows in an object of lists have the name that led to
+    them under ``key``.
 
     Args:
         path: the file.
-        columns: the keys of the texts.
-        encoding: of the file; None: UTF-8.
+        how: it is read.
 
     Raises:
         InputError: it cannot be read, or holds no list.
@@ -120,33 +99,65 @@ class JsonFile:
     format = "json"
     unit = "row"
 
-    def __init__(self, path: Path, columns: Columns, encoding: str | None = None) -> None:
-        self._columns = columns
-        whole = whole_json(path, encoding)
-        names = (columns.prompt, *CONVERSATIONS)
-        alone = isinstance(whole, dict) and any(name in whole for name in names) and not _columns_of(whole)
-        if alone:
-            self._rows = [whole]
-        elif isinstance(whole, dict) and columns.prompt in whole and (table := _columns_of(whole)):
-            self._rows = table
-        else:
-            self._rows = [row for _, rows in lists_in(whole) for row in rows]
-        if not self._rows:
-            raise InputError("--file", f"{path} holds no list of rows", 'write [{"prompt": "..."}, ...]')
+    def __init__(self, path: Path, how: Reading) -> None:
+        self.how = how
+        whole = _whole(path, how)
+        lists = lists_in(whole)
+        if not how.labelled:
+            self._rows = _alone(whole, how.columns) or [row for _, rows in lists for row in rows]
+            if not self._rows:
+                raise how.error(path, "holds no list of rows", 'write [{"prompt": "..."}, ...]')
+            return
+        if not lists:
+            raise how.error(path, f"is a JSON {type(whole).__name__}, not a list", "write a JSON list of objects")
+        self._rows = [
+            {"key": place[0], **row} if isinstance(row, dict) and place and isinstance(place[0], str) else row
+            for place, rows in lists
+            for row in rows
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """None: every row has its own."""
+        return []
 
     def records(self) -> Iterator[tuple[int, Any]]:
         """What stands in the lists, in order."""
         return enumerate(self._rows, 1)
 
-    def row(self, number: int, record: Any) -> Row:
-        """Check a row."""
+    def read(self, number: int, record: Any) -> Record | Fault:
+        """Take what stands in a list for a row."""
         place = f"row {number}"
-        if isinstance(record, str) or (isinstance(record, list) and is_conversation(record)):
-            record = {self._columns.prompt: record}
-        if not isinstance(record, dict):
-            kind = {list: "list", type(None): "null"}.get(type(record), "number or truth value")
-            return broken(number, place, f"is a JSON {kind}, not an object", 'write {"prompt": "...", "response": "..."}')
-        return make_row(number, place, record, self._columns)
+        judged = not self.how.labelled
+        if judged and (isinstance(record, str) or (isinstance(record, list) and is_conversation(record))):
+            record = {self.how.columns.prompt: record}
+        if isinstance(record, dict):
+            return Record(number, place, record)
+        kind = {list: "list", str: "string", type(None): "null"}.get(type(record), "number or truth value")
+        fix = 'write {"prompt": "...", "response": "..."}' if judged else "write a JSON list of objects"
+        return Fault(number, place, f"is a JSON {kind}, not an object", fix)
+
+
+def _whole(path: Path, how: Reading) -> Any:
+    with reading(path, how.option), open_unpacked(path, how.encoding) as file:
+        data = file.read()
+    try:
+        return parse_json(data.removeprefix(b"\xef\xbb\xbf"), finite=not how.labelled)
+    except JsonError as error:
+        fix = (
+            how.remedy(data) if str(error).startswith("is not UTF-8") else "write a list of objects, or one object on each line"
+        )
+        raise how.error(path, str(error), fix) from None
+
+
+def _alone(whole: Any, columns: Columns) -> list[dict[str, Any]]:
+    """The rows of an object that has the prompt itself: one, or those of a table that is written by columns."""
+    if not isinstance(whole, dict):
+        return []
+    table = _columns_of(whole)
+    if table:
+        return table if columns.prompt in whole else []
+    return [whole] if any(name in whole for name in (columns.prompt, *CONVERSATIONS)) else []
 
 
 def _columns_of(whole: dict[str, Any]) -> list[dict[str, Any]]:

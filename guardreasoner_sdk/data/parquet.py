@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk.data.rows import CONVERSATIONS, Columns, Row, broken, make_row, reading
-from guardreasoner_sdk.errors import InputError, MissingExtraError
+from guardreasoner_sdk.data.columns import CONVERSATIONS
+from guardreasoner_sdk.data.records import Fault, Reading, Record, reading
+from guardreasoner_sdk.errors import MissingExtraError
 
 __all__ = ["ParquetRows", "holds_json", "import_pyarrow", "rows_in"]
 
@@ -94,11 +95,11 @@ def _decoded(value: Any) -> Any:
 
 
 class ParquetRows:
-    """A :class:`~guardreasoner_sdk.data.rows.Source`; a record is a mapping, or what is wrong with the row.
+    """Parquet: a record is a mapping, None for one that is not UTF-8. A :class:`~guardreasoner_sdk.data.records.Source`.
 
     Args:
         path: the file.
-        columns: the columns of the texts.
+        how: it is read.
 
     Raises:
         InputError: it is not Parquet, or has no such columns.
@@ -108,45 +109,51 @@ class ParquetRows:
     format = "parquet"
     unit = "row"
 
-    def __init__(self, path: Path, columns: Columns) -> None:
+    def __init__(self, path: Path, how: Reading) -> None:
         self._path = path
-        self._columns = columns
+        self.how = how
         self._arrow = import_pyarrow()
         with self._opened() as file:
-            names = list(file.schema_arrow.names)
-        columns.check(path, names)
-        wanted = (columns.prompt, columns.response, "history", "id", *CONVERSATIONS)
-        self._names = [name for name in dict.fromkeys(wanted) if name in names]
+            self._names: list[str] = list(file.schema_arrow.names)
+        self._wanted = self._names
+        if not how.labelled:
+            how.columns.check(path, self._names)
+            wanted = (how.columns.prompt, how.columns.response_name, "history", "id", *CONVERSATIONS)
+            self._wanted = [name for name in dict.fromkeys(wanted) if name in self._names]
+
+    @property
+    def names(self) -> list[str]:
+        """Those of all columns."""
+        return self._names
 
     def records(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """The rows; None for one whose bytes are not UTF-8."""
+        """The rows."""
         return enumerate(self._values(), 1)
 
     def _values(self) -> Iterator[dict[str, Any] | None]:
         with self._opened() as file:
-            for batch in file.iter_batches(batch_size=_BATCH, columns=self._names):
+            for batch in file.iter_batches(batch_size=_BATCH, columns=self._wanted):
                 try:
                     yield from rows_in(batch)
                 except UnicodeDecodeError:
                     yield from (_one(batch, place) for place in range(batch.num_rows))
 
-    def row(self, number: int, record: dict[str, Any] | None) -> Row:
-        """Check a row."""
+    def read(self, number: int, record: dict[str, Any] | None) -> Record | Fault:
+        """Hand a row on."""
         place = f"row {number}"
         if record is None:
-            return broken(number, place, "is not UTF-8", "write the column as valid strings")
-        return make_row(number, place, record, self._columns)
+            return Fault(number, place, "is not UTF-8", "write the column as valid strings")
+        return Record(number, place, record)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        with reading(self._path):
+        with reading(self._path, self.how.option):
             try:
                 with self._arrow.parquet.ParquetFile(self._path) as file:
                     yield file
             except self._arrow.ArrowException as error:
-                raise InputError(
-                    "--file", f"{self._path} is not whole Parquet ({type(error).__name__})", "check it, or say --format"
-                ) from None
+                fix = "check or download it again" if self.how.labelled else "check it, or say --format"
+                raise self.how.error(self._path, f"is not whole Parquet ({type(error).__name__})", fix) from None
 
 
 def _one(batch: Any, place: int) -> dict[str, Any] | None:

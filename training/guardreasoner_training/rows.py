@@ -11,12 +11,13 @@ from typing import Any
 
 from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.data.atomic import write_atomic, writing
+from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.readers import each_record
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import TASKS, Task
+from guardreasoner_training._rows.files import files_of, names_of, stem_of
 from guardreasoner_training._rows.parsing import parse_row
-from guardreasoner_training._rows.records import files_of, names_of, records_of, stem_of
 
 __all__ = ["FIELDS", "HUB", "SPLITS", "TrainingRow", "from_source", "hub_rows", "read_each", "read_rows", "write_rows"]
 
@@ -70,8 +71,8 @@ def read_rows(
     ``category``, ``source``, ``id``. The authors' form (``instruction``, ``input``, ``output``) is read too.
 
     Args:
-        path: files (``.jsonl``, ``.csv``, ``.parquet``, ``.json``, each also with ``.gz``), or folders of them,
-            in which hidden files are passed over.
+        path: files (``.jsonl``, ``.csv``, ``.tsv``, ``.json``, each also with ``.gz`` or ``.xz``, and ``.parquet``), or folders
+            of them, in which hidden files are passed over.
         columns: where a file of other columns has texts and labels.
         source_from_file: whether a row's source is the name of its file, whatever ``source`` says.
 
@@ -102,7 +103,7 @@ def read_each(
     files = files_of([path] if isinstance(path, str | Path) else path)
     for file, own in zip(files, names_of(files), strict=True):
         name = stem_of(file)
-        for record in records_of(file):
+        for record in each_record(file):
             if isinstance(record, InputError):
                 yield record
                 continue
@@ -112,7 +113,7 @@ def read_each(
                 yield error
                 continue
             yield TrainingRow(
-                id=parsed.id or f"{own}:{record.number}",
+                id=parsed.id or f"{own}:{record.line or record.number}",
                 exchange=parsed.exchange,
                 labels=parsed.labels,
                 output=parsed.output,

@@ -21,7 +21,7 @@ from guardreasoner_sdk.evaluation.runs import JOURNAL, fingerprints, go_on, verd
 from guardreasoner_sdk.evaluation.summary import Collected, Summary
 from guardreasoner_training._export.safetensors import model_json
 from guardreasoner_training._mining.generate import engine_for
-from guardreasoner_training._rows.records import files_in
+from guardreasoner_training._rows.files import files_in
 from guardreasoner_training._settings import EvaluateSettings
 from guardreasoner_training._trainers.threads import cpu_threads, release_threads
 from guardreasoner_training.export import guard_dialect

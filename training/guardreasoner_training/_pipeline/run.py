@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
+from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.data.run_folder import content_hash, is_complete, opened
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import fingerprints
 from guardreasoner_training._pipeline.measure import benchmark_files, benchmark_rows, dev_rows, measure_guard
@@ -23,7 +23,7 @@ from guardreasoner_training._pipeline.start import (
     described_base,
 )
 from guardreasoner_training._pipeline.table import as_markdown, as_text, tables
-from guardreasoner_training._rows.records import files_of, names_of
+from guardreasoner_training._rows.files import files_of, names_of
 from guardreasoner_training.export import SAMPLES, check_kinds, export, is_outdated
 from guardreasoner_training.manifest import MANIFEST, Manifest
 from guardreasoner_training.recipe import EnsembleMember, Recipe, ScratchSettings

@@ -1,18 +1,28 @@
-"""A user's own labelled rows: which column holds what, and which words are labels."""
+"""Which column of a user's file holds what, which words are labels, and what was probably meant by a name that is not there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from guardreasoner_sdk._text import named, quoted
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation._records import Record
-from guardreasoner_sdk.evaluation._schemas import Made
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
 
-__all__ = ["Columns"]
+if TYPE_CHECKING:
+    from guardreasoner_sdk.data.records import Record
+
+__all__ = ["CONVERSATIONS", "Columns", "RawRow", "near_prompt"]
+
+CONVERSATIONS = ("messages", "conversation", "conversations")
+"""Columns of whole conversations, the first that is there: read where a row has no prompt."""
+
+_PROMPTS = ("prompt", "text", "input", "question", "query", "instruction", "user_input", "user_prompt", "goal", "behavior")
+"""What the prompt is called elsewhere, the likeliest first."""
+
+_LONGEST_NAME = 40
 
 _USUAL: dict[Task, tuple[str, ...]] = {
     "prompt_harmfulness": ("prompt_harmfulness", "prompt_harmful", "prompt_harm_label"),
@@ -26,13 +36,26 @@ _POSITIVE = frozenset({"harmful", "unsafe"})
 _NEGATIVE = frozenset({"unharmful", "safe"})
 
 
+class RawRow(NamedTuple):
+    """What a labelled row says, before its texts are checked."""
+
+    id: str
+    place: str
+    prompt: Any
+    response: Any
+    labels: dict[Task, bool]
+    language: str | None = None
+    kind: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Which column of a user's file holds what.
 
     Args:
         prompt: name of the prompt's column or key.
-        response: name of the response's; None: ``response``, where there is one.
+        response: name of the response's, which every row must have then, so that a slip of the pen does not quietly judge the
+            prompts alone; None: ``response``, where there is one.
         id: name of the rows' names; where there is none, the line or row number is one.
         labels: name of each task's label column. A task that is not given is looked for under its usual names, such as
             ``prompt_harmfulness`` or ``prompt_harmful``.
@@ -92,8 +115,35 @@ class Columns:
                 raise InputError("--column", f"{what!r} is unknown", f"use one of {known}")
         return cls(**given)
 
-    def rows(self, records: Iterable[Record]) -> Iterator[Made]:
-        """Read rows; those without a label are passed over.
+    @property
+    def response_name(self) -> str:
+        """Name of the response's column or key."""
+        return self.response or "response"
+
+    def check(self, path: Path, names: list[str]) -> None:
+        """Check those of the texts against the columns of a table that is to be judged.
+
+        Args:
+            path: the table.
+            names: of its columns.
+
+        Raises:
+            InputError: one is missing, or stands there twice.
+        """
+        conversations = self.prompt == "prompt" and any(name in names for name in CONVERSATIONS)
+        for option, name, needed in (
+            ("--prompt-column", self.prompt, not conversations),
+            ("--response-column", self.response_name, self.response is not None),
+        ):
+            if name in names and names.count(name) > 1:
+                raise InputError(option, f"{path} has {names.count(name)} columns {quoted(name)}", "rename all but one")
+            if needed and name not in names:
+                near = near_prompt(names) if option == "--prompt-column" else None
+                fix = f"name one of those it has: {named(names)}" if near is None else f"say --prompt-column {near}"
+                raise InputError(option, f"{path} has no column {quoted(name)}", fix)
+
+    def rows(self, records: Iterable[Record]) -> Iterator[RawRow]:
+        """Read labelled rows; those without a label are passed over.
 
         Args:
             records: the rows of a file.
@@ -101,33 +151,45 @@ class Columns:
         Raises:
             InputError: a column is missing, or a word is no label, with its line.
         """
-        for record in records:
-            values = record.values
-            for name in (self.prompt, *self.labels.values(), *filter(None, (self.response, self.language, self.kind))):
-                if name not in values:
-                    there = named(values)
-                    raise InputError(record.place, f"has no column {name!r}", f"name one of those it has: {there}")
-            places = {task: self.column_of(task, values) for task in TASKS}
-            if not any(places.values()):
-                fix = "name them, for instance with --column prompt_harmfulness=toxic"
-                raise InputError(record.place, "has no column of labels", fix)
-            labels = {
-                task: said
-                for task, name in places.items()
-                if name is not None and (said := self._label(task, name, values[name], record.place)) is not None
-            }
-            identity = values.get(self.id)
-            response = values.get(self.response or "response")
-            response = None if response == "" else response
-            known = str(record.number) if identity in (None, "") else str(identity)
-            unanswered = [task for task in labels if task != TASKS[0]] if response is None else []
-            if unanswered:
-                problem = f"{places[unanswered[0]]}: is labelled, but there is no response"
-                raise InputError(record.place, problem, "give the response, or leave the label empty")
-            if labels:
-                language = _word(values.get(self.language or "lang")).replace("_", "-").partition("-")[0] or None
-                kind = _word(values.get(self.kind or "kind")) or None
-                yield Made(known, record.place, values[self.prompt], response, labels, language, kind)
+        return (row for row in map(self.row, records) if row is not None)
+
+    def row(self, record: Record) -> RawRow | None:
+        """Read a labelled row; None where it has no label.
+
+        Args:
+            record: a row of a file.
+
+        Raises:
+            InputError: a column is missing, or a word is no label, with its line.
+        """
+        values = record.values
+        for name in (self.prompt, *self.labels.values(), *filter(None, (self.response, self.language, self.kind))):
+            if name not in values:
+                near = near_prompt(values) if name == self.prompt else None
+                fix = f"name one of those it has: {named(values)}" if near is None else f"say --column prompt={near}"
+                raise InputError(record.place, f"has no column {name!r}", fix)
+        places = {task: self.column_of(task, values) for task in TASKS}
+        if not any(places.values()):
+            fix = "name them, for instance with --column prompt_harmfulness=toxic"
+            raise InputError(record.place, "has no column of labels", fix)
+        labels = {
+            task: said
+            for task, name in places.items()
+            if name is not None and (said := self._label(task, name, values[name], record.place)) is not None
+        }
+        response = values.get(self.response_name)
+        response = None if response == "" else response
+        unanswered = [task for task in labels if task != TASKS[0]] if response is None else []
+        if unanswered:
+            problem = f"{places[unanswered[0]]}: is labelled, but there is no response"
+            raise InputError(record.place, problem, "give the response, or leave the label empty")
+        if not labels:
+            return None
+        identity = values.get(self.id)
+        known = str(record.number) if identity in (None, "") else str(identity)
+        language = _word(values.get(self.language or "lang")).replace("_", "-").partition("-")[0] or None
+        kind = _word(values.get(self.kind or "kind")) or None
+        return RawRow(known, record.place, values[self.prompt], response, labels, language, kind)
 
     def column_of(self, task: Task, values: Mapping[str, Any]) -> str | None:
         """Name of the column that holds a task's labels; None where there is none.
@@ -160,3 +222,13 @@ class Columns:
 def _word(value: Any) -> str:
     """A word in a cell: a code or a name, however it is spelled; empty where there is none."""
     return str(value).strip().lower() if isinstance(value, str) else ""
+
+
+def near_prompt(names: Iterable[str]) -> str | None:
+    """The column that most probably holds the prompt; None where no name says so.
+
+    Args:
+        names: those of all columns.
+    """
+    found = {name.strip().lower(): name for name in names if len(name) <= _LONGEST_NAME}
+    return next((found[name] for name in _PROMPTS if name in found), None)
