@@ -17,12 +17,12 @@ from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, piped
 from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
 from guardreasoner_sdk.data.check_rows import Row, rows_of
+from guardreasoner_sdk.data.identity import fingerprint, without_secrets
 from guardreasoner_sdk.data.interrupts import Interrupts
 from guardreasoner_sdk.data.journal import Entry, Journal
 from guardreasoner_sdk.data.output import Output
 from guardreasoner_sdk.data.readers import open_source
 from guardreasoner_sdk.data.records import Reading, Source, reading
-from guardreasoner_sdk.data.state import fingerprint, without_secrets
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.guard import Guard

@@ -8,15 +8,86 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk._text import JsonError, parse_json
+from guardreasoner_sdk.data.atomic import write_json, writing
+from guardreasoner_sdk.data.identity import Fingerprint, changes, fingerprint
 from guardreasoner_sdk.data.journal import Journal
-from guardreasoner_sdk.data.state import RunState, fingerprint
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["Output"]
+__all__ = ["Output", "RunState"]
 
 _FIX = "use --overwrite to replace it, or name another --output"
 _FORMATS = {".csv": "csv", ".parquet": "parquet"}
+_LATER = frozenset({"dialect", "screen", "base_url", "config.json"})
+_EARLIER = "it was begun by an earlier version, which looked at both ends of a file only"
+
+
+@dataclass(slots=True)
+class RunState:
+    """What is known of a run.
+
+    Args:
+        identity: input and settings, by name; another value in any of them is another run.
+        finished: fingerprint of the output and counts, once a CSV or Parquet output is whole; else None.
+    """
+
+    identity: dict[str, Any]
+    finished: dict[str, Any] | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> RunState | None:
+        """Read it; None where there is none.
+
+        Args:
+            path: the file.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        try:
+            value = parse_json(path.read_bytes())
+            finished = value["finished"]
+            if finished is not None:
+                finished = {"output": str(finished["output"]), "counts": dict(finished["counts"])}
+            return cls(dict(value["identity"]), finished)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, LookupError) as error:
+            why = f" ({error})" if isinstance(error, JsonError) else ""
+            raise InputError("--output", f"{path} is damaged{why}", "say --overwrite to start anew") from None
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all.
+
+        Args:
+            path: the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        write_json(path, {"identity": self.identity, "finished": self.finished})
+
+    def difference(self, identity: dict[str, Any]) -> str | None:
+        """What tells another run from this one, in words; None if it is the same.
+
+        Args:
+            identity: the other run's.
+        """
+        # What earlier versions did not write down: where a state lacks it, the run goes on, as it always did.
+        now = {name: value for name, value in identity.items() if name in self.identity or name not in _LATER}
+        told = changes(self.identity, now)
+        if not told:
+            return None
+        for name in ("input", "calibration"):
+            own = identity.get(name)
+            if isinstance(own, Fingerprint) and own.may_match(self.identity.get(name)):
+                return f"{_EARLIER}: whether the middle of its {name} has changed since cannot be known"
+        if "input" in told:
+            return "its input was different or has changed since"
+        if "calibration" in told and None not in (self.identity.get("calibration"), identity.get("calibration")):
+            del told["calibration"]
+            return ", ".join(["its calibration was different or has changed since", *told.values()])
+        return ", ".join(told.values())
 
 
 @dataclass(slots=True)
@@ -151,5 +222,4 @@ class Output:
             raise InputError("--output", f"{self.path} is there already, and was not made by this run", _FIX)
 
     def _save(self, finished: dict[str, Any] | None) -> None:
-        with writing(self._state):
-            RunState(self._identity, finished).save(self._state)
+        RunState(self._identity, finished).save(self._state)

@@ -6,7 +6,6 @@ has it is complete.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,17 +16,15 @@ from typing import Any, Final
 
 from guardreasoner_sdk._text import parse_json
 from guardreasoner_sdk.data.atomic import read_json, write_json, writing
+from guardreasoner_sdk.data.identity import changes, content_hash
 from guardreasoner_sdk.data.journal import lock, open_to_append
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["FIGURES", "RECORD", "Stage", "content_hash", "is_complete", "opened"]
+__all__ = ["FIGURES", "RECORD", "Stage", "figures_of", "identity_of", "is_complete", "opened"]
 
 RECORD: Final = "stage.json"
 FIGURES: Final = "figures.json"
 _LOCK: Final = ".lock"
-# Of a folder, the files that make the model what it is: a card or a picture beside them changes nothing.
-_MODEL_FILES: Final = ("*.safetensors", "*.bin", "*.model", "*.jinja", "*config.json", "*.index.json", "tokenizer.json")
-_MODEL_NAMES: Final = ("guard.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 
 
 class Stage:
@@ -61,6 +58,16 @@ class Stage:
         write_json(self.output / FIGURES, dict(figures))
         self.figures = read_json(self.output / FIGURES)
         return self.figures
+
+    def undo(self) -> None:
+        """Take the figures away: the folder is not complete until they are written anew.
+
+        Raises:
+            InputError: they cannot be deleted.
+        """
+        with writing(self.output):
+            (self.output / FIGURES).unlink(missing_ok=True)
+        self.figures = None
 
 
 @contextmanager
@@ -99,7 +106,7 @@ def opened(
         if restart and (output / RECORD).exists():
             _clear(output, keep)
             write_json(output / RECORD, identity)
-        kept = _read(output)
+        kept = identity_of(output)
         if kept is None:
             # A kill while the record was written leaves its beginning.
             if others := [path.name for path in output.iterdir() if path.name not in (_LOCK, f"{RECORD}.new")]:
@@ -113,7 +120,7 @@ def opened(
                 f"{output} was made with other settings: {'; '.join(differences)}",
                 f"name another --output, or say --restart to throw away what is there{_but(keep)}",
             )
-        yield Stage(output, _figures(output))
+        yield Stage(output, figures_of(output))
 
 
 def is_complete(folder: Path) -> bool:
@@ -125,36 +132,34 @@ def is_complete(folder: Path) -> bool:
     return (folder / FIGURES).exists()
 
 
-def content_hash(name: str, value: Path | str | None) -> str | None:
-    """What tells one input from another: the hash of a file or of a model's folder; a text as it is.
+def figures_of(folder: Path) -> dict[str, Any] | None:
+    """What a stage found, where it is complete; else None.
 
     Args:
-        name: the argument's name, for errors.
-        value: a path, the name of a model of the hub, or None.
+        folder: the stage's; it need not be there.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the record is damaged.
     """
-    if value is None or (isinstance(value, str) and not Path(value).exists()):
-        return value
-    path = Path(value)
-    files = _model_files(path) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        try:
-            with file.open("rb") as content:
-                digest.update(f"{file.name}\0{os.fstat(content.fileno()).st_size}\0".encode())
-                while block := content.read(1 << 22):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(name, f"{file} cannot be read ({error.strerror})", "check the path") from None
-    return digest.hexdigest()
+    return read_json(folder / FIGURES) if is_complete(folder) else None
 
 
-def _model_files(folder: Path) -> list[Path]:
-    found = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)}
-    found |= {folder / name for name in _MODEL_NAMES if (folder / name).exists()}
-    return sorted(found or (path for path in folder.iterdir() if path.is_file()))
+def identity_of(folder: Path) -> dict[str, Any] | None:
+    """What a stage was made from: its name (``stage``), ``inputs`` and ``settings``; None where no stage was begun.
+
+    Args:
+        folder: the stage's; it need not be there.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    try:
+        kept = parse_json((folder / RECORD).read_bytes())
+        return {"stage": kept["stage"], "inputs": dict(kept["inputs"]), "settings": dict(kept["settings"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError):
+        raise InputError("--output", f"{folder / RECORD} is damaged", "name another --output") from None
 
 
 @contextmanager
@@ -184,38 +189,11 @@ def _but(keep: Collection[str]) -> str:
     return f" but for {', '.join(keep)}" if keep else ""
 
 
-def _read(output: Path) -> dict[str, Any] | None:
-    try:
-        kept = parse_json((output / RECORD).read_bytes())
-        return {"stage": kept["stage"], "inputs": dict(kept["inputs"]), "settings": dict(kept["settings"])}
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, LookupError):
-        raise InputError("--output", f"{output / RECORD} is damaged", "name another --output") from None
-
-
-def _figures(output: Path) -> dict[str, Any] | None:
-    return read_json(output / FIGURES) if is_complete(output) else None
-
-
 def _differences(kept: dict[str, Any], identity: dict[str, Any]) -> list[str]:
     if kept["stage"] != identity["stage"]:
         return [f"it is of the stage {kept['stage']!r}, not {identity['stage']!r}"]
-    inputs = [
-        f"{name} is another, or has changed"
-        for name in _names(kept["inputs"], identity["inputs"])
-        if kept["inputs"].get(name) != identity["inputs"].get(name)
-    ]
-    before, now = _flat(kept["settings"]), _flat(identity["settings"])
-    return inputs + [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in _names(before, now)
-        if before.get(name) != now.get(name)
-    ]
-
-
-def _names(*mappings: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+    inputs = [f"{name} is another, or has changed" for name in changes(kept["inputs"], identity["inputs"])]
+    return [*inputs, *changes(_flat(kept["settings"]), _flat(identity["settings"])).values()]
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import io
 import itertools
 import json
 import lzma
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ def write_corrected(source: Path, target: Path, changes: Changes) -> None:
         if kind == ".parquet":
             _write_parquet(source, fresh, changes)
             return
-        pieces = {".json": _json_whole, ".csv": _csv, ".tsv": partial(_csv, delimiter="\t")}.get(kind, _json_lines)
+        pieces = _PIECES.get(kind, _json_lines)
         with reading(source), open_unpacked(source) as old, _packed(source, fresh) as new:
             for piece in pieces(old, changes):
                 with writing(target):
@@ -220,6 +220,14 @@ def _quoted(value: str, old: str, delimiter: str) -> str:
     if old.startswith('"') or any(character in value for character in f'{delimiter}"\r\n'):
         return '"{}"'.format(value.replace('"', '""'))
     return value
+
+
+_PIECES: Mapping[str, Callable[[IO[bytes], Changes], Iterator[bytes]]] = {
+    ".json": _json_whole,
+    ".csv": _csv,
+    ".tsv": partial(_csv, delimiter="\t"),
+}
+"""By the ending of a file what writes it anew; lines of JSON are those of any other."""
 
 
 def _write_parquet(source: Path, target: Path, changes: Changes) -> None:

@@ -15,8 +15,7 @@ from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
 from guardreasoner_sdk.data.interrupts import Interrupts
 from guardreasoner_sdk.data.journal import Entry, Journal
-from guardreasoner_sdk.data.output import Output
-from guardreasoner_sdk.data.state import RunState
+from guardreasoner_sdk.data.output import Output, RunState
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._audit_set import AuditedRow, LabelledSet, digest_of
 from guardreasoner_sdk.evaluation.audit import Proposal, TaskAudit, propose

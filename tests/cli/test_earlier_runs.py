@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from guardreasoner_sdk.data.state import fingerprint
+from guardreasoner_sdk.data.identity import fingerprint
 
 EARLIER = Path(__file__).parent / "earlier"
 """What the version before whole files were hashed wrote of four lines, the third of them blank."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
 from guardreasoner_sdk.data.columns import Columns
-from guardreasoner_sdk.data.run_folder import content_hash, is_complete, opened
+from guardreasoner_sdk.data.identity import content_hash
+from guardreasoner_sdk.data.run_folder import is_complete, opened
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import fingerprints
