@@ -17,6 +17,7 @@ from guardreasoner_sdk.data.check_rows import rows_of
 from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.data.readers import each_record, open_source, records_of
 from guardreasoner_sdk.data.records import Reading
+from guardreasoner_sdk.data.run_folder import figures_of, identity_of
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import read_file
 from guardreasoner_sdk.evaluation._audit_correct import write_corrected
@@ -154,3 +155,13 @@ def test_nothing_beside_the_floor_unpacks_locks_or_replaces_files():
             if used - ALLOWED.get(name, set()):
                 found[name] = used
     assert found == {}
+
+
+def test_what_is_no_folder_of_a_stage_has_no_identity_and_is_not_complete(tmp_path):
+    (tmp_path / "file").write_text("{}", "utf-8")
+    for name in ("file", "nothing", "."):
+        assert identity_of(tmp_path / name) is None
+        assert figures_of(tmp_path / name) is None
+    (tmp_path / "stage.json").write_text("{}", "utf-8")
+    with pytest.raises(InputError, match=r"stage\.json is damaged"):
+        identity_of(tmp_path)

@@ -156,7 +156,7 @@ def identity_of(folder: Path) -> dict[str, Any] | None:
     try:
         kept = parse_json((folder / RECORD).read_bytes())
         return {"stage": kept["stage"], "inputs": dict(kept["inputs"]), "settings": dict(kept["settings"])}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, LookupError):
         raise InputError("--output", f"{folder / RECORD} is damaged", "name another --output") from None
