@@ -53,17 +53,18 @@ class JsonError(ValueError):
     """What is no JSON; the message says why, as the end of a sentence that begins with its place, and never quotes it."""
 
 
-def parse_json(data: bytes | str) -> Any:
+def parse_json(data: bytes | str, *, finite: bool = True) -> Any:
     """Read JSON that somebody else may have written or damaged: every fault of it is one error.
 
     Args:
         data: the text, or its bytes in UTF-8.
+        finite: whether what Python reads and JSON cannot write is a fault, too: a number without an end.
 
     Raises:
-        JsonError: it is no JSON, or holds what Python reads and JSON cannot write: a number without an end.
+        JsonError: it is no JSON.
     """
     try:
-        return _DECODER.decode(data if isinstance(data, str) else data.decode("utf-8"))
+        return (_DECODER if finite else _LENIENT).decode(data if isinstance(data, str) else data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise JsonError(f"is not UTF-8 at byte {error.start + 1:,}") from None
     except json.JSONDecodeError as error:
@@ -89,6 +90,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+_LENIENT = json.JSONDecoder()
 
 
 def quoted(value: object, *, most: int = 40) -> str:

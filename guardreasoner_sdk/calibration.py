@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from guardreasoner_sdk.data.atomic import replacing
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task
 
@@ -285,12 +286,8 @@ class Calibration(_Frozen):
             path.write_text(text, "utf-8")
             return
         # Whole or not at all: a guard may be loading it.
-        fresh = path.with_name(f"{path.name}.new")
-        try:
+        with replacing(path) as fresh:
             fresh.write_text(text, "utf-8")
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
 
     @property
     def bands(self) -> dict[Task, tuple[float, float]]:

@@ -93,7 +93,7 @@ def test_imports_run_one_way() -> None:
         "guard": 5,
         "evaluation": 5,
         "calibration": 3,
-        "files": 3,
+        "data": 3,
         "_text": 0,
         "cli": 6,
         "__init__": 9,

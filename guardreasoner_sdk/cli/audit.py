@@ -114,9 +114,10 @@ def _run(
     options: GuardOptions, file: Path, output: Path, columns: Sequence[str], at_most: float, *, overwrite: bool, quiet: bool
 ) -> tuple[Audit, list[Item]]:
     from guardreasoner_sdk.cli.progress import progress
+    from guardreasoner_sdk.data.atomic import write_atomic
     from guardreasoner_sdk.evaluation._audit_decisions import DECISIONS, read_decisions
     from guardreasoner_sdk.evaluation._audit_page import render
-    from guardreasoner_sdk.evaluation._audit_run import run, save
+    from guardreasoner_sdk.evaluation._audit_run import run
     from guardreasoner_sdk.evaluation._audit_set import LabelledSet
     from guardreasoner_sdk.evaluation.runs import settings_of
 
@@ -139,7 +140,7 @@ def _run(
             overwrite=overwrite,
             shown=lambda total, done: progress(0 if quiet else total, done),
         )
-    save(output / _PAGE, [render(found, items, made)])
+    write_atomic(output / _PAGE, render(found, items, made))
     if not quiet:
         _sum_up(found, items, output)
     return found, items

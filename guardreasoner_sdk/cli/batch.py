@@ -16,14 +16,15 @@ from guardreasoner_sdk.cli.outcome import Tally
 from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, piped
 from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
+from guardreasoner_sdk.data.check_rows import Row, rows_of
+from guardreasoner_sdk.data.identity import fingerprint, without_secrets
+from guardreasoner_sdk.data.interrupts import Interrupts
+from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.output import Output
+from guardreasoner_sdk.data.readers import open_source
+from guardreasoner_sdk.data.records import Reading, Source, reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.interrupts import Interrupts
-from guardreasoner_sdk.files.journal import Entry, Journal
-from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.rows import Row, Source, reading, rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
-from guardreasoner_sdk.files.state import fingerprint, without_secrets
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
@@ -83,12 +84,12 @@ def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
         _check_all(source)
     settings = options.settings()
     with options.guard() as guard:
-        with reading(job.file):
+        with reading(job.file, "--file"):
             whole = fingerprint(job.file)
         identity = {
             "input": whole,
             "format": source.format,
-            "columns": dataclasses.asdict(job.reading.columns),
+            "columns": {"prompt": job.reading.columns.prompt, "asked_response": job.reading.columns.response},
             "model": guard.judge.model,
             "backend": guard.judge.backend,
             "reasoning": settings.reasoning,

@@ -67,10 +67,10 @@ def calibrate(
     Exit codes: 0 done, 2 cannot be run as given, 4 the recall or false-alarm rate asked for is not reached for every labelled
     task.
     """
+    from guardreasoner_sdk.data.columns import Columns
     from guardreasoner_sdk.evaluation.benchmarks import read_file
     from guardreasoner_sdk.evaluation.calibration import Plan, count_labels
     from guardreasoner_sdk.evaluation.calibration import calibrate as calibrated
-    from guardreasoner_sdk.evaluation.columns import Columns
 
     if find_spec("sklearn") is None:
         raise MissingExtraError("eval", "Calibrations")

@@ -157,8 +157,8 @@ def check(
         raise InputError("--output", "is missing", fix)
 
     from guardreasoner_sdk.cli.batch import Job, run_job
-    from guardreasoner_sdk.files.rows import Columns
-    from guardreasoner_sdk.files.sources import Reading
+    from guardreasoner_sdk.data.columns import Columns
+    from guardreasoner_sdk.data.records import Reading
 
     job = Job(
         file=file,

@@ -161,8 +161,8 @@ def _check_extra() -> None:
 def _rows(
     names: Sequence[str], data: Path | None, column: Sequence[str], *, limit: int | None, sample: int | None, seed: int
 ) -> list[LabelledRow]:
+    from guardreasoner_sdk.data.columns import Columns
     from guardreasoner_sdk.evaluation.benchmarks import read_rows
-    from guardreasoner_sdk.evaluation.columns import Columns
     from guardreasoner_sdk.evaluation.runs import choose
 
     columns = Columns.parse(column) if column else None

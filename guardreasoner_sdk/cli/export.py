@@ -64,11 +64,12 @@ def _asked(rows: Path | None, column: list[str] | None, check: int) -> list[Exch
 
 def _told(folder: Path) -> dict[str, Any]:
     """What the training noted beside the guard, for the model card."""
-    from guardreasoner_training._stage import FIGURES, RECORD, read_json
+    from guardreasoner_sdk.data.run_folder import figures_of, identity_of
 
-    if not (folder / RECORD).is_file() or not (folder / FIGURES).is_file():
+    made_from, figures = identity_of(folder), figures_of(folder)
+    if made_from is None or figures is None:
         return {}
-    settings, figures = read_json(folder / RECORD)["settings"], read_json(folder / FIGURES)
+    settings = made_from["settings"]
     stages = {"rsft": "R-SFT", "hsdpo": "HS-DPO"}
     return {
         "recipe": settings,

@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk.data.interrupts import Interrupts
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.files.interrupts import Interrupts
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.policy import Blockable, Policy
 from guardreasoner_sdk.settings import Settings

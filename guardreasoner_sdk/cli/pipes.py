@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from guardreasoner_sdk.data.journal import Journal
+from guardreasoner_sdk.data.output import Output
+from guardreasoner_sdk.data.records import Reading, open_unpacked
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.journal import Journal
-from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.sources import Reading
 
 __all__ = ["PIPE", "STANDARD_INPUT", "Pipes", "piped"]
 
@@ -96,7 +96,7 @@ def piped(file: Path, output: Path, reading: Reading, output_format: str | None)
             if not file.stat().st_size:
                 raise InputError(STANDARD_INPUT, "is empty", "write rows into it")
             if reading.format is None:
-                reading = dataclasses.replace(reading, format=_format(file, reading.encoding))
+                reading = dataclasses.replace(reading, format=_format(file, reading))
         to_output = output == PIPE
         ending = {"csv": ".csv", "parquet": ".parquet"}.get(output_format or "", ".jsonl")
         try:
@@ -107,17 +107,16 @@ def piped(file: Path, output: Path, reading: Reading, output_format: str | None)
             raise InputError(error.field, problem, fix) from None
 
 
-def _format(file: Path, encoding: str | None) -> str:
+def _format(file: Path, reading: Reading) -> str:
     """What rows without a name are written in."""
-    from guardreasoner_sdk.files.jsonfile import holds_lines
-    from guardreasoner_sdk.files.jsonl import open_binary
+    from guardreasoner_sdk.data.jsonfile import holds_lines
 
-    with open_binary(file, encoding) as raw:
+    with open_unpacked(file, reading.encoding) as raw:
         start = raw.read(1 << 12).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith(b"{"):
-        return "jsonl" if b"\n" not in start.rstrip() or b"\n{" in start or holds_lines(file, encoding) else "json"
+        return "jsonl" if b"\n" not in start.rstrip() or b"\n{" in start or holds_lines(file, reading) else "json"
     if start.startswith(b"["):
         return "json"
     raise InputError(

@@ -50,8 +50,8 @@ def score(
 
     Reads the authors' generated_predictions.jsonl and the verdicts that check --file and evaluate write.
     """
+    from guardreasoner_sdk.data.columns import Columns
     from guardreasoner_sdk.evaluation.benchmarks import read_rows
-    from guardreasoner_sdk.evaluation.columns import Columns
     from guardreasoner_sdk.evaluation.scoring import score as scored
 
     if labels is None and (column or revision):

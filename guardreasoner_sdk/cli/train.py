@@ -15,7 +15,7 @@ from guardreasoner_sdk.cli.terminal import ExitCode, note, reported, write, writ
 from guardreasoner_sdk.errors import InputError
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.evaluation.columns import Columns
+    from guardreasoner_sdk.data.columns import Columns
     from guardreasoner_training.recipe import Recipe
 
 __all__ = ["changes_of", "columns_of", "interruptible", "prepare_training", "recipe_of", "tell", "train", "with_teacher"]
@@ -325,7 +325,7 @@ def columns_of(column: list[str] | None) -> Columns | None:
     Raises:
         InputError: one of them says nothing that is known.
     """
-    from guardreasoner_sdk.evaluation.columns import Columns
+    from guardreasoner_sdk.data.columns import Columns
 
     return Columns.parse(column) if column else None
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.data.columns import Columns
     from guardreasoner_sdk.evaluation import paper
     from guardreasoner_sdk.evaluation.benchmarks import (
         BENCHMARKS,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         read_rows,
     )
     from guardreasoner_sdk.evaluation.clear_cut import clear_cut_rows
-    from guardreasoner_sdk.evaluation.columns import Columns
     from guardreasoner_sdk.evaluation.metrics import Interval, Measures, averages, measure
     from guardreasoner_sdk.evaluation.robustness import Robustness, RobustnessRow, measure_robustness, robustness_rows
     from guardreasoner_sdk.evaluation.rows import LabelledRow, PaperReading, Prediction
@@ -57,7 +57,6 @@ __all__ = [
 _MODULES = {
     "benchmarks": ("BENCHMARKS", "Benchmark", "find_benchmark", "read_benchmark", "read_file", "read_rows"),
     "clear_cut": ("clear_cut_rows",),
-    "columns": ("Columns",),
     "metrics": ("Interval", "Measures", "averages", "measure"),
     "robustness": ("Robustness", "RobustnessRow", "measure_robustness", "robustness_rows"),
     "rows": ("LabelledRow", "PaperReading", "Prediction"),
@@ -70,6 +69,8 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name == "paper":
         return import_module(f"{__name__}.paper")
+    if name == "Columns":
+        return import_module("guardreasoner_sdk.data.columns").Columns
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -8,29 +8,29 @@ import io
 import itertools
 import json
 import lzma
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from guardreasoner_sdk.data.atomic import replacing, writing
+from guardreasoner_sdk.data.jsonfile import are_objects, lists_in
+from guardreasoner_sdk.data.parquet import holds_json
+from guardreasoner_sdk.data.records import PACKED, ending_of, open_unpacked, reading
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation._records import open_bytes, reading
-from guardreasoner_sdk.files.journal import writing
-from guardreasoner_sdk.files.jsonfile import are_objects, lists_in
-from guardreasoner_sdk.files.parquet import holds_json
 
 __all__ = ["Changes", "endings_of", "write_corrected"]
 
 Changes = Mapping[int, Mapping[str, Any]]
 """By number of a row the new value of each column that changes."""
 
-_PACKED = (".gz", ".xz")
 _DECODER = json.JSONDecoder()
 
 
 def endings_of(path: Path) -> str:
     """The endings that say how a file is read: ``.jsonl.gz``."""
-    return "".join(path.suffixes[-2:] if path.suffix.lower() in _PACKED else path.suffixes[-1:])
+    return "".join(path.suffixes[-2:] if path.suffix.lower() in PACKED else path.suffixes[-1:])
 
 
 def write_corrected(source: Path, target: Path, changes: Changes) -> None:
@@ -51,23 +51,16 @@ def write_corrected(source: Path, target: Path, changes: Changes) -> None:
             raise InputError("--corrected", f"{target} is the file that was audited", "name another")
         if target.exists() and not target.is_file():
             raise InputError("--corrected", f"{target} is not a plain file", "name one: it is replaced as a whole")
-    kind = endings_of(source).lower().split(".")[1]
-    fresh = target.with_name(f"{target.name}.new")
-    try:
-        if kind == "parquet":
-            with writing(target):
-                _write_parquet(source, fresh, changes)
-        else:
-            pieces = {"json": _json_whole, "csv": _csv}.get(kind, _json_lines)
-            with reading(source), open_bytes(source) as old, _packed(source, fresh) as new:
-                for piece in pieces(old, changes):
-                    with writing(target):
-                        new.write(piece)
-        with writing(target):
-            fresh.replace(target)
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
+    kind = ending_of(source)
+    with writing(target), replacing(target) as fresh:
+        if kind == ".parquet":
+            _write_parquet(source, fresh, changes)
+            return
+        pieces = _PIECES.get(kind, _json_lines)
+        with reading(source), open_unpacked(source) as old, _packed(source, fresh) as new:
+            for piece in pieces(old, changes):
+                with writing(target):
+                    new.write(piece)
 
 
 @contextmanager
@@ -164,11 +157,12 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-def _csv(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
+def _csv(file: IO[bytes], changes: Changes, delimiter: str = ",") -> Iterator[bytes]:
     with io.TextIOWrapper(file, "utf-8", newline="") as text:
         lines = _Kept(text)
-        reader = csv.reader(lines, strict=True)
-        places = {name: place for place, name in enumerate(next(reader))}
+        reader = csv.reader(lines, strict=True, delimiter=delimiter)
+        header = next(cells for cells in reader if cells)
+        places = {name.strip(): place for place, name in enumerate(header)}
         yield lines.taken().encode()
         number = 0
         for cells in reader:
@@ -176,9 +170,9 @@ def _csv(file: IO[bytes], changes: Changes) -> Iterator[bytes]:
             # A blank line is no row.
             number += bool(cells)
             if cells and number in changes:
-                spans = _cells(raw)
+                spans = _cells(raw, delimiter)
                 splices = ((*spans[places[name]], str(value)) for name, value in changes[number].items())
-                raw = _spliced(raw, ((start, end, _quoted(new, raw[start:end])) for start, end, new in splices))
+                raw = _spliced(raw, ((start, end, _quoted(new, raw[start:end], delimiter)) for start, end, new in splices))
             yield raw.encode()
         yield lines.taken().encode()
 
@@ -204,7 +198,7 @@ class _Kept:
         return taken
 
 
-def _cells(raw: str) -> list[tuple[int, int]]:
+def _cells(raw: str, delimiter: str) -> list[tuple[int, int]]:
     """Where the cells of a record stand, their quotes with them."""
     spans, start = [], 0
     while True:
@@ -214,18 +208,26 @@ def _cells(raw: str) -> list[tuple[int, int]]:
             while raw.startswith('""', end):
                 end = raw.index('"', end + 2)
             end += 1
-        while end < len(raw) and raw[end] not in ",\r\n":
+        while end < len(raw) and raw[end] not in f"{delimiter}\r\n":
             end += 1
         spans.append((start, end))
-        if not raw.startswith(",", end):
+        if not raw.startswith(delimiter, end):
             return spans
         start = end + 1
 
 
-def _quoted(value: str, old: str) -> str:
-    if old.startswith('"') or any(character in value for character in ',"\r\n'):
+def _quoted(value: str, old: str, delimiter: str) -> str:
+    if old.startswith('"') or any(character in value for character in f'{delimiter}"\r\n'):
         return '"{}"'.format(value.replace('"', '""'))
     return value
+
+
+_PIECES: Mapping[str, Callable[[IO[bytes], Changes], Iterator[bytes]]] = {
+    ".json": _json_whole,
+    ".csv": _csv,
+    ".tsv": partial(_csv, delimiter="\t"),
+}
+"""By the ending of a file what writes it anew; lines of JSON are those of any other."""
 
 
 def _write_parquet(source: Path, target: Path, changes: Changes) -> None:

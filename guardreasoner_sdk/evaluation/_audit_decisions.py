@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,14 +10,15 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from guardreasoner_sdk._text import json_text, parse_json
+from guardreasoner_sdk._text import parse_json
+from guardreasoner_sdk.data.atomic import write_atomic
+from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._audit_correct import endings_of, write_corrected
 from guardreasoner_sdk.evaluation._audit_run import key_of, predictions
 from guardreasoner_sdk.evaluation._audit_set import LabelledSet, other_word
 from guardreasoner_sdk.evaluation.metrics import Measures, measure
 from guardreasoner_sdk.evaluation.rows import Prediction
-from guardreasoner_sdk.files.journal import writing
 
 __all__ = ["DECISIONS", "Correction", "Decision", "append_decisions", "apply", "read_decisions"]
 
@@ -63,21 +63,8 @@ def append_decisions(path: Path, audit: str, decisions: Mapping[str, str]) -> No
         InputError: they cannot be written.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    lines = [json_text({"audit": audit, "key": key, "decision": said, "at": now}) for key, said in decisions.items()]
-    data = "".join(f"{line}\n" for line in lines).encode()
-    with writing(path), path.open("ab") as file:
-        # Behind a line that a crash tore.
-        if file.tell() and not _ends_with_line_break(path):
-            data = b"\n" + data
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ends_with_line_break(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
+    with Lines(path, durable=True) as lines:
+        lines.add({"audit": audit, "key": key, "decision": said, "at": now} for key, said in decisions.items())
 
 
 def read_decisions(path: Path, audit: str) -> dict[str, Decision]:
@@ -186,8 +173,7 @@ def apply(
     )
     path = folder / f"corrected{endings_of(labels.path)}" if target is None else target
     write_corrected(labels.path, path, changes)
-    with writing(folder / "correction.json"):
-        (folder / "correction.json").write_text(correction.model_dump_json(indent=2) + "\n", "utf-8")
+    write_atomic(folder / "correction.json", correction.model_dump_json(indent=2) + "\n")
     return correction, path
 
 

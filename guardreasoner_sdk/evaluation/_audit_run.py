@@ -12,19 +12,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
+from guardreasoner_sdk.data.interrupts import Interrupts
+from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.output import Output, RunState
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._audit_set import AuditedRow, LabelledSet, digest_of
 from guardreasoner_sdk.evaluation.audit import Proposal, TaskAudit, propose
 from guardreasoner_sdk.evaluation.rows import Prediction, called
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.interrupts import Interrupts
-from guardreasoner_sdk.files.journal import Entry, Journal, writing
-from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.state import RunState
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import LABELS, Task, Verdict
 
-__all__ = ["Audit", "Item", "key_of", "load", "load_items", "predictions", "run", "save"]
+__all__ = ["Audit", "Item", "key_of", "load", "load_items", "predictions", "run"]
 
 VERDICTS, REASONS, AUDIT, ITEMS = "verdicts.jsonl", "reasons.jsonl", "audit.json", "proposals.jsonl"
 
@@ -174,8 +174,8 @@ def run(
         tasks=tuple(tasks),
     )
     items = _items(identity, audit, labels, proposals, folder, explainer, shown)
-    save(folder / ITEMS, (f"{json_text(item.model_dump(mode='json'))}\n" for item in items))
-    save(folder / AUDIT, [json_text(audit.model_dump(mode="json"), indent=2), "\n"])
+    write_atomic(folder / ITEMS, (f"{json_text(item.model_dump(mode='json'))}\n" for item in items))
+    write_json(folder / AUDIT, audit.model_dump(mode="json"))
     return audit, items
 
 
@@ -310,19 +310,6 @@ def _why(proposal: Proposal, of: TaskAudit) -> str:
         f"P({positive}) is {proposal.score:.2f}. Rows labelled {given} have {own:.2f} on average, "
         f"rows labelled {other} {others:.2f}."
     )
-
-
-def save(path: Path, pieces: Iterable[str]) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    fresh = path.with_name(f"{path.name}.new")
-    with writing(path):
-        with fresh.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
-        fresh.replace(path)
 
 
 def load(folder: Path) -> Audit:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.readers import records_of
+from guardreasoner_sdk.data.records import Record, reading
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation._records import Record, reading, records_of
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, Task
 
@@ -71,13 +72,15 @@ class LabelledSet:
             InputError: the file or a row cannot be read, or a word is no label; with the line.
         """
         for record in records_of(self.path):
-            for made in self._columns.rows([record]):
-                try:
-                    exchange = Exchange(made.prompt, made.response)
-                except InputError as error:
-                    raise InputError(f"{made.place}, {error.field}", error.problem, error.fix) from None
-                cells = {task: _cell(self._columns, task, record) for task in made.labels}
-                yield AuditedRow(record.number, made.id, exchange, made.labels, cells)
+            row = self._columns.row(record)
+            if row is None:
+                continue
+            try:
+                exchange = Exchange(row.prompt, row.response)
+            except InputError as error:
+                raise InputError(f"{row.place}, {error.field}", error.problem, error.fix) from None
+            cells = {task: _cell(self._columns, task, record) for task in row.labels}
+            yield AuditedRow(record.number, row.id, exchange, row.labels, cells)
 
     def check(self) -> tuple[int, int]:
         """Read all of it once, before anything is judged.

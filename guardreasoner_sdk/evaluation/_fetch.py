@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from guardreasoner_sdk.data.atomic import replacing
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 
 __all__ = ["Source", "fetch", "local_file"]
@@ -94,19 +95,19 @@ def _from_github(source: Source) -> Path:
     path = cache / _NO_NAME.sub("_", f"{source.repo}@{source.revision}") / Path(source.file).name
     if path.is_file():
         return path
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
             raise ConnectionError("HF_HUB_OFFLINE")
         path.parent.mkdir(parents=True, exist_ok=True)
         address = f"{_GITHUB}/{source.repo}/{quote(source.revision)}/{quote(source.file)}"
-        with urlopen(address, timeout=_SECONDS) as answer:  # noqa: S310 - the scheme is fixed
+        # Another process may download it just now, into a file of its own.
+        with (
+            urlopen(address, timeout=_SECONDS) as answer,  # noqa: S310 - the scheme is fixed
+            replacing(path, ending=f".{os.getpid()}.new") as fresh,
+        ):
             fresh.write_bytes(answer.read())
-        fresh.replace(path)
     except (OSError, HTTPException) as error:
         fix = "check the network (HF_HUB_OFFLINE holds here, too) and the revision, or name a local folder that has the file"
         problem = f"cannot be downloaded at revision {source.revision} ({type(error).__name__})"
         raise InputError(f"github.com/{source.repo}/{source.file}", problem, fix) from None
-    finally:
-        fresh.unlink(missing_ok=True)
     return path

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from guardreasoner_sdk.data.records import json_object, whole_lines
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation._records import json_object, lines_of
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 
 __all__ = ["Joined", "joined"]
@@ -57,7 +57,7 @@ def joined(path: Path, rows: Iterable[LabelledRow]) -> Iterator[Joined]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in lines_of(path):
+    for number, line in whole_lines(path):
         place = f"{path}, line {number}"
         try:
             yield place, json_object(line)

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from guardreasoner_sdk.data.columns import RawRow
+from guardreasoner_sdk.data.records import Record
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._authors import labels_of, parts_of
-from guardreasoner_sdk.evaluation._records import Record
 from guardreasoner_sdk.verdict import TASKS, Task
 
 __all__ = [
-    "Made",
     "Schema",
     "aegis",
     "authors",
@@ -31,19 +31,7 @@ __all__ = [
 ]
 
 
-class Made(NamedTuple):
-    """What a row says, before it is checked."""
-
-    id: str
-    place: str
-    prompt: Any
-    response: Any
-    labels: dict[Task, bool]
-    language: str | None = None
-    kind: str | None = None
-
-
-Schema = Callable[[Iterable[Record]], Iterator[Made]]
+Schema = Callable[[Iterable[Record]], Iterator[RawRow]]
 
 _PROMPT, _REFUSAL, _RESPONSE = TASKS
 
@@ -53,7 +41,7 @@ def _yes(value: Any) -> bool:
     return str(value).strip().lower() in ("true", "1", "1.0")
 
 
-def authors(records: Iterable[Record], tasks: tuple[Task, ...]) -> Iterator[Made]:
+def authors(records: Iterable[Record], tasks: tuple[Task, ...]) -> Iterator[RawRow]:
     """The authors' files, one row for each of theirs that has a label."""
     for record in records:
         values = record.values
@@ -69,66 +57,68 @@ def authors(records: Iterable[Record], tasks: tuple[Task, ...]) -> Iterator[Made
             # There is a labelled answer, and this is its text.
             response = "None"
         if labels:
-            yield Made(str(record.number), record.place, prompt, response, labels)
+            yield RawRow(str(record.number), record.place, prompt, response, labels)
 
 
-def toxic_chat(records: Iterable[Record]) -> Iterator[Made]:
+def toxic_chat(records: Iterable[Record]) -> Iterator[RawRow]:
     """The rows that people annotated."""
     for record in records:
         row = _needed(record, "user_input", "human_annotation", "toxicity")
         if _yes(row["human_annotation"]):
-            yield Made(_name(record, "conv_id"), record.place, row["user_input"], None, {_PROMPT: _yes(row["toxicity"])})
+            yield RawRow(_name(record, "conv_id"), record.place, row["user_input"], None, {_PROMPT: _yes(row["toxicity"])})
 
 
-def moderation(records: Iterable[Record]) -> Iterator[Made]:
+def moderation(records: Iterable[Record]) -> Iterator[RawRow]:
     """Harmful is what is in any of the eight categories; one that was not looked at counts as "no"."""
     for record in records:
         row = _needed(record, "prompt")
         harmful = any(_yes(row.get(category)) for category in ("S", "H", "V", "HR", "SH", "S3", "H2", "V2"))
-        yield Made(str(record.number), record.place, row["prompt"], None, {_PROMPT: harmful})
+        yield RawRow(str(record.number), record.place, row["prompt"], None, {_PROMPT: harmful})
 
 
-def aegis(records: Iterable[Record]) -> Iterator[Made]:
+def aegis(records: Iterable[Record]) -> Iterator[RawRow]:
     """The users' messages. Unharmful is what two of the first three annotators call safe."""
     for record in records:
         row = _needed(record, "text", "text_type", "labels_0", "labels_1", "labels_2")
         if row["text_type"] == "user_message":
             safe = sum(row[f"labels_{annotator}"] == "Safe" for annotator in range(3))
             text = row["text"].strip() if isinstance(row["text"], str) else row["text"]
-            yield Made(_name(record, "id"), record.place, text, None, {_PROMPT: safe <= 1})
+            yield RawRow(_name(record, "id"), record.place, text, None, {_PROMPT: safe <= 1})
 
 
-def simple_safety_tests(records: Iterable[Record]) -> Iterator[Made]:
+def simple_safety_tests(records: Iterable[Record]) -> Iterator[RawRow]:
     """Every prompt is harmful."""
     for record in records:
-        yield Made(_name(record, "id"), record.place, _needed(record, "prompt")["prompt"], None, {_PROMPT: True})
+        yield RawRow(_name(record, "id"), record.place, _needed(record, "prompt")["prompt"], None, {_PROMPT: True})
 
 
-def harmbench_prompts(records: Iterable[Record]) -> Iterator[Made]:
+def harmbench_prompts(records: Iterable[Record]) -> Iterator[RawRow]:
     """The behaviours that need no context; all are harmful."""
     for record in records:
         row = _needed(record, "Behavior", "FunctionalCategory")
         if row["FunctionalCategory"] in ("standard", "copyright"):
-            yield Made(_name(record, "BehaviorID"), record.place, row["Behavior"], None, {_PROMPT: True})
+            yield RawRow(_name(record, "BehaviorID"), record.place, row["Behavior"], None, {_PROMPT: True})
 
 
-def harmbench_responses(records: Iterable[Record]) -> Iterator[Made]:
+def harmbench_responses(records: Iterable[Record]) -> Iterator[RawRow]:
     """The set that HarmBench's own classifiers were validated on; two of three people decide."""
     for record in records:
         row = _needed(record, "test_case", "generation", "human_0", "human_1", "human_2")
         harmful = sum(_yes(row[f"human_{person}"]) for person in range(3)) > 1
-        yield Made(str(record.number), record.place, row["test_case"], row["generation"], {_RESPONSE: harmful})
+        yield RawRow(str(record.number), record.place, row["test_case"], row["generation"], {_RESPONSE: harmful})
 
 
-def safe_rlhf(records: Iterable[Record], each: int = 1000) -> Iterator[Made]:
+def safe_rlhf(records: Iterable[Record], each: int = 1000) -> Iterator[RawRow]:
     """2,000 answers, half of them harmful, drawn from the prompts with one answer of each kind (the draw of 2406.18495)."""
-    pairs: list[tuple[Made, Made]] = []
+    pairs: list[tuple[RawRow, RawRow]] = []
     for record in records:
         row = _needed(record, "prompt", "response_0", "response_1", "is_response_0_safe", "is_response_1_safe")
         safe = [_yes(row[f"is_response_{answer}_safe"]) for answer in (0, 1)]
         if safe[0] != safe[1]:
             made = [
-                Made(f"{record.number}-{answer}", record.place, row["prompt"], row[f"response_{answer}"], {_RESPONSE: not good})
+                RawRow(
+                    f"{record.number}-{answer}", record.place, row["prompt"], row[f"response_{answer}"], {_RESPONSE: not good}
+                )
                 for answer, good in enumerate(safe)
             ]
             pairs.append((made[0], made[1]) if safe[0] else (made[1], made[0]))
@@ -137,29 +127,29 @@ def safe_rlhf(records: Iterable[Record], each: int = 1000) -> Iterator[Made]:
     yield from (pairs[place][1] for place in drawn)
 
 
-def beavertails(records: Iterable[Record]) -> Iterator[Made]:
+def beavertails(records: Iterable[Record]) -> Iterator[RawRow]:
     """Answers that are labelled safe or not."""
     for record in records:
         row = _needed(record, "prompt", "response", "is_safe")
-        yield Made(str(record.number), record.place, row["prompt"], row["response"], {_RESPONSE: not _yes(row["is_safe"])})
+        yield RawRow(str(record.number), record.place, row["prompt"], row["response"], {_RESPONSE: not _yes(row["is_safe"])})
 
 
-def wildguard(records: Iterable[Record]) -> Iterator[Made]:
+def wildguard(records: Iterable[Record]) -> Iterator[RawRow]:
     """Three labels a row, some of them missing where the annotators did not agree."""
     for record in records:
         row = _needed(record, "prompt", "response", "prompt_harm_label", "response_harm_label", "response_refusal_label")
         labels = labels_of(row, None, TASKS)
         if labels:
-            yield Made(str(record.number), record.place, row["prompt"], row["response"], labels)
+            yield RawRow(str(record.number), record.place, row["prompt"], row["response"], labels)
 
 
-def xstest(records: Iterable[Record], task: Task) -> Iterator[Made]:
+def xstest(records: Iterable[Record], task: Task) -> Iterator[RawRow]:
     """Answers to prompts that look harmful or are."""
     for record in records:
         row = _needed(record, "prompt", "response", "label")
         labels = labels_of({}, row["label"], (task,))
         if labels:
-            yield Made(str(record.number), record.place, row["prompt"], row["response"], labels)
+            yield RawRow(str(record.number), record.place, row["prompt"], row["response"], labels)
 
 
 def _needed(record: Record, *names: str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from guardreasoner_sdk._arguments import did_you_mean
+from guardreasoner_sdk.data.columns import Columns, RawRow
+from guardreasoner_sdk.data.readers import records_of
+from guardreasoner_sdk.data.records import Record
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import _schemas as schemas
 from guardreasoner_sdk.evaluation._fetch import Source, fetch, local_file
-from guardreasoner_sdk.evaluation._records import Record, records_of
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import TASKS, Task
@@ -288,7 +289,7 @@ def _tasks_of(record: Record) -> tuple[Task, ...]:
     return TASKS
 
 
-def _rows(made: Iterable[schemas.Made], name: str, *, strict: bool) -> Iterator[LabelledRow]:
+def _rows(made: Iterable[RawRow], name: str, *, strict: bool) -> Iterator[LabelledRow]:
     """Check the texts. A public set's row that holds nothing to judge is left out; in one's own file it is a mistake."""
     out = 0
     seen: set[str] = set()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from guardreasoner_sdk import __version__
-from guardreasoner_sdk._text import json_text, visible
+from guardreasoner_sdk._text import visible
+from guardreasoner_sdk.data.atomic import write_atomic, write_json
 from guardreasoner_sdk.evaluation.paper import PaperRow, sample_count
 from guardreasoner_sdk.evaluation.rows import task_name
 from guardreasoner_sdk.evaluation.summary import Collected, Summary
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_sdk.verdict import TASKS, Task
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def write_summary(summary: Summary, tables: Sequence[Standing], path: Path) -> N
     """
     value = {"version": __version__, **summary.model_dump(mode="json")}
     value["standings"] = [table.model_dump(mode="json") for table in tables]
-    _write(path, json_text(value, indent=2) + "\n")
+    write_json(path, value)
 
 
 def print_report(out: Console, summary: Summary, tables: Sequence[Standing]) -> None:
@@ -217,19 +217,8 @@ def write_page(
     """
     from guardreasoner_sdk.evaluation._report_page import render
 
-    _write(path, render(summary, tables, run, journal=journal, batched=batched))
+    write_atomic(path, render(summary, tables, run, journal=journal, batched=batched))
 
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    fresh = path.with_name(f"{path.name}.new")
-    with writing(path):
-        try:
-            fresh.write_text(text, "utf-8")
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)

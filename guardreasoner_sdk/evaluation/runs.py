@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.identity import fingerprint, without_secrets
+from guardreasoner_sdk.data.interrupts import Interrupts
+from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.output import Output
 from guardreasoner_sdk.evaluation.rows import LabelledRow
-from guardreasoner_sdk.files.interrupts import Interrupts
-from guardreasoner_sdk.files.journal import Entry, Journal, writing
-from guardreasoner_sdk.files.output import Output
-from guardreasoner_sdk.files.state import fingerprint, without_secrets
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.judges.base import is_direct
 from guardreasoner_sdk.settings import Settings

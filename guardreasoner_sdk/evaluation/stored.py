@@ -17,13 +17,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from guardreasoner_sdk.data.records import json_object, whole_lines
 from guardreasoner_sdk.dialects.answers import Statement, read_statements
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import paper
 from guardreasoner_sdk.evaluation._authors import labels_of, paper_reading, reading_of
 from guardreasoner_sdk.evaluation._joined import joined
-from guardreasoner_sdk.evaluation._records import json_object, lines_of
 from guardreasoner_sdk.evaluation.benchmarks import find_benchmark
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction
 from guardreasoner_sdk.exchange import Exchange
@@ -97,7 +97,7 @@ class StoredSet:
             fix = "name the rows that they are about: --labels rows.jsonl"
             raise InputError(str(self.path), "holds verdicts that do not say what is true", fix)
         plan = _Plan(str(self.path), self.kind, self.benchmark, self.tasks)
-        return _read_all(plan, lines_of(self.path), pool)
+        return _read_all(plan, whole_lines(self.path), pool)
 
     def _joined(self, labels: Iterable[LabelledRow]) -> Iterator[Prediction]:
         for place, row, values in joined(self.path, labels):
@@ -148,7 +148,7 @@ def stored_sets(path: str | Path, *, task: Task | None = None) -> list[StoredSet
 
 
 def _known(path: Path, task: Task | None) -> StoredSet | None:
-    number, line = next(lines_of(path), (0, b""))
+    number, line = next(whole_lines(path), (0, b""))
     try:
         values = json_object(line)
     except ValueError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from guardreasoner_sdk.files.state import fingerprint
+from guardreasoner_sdk.data.identity import fingerprint
 
 EARLIER = Path(__file__).parent / "earlier"
 """What the version before whole files were hashed wrote of four lines, the third of them blank."""
@@ -181,3 +181,85 @@ def test_a_journal_that_was_damaged_is_named_with_its_line(run, earlier, line):
     assert result.exit_code == 2
     assert f"line 2 of {output} is not the verdict of row 2" in result.stderr
     assert "internal error" not in result.stderr
+
+
+RUNS = Path(__file__).parents[1] / "assets" / "earlier_runs"
+"""What commands left of five labelled rows at commit 442f041, before one place read rows and wrote runs."""
+
+TORN = b'{"row": 3, "verd'
+
+
+@pytest.fixture
+def runs(tmp_path, _model, monkeypatch):
+    """A copy of them, as if today's model had judged: their own is of another version."""
+    monkeypatch.delenv("GUARDREASONER_MODEL")
+    from guardreasoner_sdk import Guard
+
+    folder = tmp_path / "runs"
+    shutil.copytree(RUNS, folder)
+    with Guard() as guard:
+        for state in folder.rglob("*.state.json"):
+            value = json.loads(state.read_text("utf-8"))
+            value["identity"] |= {"model": guard.judge.model, "backend": guard.judge.backend}
+            state.write_text(json.dumps(value), "utf-8")
+    return folder
+
+
+def _cut(journal: Path) -> list[bytes]:
+    """Leave two lines of a journal, and a part of the third."""
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:2]) + TORN)
+    return lines[:2]
+
+
+def test_the_verdicts_of_a_run_of_442f041_stay_and_the_others_are_added(run, runs, read_rows):
+    kept = _cut(runs / "check/verdicts.jsonl")
+    result = run("check", "--file", runs / "rows.jsonl", "--output", runs / "check/verdicts.jsonl")
+    assert "2 are done" in result.stderr
+    assert (runs / "check/verdicts.jsonl").read_bytes().splitlines(keepends=True)[:2] == kept
+    assert [row["row"] for row in read_rows(runs / "check/verdicts.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_a_table_of_442f041_is_known_and_one_that_was_cut_off_is_made(run, runs):
+    table, journal = runs / "check/verdicts.csv", runs / "check/verdicts.csv.part.jsonl"
+    assert "already complete" in run("check", "--file", runs / "rows.jsonl", "--output", table).stderr
+    whole = table.read_bytes()
+    table.unlink()
+    shutil.copy(runs / "check/verdicts.jsonl", journal)
+    _cut(journal)
+    state = runs / "check/verdicts.csv.state.json"
+    state.write_text(json.dumps(json.loads(state.read_text("utf-8")) | {"finished": None}), "utf-8")
+    assert "2 are done" in run("check", "--file", runs / "rows.jsonl", "--output", table).stderr
+    assert table.read_bytes().splitlines()[:3] == whole.splitlines()[:3]
+    assert len(table.read_bytes().splitlines()) == len(whole.splitlines())
+    assert not journal.exists()
+
+
+def test_an_evaluation_of_442f041_goes_on(run, runs, read_rows):
+    kept = _cut(runs / "evaluate/verdicts.jsonl")
+    assert run("evaluate", runs / "rows.jsonl", "--output", runs / "evaluate").exit_code == 0
+    assert (runs / "evaluate/verdicts.jsonl").read_bytes().splitlines(keepends=True)[:2] == kept
+    assert [row["id"] for row in read_rows(runs / "evaluate/verdicts.jsonl")] == ["bread", "bomb", "paris", "lock", "wrong"]
+
+
+def test_an_audit_of_442f041_and_the_decisions_in_it_stay(run, runs):
+    audit = runs / "audit"
+    before = {name: (audit / name).read_bytes() for name in ("verdicts.jsonl", "decisions.jsonl")}
+    assert run("audit", runs / "rows.jsonl", "--apply", audit).exit_code == 0
+    corrected = [json.loads(line) for line in (audit / "corrected.jsonl").read_text("utf-8").splitlines()]
+    assert [row["prompt_harmful"] for row in corrected] == [False, True, False, True, False]
+    (audit / "decisions.jsonl").write_bytes(before["decisions.jsonl"] + b'{"audit": "torn')
+    run("audit", runs / "rows.jsonl", "--output", audit)
+    assert (audit / "verdicts.jsonl").read_bytes() == before["verdicts.jsonl"]
+    assert "accept" in (audit / "audit.html").read_text("utf-8")
+
+
+def test_a_calibration_of_442f041_loads(runs):
+    from guardreasoner_sdk.calibration import Calibration
+
+    path = runs / "calibration.json"
+    loaded, kept = Calibration.load(path), json.loads(path.read_text("utf-8"))
+    assert loaded.model == kept["model"]
+    assert {task: own.band for task, own in loaded.tasks.items()} == {
+        task: tuple(own["band"]) for task, own in kept["tasks"].items()
+    }

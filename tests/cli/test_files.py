@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from guardreasoner_sdk import Verdict
-from guardreasoner_sdk.files.journal import Journal
+from guardreasoner_sdk.data.journal import Journal
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_file_system_without_locks(run, rows, tmp_path, monkeypatch):
     def unsupported(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("guardreasoner_sdk.files.journal.fcntl.flock", unsupported)
+    monkeypatch.setattr("fcntl.flock", unsupported)
     assert run("check", "--file", rows, "--output", tmp_path / "v.jsonl").exit_code == 1
 
 

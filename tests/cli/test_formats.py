@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import InputError
-from guardreasoner_sdk.evaluation._records import records_of
-from guardreasoner_sdk.files.cells import neutral, restored
-from guardreasoner_sdk.files.encodings import looks_like
-from guardreasoner_sdk.files.rows import Columns, make_row, rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
+from guardreasoner_sdk.data.cells import neutral, restored
+from guardreasoner_sdk.data.check_rows import make_row, rows_of
+from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.encodings import looks_like
+from guardreasoner_sdk.data.readers import open_source, records_of
+from guardreasoner_sdk.data.records import Reading, Record
 
 
 def _rows(path, **how):
@@ -170,7 +171,7 @@ def test_a_row_of_whatever_shape_is_an_exchange_or_a_complaint(values, depth):
         values,
         {"messages": [{"role": "user", "content": "a", "tool_calls": deep, "function_call": {"arguments": deep}}]},
     ):
-        made = make_row(1, "line 1", row, Columns())
+        made = make_row(Record(1, "line 1", row), Columns())
         assert (made.exchange is None) is (made.cause is not None)
         assert made.cause is None or made.cause.startswith("line 1: ")
         assert len(made.cause or "") < 1_000

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardreasoner_sdk.files.journal import Journal
+from guardreasoner_sdk.data.journal import Journal
 
 MANY = 900
 

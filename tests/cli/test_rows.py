@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import InputError, MissingExtraError
-from guardreasoner_sdk.files import csvrows, jsonl
-from guardreasoner_sdk.files.rows import Columns, rows_of
-from guardreasoner_sdk.files.sources import Reading, open_source
+from guardreasoner_sdk.data import readers, records
+from guardreasoner_sdk.data.check_rows import rows_of
+from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.readers import open_source
+from guardreasoner_sdk.data.records import Reading
 
 
 def _rows(path, asked=None, **columns):
@@ -104,7 +106,7 @@ def test_an_id_nested_too_deeply(file):
 
 
 def test_a_line_too_long_to_hold(file, monkeypatch):
-    monkeypatch.setattr(jsonl, "_MOST_BYTES", 20)
+    monkeypatch.setattr(records, "_MOST_BYTES", 20)
     for text in ('{"prompt": "' + "x" * 55 + '"}\n' + _GOOD, _GOOD + "\n" + "x" * 60, "x" * 20 + "\n" + _GOOD):
         rows = _rows(file("rows.jsonl", text))
         assert len(rows) == 2
@@ -120,13 +122,13 @@ def test_a_file_of_nothing_but_a_byte_order_mark(file):
 
 def test_columns_by_name(file):
     path = file("rows.jsonl", '{"q": "a", "a": "b", "prompt": 7}\n{"q": "a"}\n{"q": 1, "a": null}')
-    first, second, third = _rows(path, prompt="q", asked_response="a")
+    first, second, third = _rows(path, prompt="q", response="a")
     assert (first.exchange.prompt, first.exchange.response) == ("a", "b")
     assert second.cause.startswith("line 2: a: is missing")
     assert third.cause.startswith("line 3: q: must be a str")
     assert third.response is False
     with pytest.raises(InputError, match="two columns"):
-        Columns("q", "q")
+        Reading(columns=Columns("q", "q"))
 
 
 @given(st.lists(st.one_of(st.binary(max_size=30), st.text(max_size=20).map(lambda t: json.dumps({"prompt": t}).encode()))))
@@ -167,7 +169,7 @@ def test_csv_reads_what_csv_writes(tmp_path_factory, values):
     ],
 )
 def test_a_broken_record_names_itself_and_the_fix(file, monkeypatch, record, said):
-    monkeypatch.setattr(csvrows, "_MOST_CHARACTERS", 50)
+    monkeypatch.setattr(readers, "_MOST_CHARACTERS", 50)
     broken, after = _rows(file("rows.csv", b"prompt,response\na,b\n" + record + b"\na,\n\n\n"))[1:]
     assert broken.exchange is None
     assert broken.cause.startswith(said)
@@ -193,7 +195,7 @@ def test_csv_texts_over_several_lines(file):
         ("id,text,question", {}, "--prompt-column: .* has no column 'prompt'; say --prompt-column text"),
         ("id;prompt", {}, "--delimiter: .* has its cells parted by ';'; say --delimiter ';'"),
         ("id\tprompt", {}, "--delimiter: .* has its cells parted by 'tab'; say --delimiter 'tab'"),
-        ("prompt", {"asked_response": "answer"}, "--response-column: .* has no column 'answer'"),
+        ("prompt", {"response": "answer"}, "--response-column: .* has no column 'answer'"),
         ("prompt,prompt", {}, "--prompt-column: .* has 2 columns 'prompt'"),
         ("\n", {}, "it has: none"),
         (b"\xff", {}, "first line that is not CSV"),

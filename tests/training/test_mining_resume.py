@@ -18,8 +18,8 @@ import pytest
 pytest.importorskip("torch", reason="mining needs the extra 'train'")
 pytest.importorskip("transformers", reason="mining needs the extra 'train'")
 
+from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_training._lines import Lines
 from guardreasoner_training._mining.generate import generations_in
 from guardreasoner_training.rows import TrainingRow, write_rows
 from guardreasoner_training.tiny.tasks import draw
@@ -150,7 +150,7 @@ def test_a_killed_mining_ends_up_with_the_same_files(rows, tiny_guard):
 def test_a_damaged_journal_is_named_with_its_line(tmp_path):
     journal = tmp_path / "generations-self.jsonl"
     with Lines(journal) as lines:
-        lines.append({"id": f"r{number}", "samples": []} for number in range(3))
+        lines.add({"id": f"r{number}", "samples": []} for number in range(3))
     whole = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([whole[0], b"{broken\n", whole[2]]))
     with pytest.raises(InputError, match=r"generations-self\.jsonl:2: is damaged; say --restart to start anew"):
@@ -162,7 +162,7 @@ def test_half_a_line_at_the_end_is_dropped(tmp_path):
     journal.write_bytes(b'{"id": "a"}\n{"id": "b"')
     with Lines(journal) as lines:
         assert [line["id"] for line in lines] == ["a"]
-        lines.append([{"id": "c"}, {"id": "d"}])
+        lines.add([{"id": "c"}, {"id": "d"}])
         lines.keep(2)
     assert journal.read_bytes() == b'{"id": "a"}\n{"id": "c"}\n'
 
@@ -170,12 +170,12 @@ def test_half_a_line_at_the_end_is_dropped(tmp_path):
 def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path):
     journal = tmp_path / "journal.jsonl"
     with Lines(journal) as lines:
-        lines.append([{"id": "a"}])
+        lines.add([{"id": "a"}])
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size, before[1]))
         try:
             with pytest.raises(InputError, match=r"journal\.jsonl cannot be written .*free some space"):
-                lines.append([{"id": "b"}])
+                lines.add([{"id": "b"}])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert journal.read_bytes() == b'{"id": "a"}\n'

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.verdict import TASKS
 from guardreasoner_training._pipeline.measure import benchmark_files
+from guardreasoner_training._rows.files import names_of
 from guardreasoner_training._rows.hub import split_files
-from guardreasoner_training._rows.records import names_of
 from guardreasoner_training.rows import TrainingRow, from_source, hub_rows, read_each, read_rows, write_rows
 
 PROMPT, REFUSAL, RESPONSE = TASKS
@@ -261,7 +261,7 @@ GOOD = {"prompt": "p", "prompt_harmful": True}
         ({**GOOD, "history": "before"}, "history: must be a list of turns, not str; "),
         ({**GOOD, "filled": 1}, "filled: is no list of tasks; write a list of the tasks whose label a guard filled in ("),
         ({**GOOD, "filled": ["refusal"]}, "filled: is no list of tasks; "),
-        ('{"prompt": ' + "1" * 5000 + "}\n", "holds a number of too many digits; "),
+        ('{"prompt": ' + "1" * 5000 + "}\n", "is not JSON (a number has too many digits); "),
         ({"instruction": "", "input": "p", "output": OUTPUT}, "input: has another form than the authors'; "),
     ],
 )
@@ -283,7 +283,7 @@ def test_an_entry_of_a_list_that_is_no_object_stops_no_other(tmp_path: Path) -> 
     path.write_text(json.dumps([GOOD, 3, {**GOOD, "prompt": "q"}]), "utf-8")
     first, error, last = read_each(path)
     assert isinstance(first, TrainingRow)
-    assert str(error) == f"{path}, row 2: is a JSON int, not an object; write a JSON list of objects"
+    assert str(error) == f"{path}, row 2: is a JSON number or truth value, not an object; write a JSON list of objects"
     assert isinstance(last, TrainingRow)
     assert last.id == "mine:3"
 
@@ -291,7 +291,7 @@ def test_an_entry_of_a_list_that_is_no_object_stops_no_other(tmp_path: Path) -> 
 def test_a_list_with_a_number_that_python_does_not_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text('[{"prompt": "p", "n": ' + "1" * 5000 + "}]", "utf-8")
-    with pytest.raises(InputError, match=r"mine\.json: holds a number of too many digits; write it as text"):
+    with pytest.raises(InputError, match=r"mine\.json: is not JSON \(a number has too many digits\); write a list"):
         list(read_rows(path))
 
 
@@ -313,7 +313,7 @@ def test_a_broken_csv_record_stops_no_other(tmp_path: Path) -> None:
     assert [row.labels for row in found if isinstance(row, TrainingRow)] == [{PROMPT: True}, {PROMPT: False}]
     assert [str(row) for row in found if isinstance(row, InputError)] == [
         f"{path}:3: has 1 cells, the header has 2; put texts with commas or line breaks in quotes",
-        f"{path}:4: is not UTF-8; convert it, it looks like iso-8859-1: iconv -f iso-8859-1 -t utf-8",
+        f"{path}:4: is not UTF-8; convert it, e.g. with iconv -f iso-8859-1 -t utf-8: it looks like Latin-1",
         f"{path}:7: prompt_harmful: 'maybe' is no label; write harmful or unharmful, "
         "or say which words you use: --column positive=... --column negative=...",
     ]

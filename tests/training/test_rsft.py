@@ -14,9 +14,9 @@ transformers = pytest.importorskip("transformers", reason="training needs transf
 pytest.importorskip("trl", reason="training needs TRL")
 
 from guardreasoner_sdk import Guard  # noqa: E402
+from guardreasoner_sdk.data.run_folder import opened  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
-from guardreasoner_training._stage import opened  # noqa: E402
 from guardreasoner_training._trainers import training  # noqa: E402
 from guardreasoner_training._trainers.arguments import Layout, layout, trainer_arguments, usable_devices  # noqa: E402
 from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402

@@ -8,16 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
 from guardreasoner_training._checks.choosing import capped, complete, prompt_alone
 from guardreasoner_training._checks.duplicates import deduplicate
 from guardreasoner_training._checks.leaks import Leak, find_leaks
 from guardreasoner_training._checks.lengths import Lengths, measure_lengths
 from guardreasoner_training._checks.report import SHOWN, DataReport
+from guardreasoner_training._rows.files import files_of
 from guardreasoner_training._rows.hub import has_split
-from guardreasoner_training._rows.records import files_of
 from guardreasoner_training._settings import Recipe
 from guardreasoner_training.embedded import split
 from guardreasoner_training.embedded.data import Row

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, writing
+from guardreasoner_sdk.data.identity import content_hash
+from guardreasoner_sdk.data.run_folder import identity_of, opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_training._export.card import described, model_card
 from guardreasoner_training._export.quantize import check_kind, kept_weights, quantize_gguf
 from guardreasoner_training._export.safetensors import model_json, stored_tensors
-from guardreasoner_training._stage import RECORD, content_hash, opened, read_json, write_atomic
 from guardreasoner_training.gguf import Precision, check_llama, export_gguf
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def is_export(output: Path) -> bool:
         output: the folder.
     """
     with suppress(InputError):
-        return (output / RECORD).is_file() and read_json(output / RECORD).get("stage") == "export"
+        return (identity_of(output) or {}).get("stage") == "export"
     return False
 
 
@@ -138,11 +139,11 @@ def is_outdated(folder: Path, output: Path, *, gguf: Sequence[str], rows: Sequen
         ConfigurationError: a type cannot be written here.
         InputError: a file of the trained guard cannot be read.
     """
-    if not is_export(output):
+    kept = identity_of(output) if is_export(output) else None
+    if kept is None:
         return False
-    kept = read_json(output / RECORD)
     made_of = {"folder": content_hash("folder", folder)}
-    return (kept.get("inputs"), kept.get("settings")) != (made_of, _settings(check_kinds(gguf), rows))
+    return (kept["inputs"], kept["settings"]) != (made_of, _settings(check_kinds(gguf), rows))
 
 
 def _settings(kinds: Sequence[str], rows: Sequence[Exchange]) -> dict[str, Any]:

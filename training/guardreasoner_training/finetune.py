@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from guardreasoner_sdk.catalog import MODELS
+from guardreasoner_sdk.data.atomic import write_json
+from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.dialects.base import Dialect
 from guardreasoner_sdk.dialects.families import find_dialect
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_training._pipeline.run import Run, base_of, described_base
 from guardreasoner_training._pipeline.start import check_base
-from guardreasoner_training._stage import write_json
 from guardreasoner_training.export import guard_dialect, is_export
 from guardreasoner_training.manifest import MANIFEST
 from guardreasoner_training.mining import SELF_PAIRS

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from guardreasoner_sdk.data.atomic import replacing, writing
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_training._export.safetensors import Stored, model_json, stored_tensors
 
 if TYPE_CHECKING:
@@ -79,19 +79,16 @@ def export_gguf(folder: Path, output: Path, *, dtype: Precision = "f32") -> None
     model = _Llama.of(model_json(folder / "config.json"))
     stored = stored_tensors(folder)
     names = model.tensor_names(stored)
-    part = output.with_name(f"{output.name}.part")
-    with writing(output):
-        writer = GGUFWriter(part, "llama")
+    with writing(output), replacing(output) as fresh:
+        writer = GGUFWriter(fresh, "llama")
         try:
             _add_model(writer, model, folder, dtype)
             _add_vocabulary(writer, model, folder)
             _write(writer, model, names, stored, dtype)
             writer.close()
-            part.replace(output)
         finally:
             with suppress(OSError):  # what was wrong is told already
                 writer.close()
-            part.unlink(missing_ok=True)
 
 
 def check_llama(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from guardreasoner_sdk import __version__
-from guardreasoner_training._stage import FIGURES, RECORD, read_json, write_json
+from guardreasoner_sdk.data.atomic import read_json, write_json
+from guardreasoner_sdk.data.run_folder import RECORD, is_complete
 
 __all__ = ["MANIFEST", "Manifest", "versions"]
 
@@ -90,7 +91,7 @@ class Manifest:
         """
         before = self._stages.get(name, {})
         # A stage that its folder says to be complete gives its figures at once: its duration is that of the run that made it.
-        complete = (folder / FIGURES).exists() and not again
+        complete = is_complete(folder) and not again
         starts = before.get("starts", 0) + (not complete)
         began = self._clock()
         if not complete:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, write_json
+from guardreasoner_sdk.data.run_folder import opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training._checks.choosing import drawn
 from guardreasoner_training._mining.generate import Generating, engine_for, generate, generations_in
 from guardreasoner_training._mining.pairs import Choice, Pair, marks_of, merged, pair_of, weighed
 from guardreasoner_training._mining.sampling import Sampling
 from guardreasoner_training._mining.statistics import ModelStatistics, set_statistics, statistics_text
-from guardreasoner_training._stage import opened, write_atomic, write_json
 from guardreasoner_training.formats import examples_of
 from guardreasoner_training.recipe import EnsembleMember, Recipe
 from guardreasoner_training.rows import TrainingRow, from_source, read_rows

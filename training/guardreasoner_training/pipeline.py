@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from guardreasoner_sdk.evaluation.columns import Columns
+from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_training._pipeline.run import Run, Stopped, described_base
 from guardreasoner_training.mining import PAIRS, SELF_PAIRS
 from guardreasoner_training.recipe import Recipe, ScratchSettings

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, writing
+from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.readers import each_record
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_sdk.verdict import TASKS, Task
+from guardreasoner_training._rows.files import files_of, names_of, stem_of
 from guardreasoner_training._rows.parsing import parse_row
-from guardreasoner_training._rows.records import files_of, names_of, records_of, stem_of
 
 __all__ = ["FIELDS", "HUB", "SPLITS", "TrainingRow", "from_source", "hub_rows", "read_each", "read_rows", "write_rows"]
 
@@ -71,8 +71,8 @@ def read_rows(
     ``category``, ``source``, ``id``. The authors' form (``instruction``, ``input``, ``output``) is read too.
 
     Args:
-        path: files (``.jsonl``, ``.csv``, ``.parquet``, ``.json``, each also with ``.gz``), or folders of them,
-            in which hidden files are passed over.
+        path: files (``.jsonl``, ``.csv``, ``.tsv``, ``.json``, each also with ``.gz`` or ``.xz``, and ``.parquet``), or folders
+            of them, in which hidden files are passed over.
         columns: where a file of other columns has texts and labels.
         source_from_file: whether a row's source is the name of its file, whatever ``source`` says.
 
@@ -103,7 +103,7 @@ def read_each(
     files = files_of([path] if isinstance(path, str | Path) else path)
     for file, own in zip(files, names_of(files), strict=True):
         name = stem_of(file)
-        for record in records_of(file):
+        for record in each_record(file):
             if isinstance(record, InputError):
                 yield record
                 continue
@@ -113,7 +113,7 @@ def read_each(
                 yield error
                 continue
             yield TrainingRow(
-                id=parsed.id or f"{own}:{record.number}",
+                id=parsed.id or f"{own}:{record.line or record.number}",
                 exchange=parsed.exchange,
                 labels=parsed.labels,
                 output=parsed.output,
@@ -137,22 +137,11 @@ def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
     Raises:
         InputError: the file cannot be written, for instance because the disk is full.
     """
-    fresh = path.with_name(f"{path.name}.new")
-    count = 0
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("w", encoding="utf-8") as file:
-                for row in rows:
-                    file.write(_line(row))
-                    count += 1
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
-    return count
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    count = itertools.count()
+    write_atomic(path, (_line(row) for row, _ in zip(rows, count, strict=False)))
+    return next(count)
 
 
 def hub_rows(splits: Sequence[str] = SPLITS, *, repo: str = HUB, revision: str = "main") -> Iterator[TrainingRow]:

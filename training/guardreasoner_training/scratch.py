@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.identity import content_hash
+from guardreasoner_sdk.data.run_folder import opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.files.journal import writing
-from guardreasoner_training._stage import content_hash, opened
 from guardreasoner_training._trainers.arguments import require_training
 from guardreasoner_training.formats import examples_of, messages_or_text, output_of, template_of
 from guardreasoner_training.recipe import Recipe, ScratchSettings

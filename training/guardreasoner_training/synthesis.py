@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, write_json
+from guardreasoner_sdk.data.identity import content_hash
+from guardreasoner_sdk.data.journal import Lines
+from guardreasoner_sdk.data.run_folder import Stage, opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_sdk.verdict import TASKS
-from guardreasoner_training._lines import Lines
 from guardreasoner_training._rows.parsing import steps_in
-from guardreasoner_training._stage import FIGURES, Stage, content_hash, opened, write_atomic, write_json
 from guardreasoner_training._synthesis.asking import StoppedError, ask_all
 from guardreasoner_training._synthesis.budget import Prices
 from guardreasoner_training._synthesis.examined import Accepted, examined
@@ -98,8 +99,7 @@ def synthesize(
         if stage.figures is not None and _is_done(stage.figures, made_from):
             _check_enough(stage.figures, teacher, output)
             return stage.figures
-        with writing(output):
-            (output / FIGURES).unlink(missing_ok=True)  # of other rows, or fewer tries: the folder is not complete now
+        stage.undo()  # what is there is of other rows, or of fewer tries
         examples = _examples(rows, format)
         asked = [row for row in examples if lacking(row, format)]
         with Lines(output / ANSWERS, durable=True) as lines:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from guardreasoner_sdk.evaluation import benchmarks
-from guardreasoner_training._rows.records import files_of
+from guardreasoner_training._rows.files import files_of
 from guardreasoner_training.embedded.split import TEMPLATE_PROMPTS, normalise, phrases
 from guardreasoner_training.rows import TrainingRow
 

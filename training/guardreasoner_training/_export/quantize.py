@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from guardreasoner_sdk.data.atomic import replacing
 from guardreasoner_sdk.errors import ConfigurationError
 
 __all__ = ["check_kind", "kept_weights", "quantize_gguf"]
@@ -29,15 +30,11 @@ def quantize_gguf(source: Path, output: Path, kind: str) -> None:
         ConfigurationError: llama.cpp is not installed, does not know the type, or fails.
     """
     check_kind(kind)
-    part = output.with_name(f"{output.name}.part")
-    try:
+    with replacing(output) as fresh:
         if find_spec("llama_cpp") is not None:
-            _by_library(source, part, kind)
+            _by_library(source, fresh, kind)
         else:
-            _by_program(source, part, kind)
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
+            _by_program(source, fresh, kind)
 
 
 def check_kind(kind: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from guardreasoner_sdk.data.atomic import read_json
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_training._stage import read_json
 
 __all__ = ["Stored", "model_json", "stored_tensors"]
 

@@ -10,11 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk.data.atomic import read_json, write_json
+from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
-from guardreasoner_training._lines import Lines, read_lines
 from guardreasoner_training._mining.pairs import Generation
 from guardreasoner_training._mining.sampling import Asked, Drawn, Sampler, Sampling
-from guardreasoner_training._stage import read_json, write_json
 from guardreasoner_training._trainers.advice import ANEW
 from guardreasoner_training.formats import Format, Rendering, end_id, messages_or_text
 from guardreasoner_training.rows import TrainingRow
@@ -118,8 +118,9 @@ def generations_in(journal: Path) -> Iterator[tuple[str, list[Generation]]]:
     Raises:
         InputError: it is damaged.
     """
-    for line in read_lines(journal):
-        yield str(line["id"]), [Generation(one["text"], one["finish"]) for one in line["samples"]]
+    with Lines(journal) as lines:
+        for line in lines:
+            yield str(line["id"]), [Generation(one["text"], one["finish"]) for one in line["samples"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ def _by_transformers(
                 fewer = batches.halve(start, len(batch))
                 progress.say(f"{error}; going on with {fewer}")
                 continue
-            lines.append(prompts.line(one, samples) for one, samples in zip(batch, drawn, strict=True))
+            lines.add(prompts.line(one, samples) for one, samples in zip(batch, drawn, strict=True))
             progress.add(drawn)
         start = end
 
@@ -256,7 +257,7 @@ def _by_vllm(
     left = [one for one in asked if one.name not in known]
     progress.skip(len(asked) - len(left))
     for one, samples in sampled(left, prompts.folder, how.sampling, prompts.ends, context=prompts.context, under_way=how.batch):
-        lines.append([prompts.line(one, samples)])
+        lines.add([prompts.line(one, samples)])
         progress.add([samples])
 
 

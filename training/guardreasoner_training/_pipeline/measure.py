@@ -10,18 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.journal import Journal
+from guardreasoner_sdk.data.run_folder import opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.evaluation.benchmarks import read_rows as read_labelled
 from guardreasoner_sdk.evaluation.metrics import Measures, averages
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import JOURNAL, fingerprints, go_on, verdicts
 from guardreasoner_sdk.evaluation.summary import Collected, Summary
-from guardreasoner_sdk.files.journal import Journal, writing
 from guardreasoner_training._export.safetensors import model_json
 from guardreasoner_training._mining.generate import engine_for
-from guardreasoner_training._rows.records import files_in
+from guardreasoner_training._rows.files import files_in
 from guardreasoner_training._settings import EvaluateSettings
-from guardreasoner_training._stage import opened
 from guardreasoner_training._trainers.threads import cpu_threads, release_threads
 from guardreasoner_training.export import guard_dialect
 from guardreasoner_training.gguf import check_llama

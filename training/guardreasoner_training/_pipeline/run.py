@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
+from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.identity import content_hash
+from guardreasoner_sdk.data.run_folder import is_complete, opened
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import fingerprints
-from guardreasoner_sdk.files.journal import writing
 from guardreasoner_training._pipeline.measure import benchmark_files, benchmark_rows, dev_rows, measure_guard
 from guardreasoner_training._pipeline.start import (
     base_of,
@@ -22,8 +24,7 @@ from guardreasoner_training._pipeline.start import (
     described_base,
 )
 from guardreasoner_training._pipeline.table import as_markdown, as_text, tables
-from guardreasoner_training._rows.records import files_of, names_of
-from guardreasoner_training._stage import FIGURES, content_hash, opened, write_atomic, write_json
+from guardreasoner_training._rows.files import files_of, names_of
 from guardreasoner_training.export import SAMPLES, check_kinds, export, is_outdated
 from guardreasoner_training.manifest import MANIFEST, Manifest
 from guardreasoner_training.recipe import EnsembleMember, Recipe, ScratchSettings
@@ -113,7 +114,7 @@ class Run:
                 "benchmarks": fingerprints(self._benchmarks),
             }
             # What was cut off here, or stopped at errors in the data, holds nothing that would be lost.
-            again = "prepare" in self._again or not (folder / FIGURES).exists()
+            again = "prepare" in self._again or not is_complete(folder)
             with opened("prepare", folder, inputs=inputs, settings=settings, restart=again) as stage:
                 return stage.figures or stage.finish(self._prepared(folder))
 
@@ -193,7 +194,7 @@ class Run:
         Args:
             rows: what will be trained on.
         """
-        left = [name for name in self._wanted if name in self._again or not (self.output / name / FIGURES).exists()]
+        left = [name for name in self._wanted if name in self._again or not is_complete(self.output / name)]
         members = any(name.startswith("member-") for name in left)
         kinds: list[Literal["rsft", "hsdpo"]] = []
         if members or {"baseline", "rsft"} & set(left):
@@ -314,7 +315,7 @@ class Run:
     def _stage(self, name: str, folder: Path, run: Callable[[], Figures]) -> Figures:
         if name not in self._wanted:
             raise Stopped
-        complete = (folder / FIGURES).exists() and name not in self._again
+        complete = is_complete(folder) and name not in self._again
         self.report(f"[{self.stages.index(name) + 1}/{len(self.stages)}] {name}{': is there already' if complete else ''}")
         try:
             return self.manifest.stage(name, folder, run, again=name in self._again)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from guardreasoner_sdk.data.records import ending_of
 from guardreasoner_sdk.errors import InputError, MissingExtraError
-from guardreasoner_sdk.evaluation._records import ending_of
 
 __all__ = ["has_split", "split_files"]
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from guardreasoner_sdk._text import JsonError, parse_json
+from guardreasoner_sdk.data.columns import Columns, near_prompt
+from guardreasoner_sdk.data.records import Record
 from guardreasoner_sdk.dialects.answers import read_statements
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.dialects.steps import split_steps
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._authors import parts_of
-from guardreasoner_sdk.evaluation._records import Record
-from guardreasoner_sdk.evaluation.columns import Columns
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
@@ -52,11 +54,12 @@ def parse_row(record: Record, columns: Columns) -> Parsed:
     Raises:
         InputError: it cannot be used; place, field and fix.
     """
+    record = _read(record) if record.cells else record
     values = record.values
     if columns == Columns() and {"instruction", "input", "output"} <= values.keys():
         return _authors(record)
     prompt = _needed(record, columns.prompt)
-    response = values.get(columns.response or "response")
+    response = values.get(columns.response_name)
     rest = _rest(record, columns)
     exchange = _exchange(rest, prompt, None if response == "" else response, columns)
     labels = _labels(record, columns)
@@ -77,6 +80,16 @@ def parse_row(record: Record, columns: Columns) -> Parsed:
         reasoning=reasoning,
         filled=_filled(rest),
     )
+
+
+def _read(record: Record) -> Record:
+    """What the cells of a table of text say: an empty one nothing, and reasoning by task is written as JSON."""
+    values: dict[str, Any] = {name: cell or None for name, cell in record.values.items()}
+    reasoning = values.get("reasoning")
+    if reasoning is not None and reasoning.startswith("{"):
+        with suppress(JsonError):
+            values["reasoning"] = parse_json(reasoning, finite=False)
+    return record._replace(values=values)
 
 
 def _rest(record: Record, columns: Columns) -> Record:
@@ -102,7 +115,7 @@ def _authors(record: Record) -> Parsed:
 def _needed(record: Record, name: str) -> Any:
     if name in record.values:
         return record.values[name]
-    near = next((key for key in record.values if key.strip().lower() in {"prompt", "text", "input", "question"}), None)
+    near = near_prompt(record.values)
     fix = f"name its column: prompt={near}" if near is not None else "give every row a prompt, or name its column: prompt=..."
     raise InputError(f"{record.place}: {name}", "is missing", fix)
 
@@ -111,19 +124,19 @@ def _exchange(record: Record, prompt: Any, response: Any, columns: Columns) -> E
     try:
         return Exchange(prompt, response, record.values.get("history") or ())
     except InputError as error:
-        name = {"prompt": columns.prompt, "response": columns.response or "response"}.get(error.field, error.field)
+        name = {"prompt": columns.prompt, "response": columns.response_name}.get(error.field, error.field)
         raise InputError(f"{record.place}: {name}", error.problem, error.fix) from None
 
 
 def _labels(record: Record, columns: Columns) -> Mapping[Task, bool]:
     try:
-        made = next(iter(columns.rows([record])), None)
+        row = columns.row(record)
     except InputError as error:
         if error.problem == "has no column of labels":
             return {}
         # The place is the line's; the field stands at the beginning of the problem.
         raise InputError(error.field, error.problem, error.fix) from None
-    return made.labels if made is not None else {}
+    return {} if row is None else row.labels
 
 
 def stated(output: str, exchange: Exchange) -> dict[Task, bool]:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.generation import Message
-from guardreasoner_training._lines import Lines, each_line
 from guardreasoner_training._synthesis.budget import Cost
 from guardreasoner_training._synthesis.examined import Reason
 from guardreasoner_training._synthesis.quality import Spent
@@ -102,7 +102,7 @@ class Ledger:
         self._tried: dict[str, Tried] = {}
         self.spent = Spent()
         self.proven = False
-        for line in each_line(lines.path):
+        for line in lines.each():
             entry = _entry(line)
             if entry is None:
                 self.spent.damaged += 1
@@ -130,7 +130,7 @@ class Ledger:
         Raises:
             InputError: the disk is full, or the like.
         """
-        self._lines.append([entry.model_dump(mode="json")])
+        self._lines.add([entry.model_dump(mode="json")])
         self._take(entry)
 
     def _take(self, entry: Entry) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from guardreasoner_training._stage import write_json
+from guardreasoner_sdk.data.atomic import write_json
 
 __all__ = ["Setup", "discard_incomplete", "keep_newest", "mark_complete", "newest_complete", "setup_of"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training._stage import write_atomic
+from guardreasoner_sdk.data.atomic import write_atomic
 
 __all__ = ["loss_curve"]
 

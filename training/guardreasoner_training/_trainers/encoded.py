@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from guardreasoner_sdk.data.atomic import replacing, write_json, writing
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.files.journal import writing
-from guardreasoner_training._stage import write_json
 
 __all__ = ["IGNORED", "encoded", "labelled"]
 
@@ -43,18 +42,15 @@ def encoded(folder: Path, rows: Iterator[dict[str, Any]], counts: Mapping[str, i
     """
     import pyarrow
 
-    file, fresh = folder / "rows.arrow", folder / "rows.arrow.new"
     schema = pyarrow.schema(list(columns.items()))
-    with writing(file):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder / "rows.arrow"), replacing(folder / "rows.arrow") as fresh:
         with pyarrow.OSFile(str(fresh), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as stream:
             while group := list(itertools.islice(rows, _GROUP)):
                 stream.write_batch(pyarrow.RecordBatch.from_pylist(group, schema=schema))
-    if not counts["rows"]:
-        fresh.unlink()
-        raise InputError(
-            "rows", f"none is left to train on ({counts['too_long']} are too long)", "raise max_tokens, or check the file"
-        )
-    write_json(folder / "counts.json", dict(counts))
-    with writing(file):
-        fresh.replace(file)
+        if not counts["rows"]:
+            raise InputError(
+                "rows", f"none is left to train on ({counts['too_long']} are too long)", "raise max_tokens, or check the file"
+            )
+        write_json(folder / "counts.json", dict(counts))

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.data.atomic import read_json, write_json
+from guardreasoner_sdk.data.run_folder import FIGURES
 from guardreasoner_sdk.errors import ConfigurationError, GuardError, InputError
-from guardreasoner_training._stage import FIGURES, read_json, write_json
 from guardreasoner_training.recipe import Recipe
 
 __all__ = ["idle_devices", "spread_over"]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.data.atomic import write_json
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_training._stage import write_json
 from guardreasoner_training._trainers.advice import saving
 from guardreasoner_training._trainers.checkpoints import newest_complete
 from guardreasoner_training._trainers.merging import merge_adapter

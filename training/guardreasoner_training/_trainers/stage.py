@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training._stage import read_json
+from guardreasoner_sdk.data.atomic import read_json
 from guardreasoner_training._trainers.arguments import Layout, identity, layout
 from guardreasoner_training._trainers.model import load_tokenizer, save_guard
 from guardreasoner_training._trainers.training import (

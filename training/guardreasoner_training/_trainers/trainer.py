@@ -15,9 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, writing
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.files.journal import writing
-from guardreasoner_training._stage import write_atomic
 from guardreasoner_training._trainers.advice import saving
 from guardreasoner_training._trainers.checkpoints import Setup, keep_newest, mark_complete, newest_complete
 from guardreasoner_training._trainers.curves import loss_curve

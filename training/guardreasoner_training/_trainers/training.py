@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from guardreasoner_sdk.data.identity import content_hash
+from guardreasoner_sdk.data.run_folder import Stage, opened
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_training._stage import Stage, content_hash, opened
 from guardreasoner_training._trainers.advice import ANEW, is_out_of_memory, memory_advice
 from guardreasoner_training._trainers.arguments import Layout, check_machine, usable_devices
 from guardreasoner_training._trainers.checkpoints import Setup, discard_incomplete, newest_complete, setup_of

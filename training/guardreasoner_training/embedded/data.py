@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from guardreasoner_sdk.data.readers import each_record
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_training._rows.files import stem_of
 
 HEADS: Final = ("prompt_harmful", "response_refusal", "response_harmful")
 """The model's outputs, in order. The score of each is the probability of the word it is named after."""
@@ -106,28 +108,24 @@ def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], Row]]:
     Raises:
         DataError: naming file and line, if the file cannot be read or a row is broken.
     """
-    source = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    number = 0
+    source = stem_of(path)
     try:
-        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    values = json.loads(line)
-                    row = parse_row(values, source)
-                except (ValueError, RecursionError) as error:
-                    raise DataError(f"{path}:{number}: {error}") from error
-                yield values, row
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}:{number + 1}: cannot be read ({error}); is the file complete?") from error
+        for found in each_record(path):
+            if isinstance(found, InputError):
+                raise found
+            try:
+                yield found.values, parse_row(found.values, source)
+            except ValueError as error:
+                raise DataError(f"{found.place}: {error}") from error
+    except InputError as error:
+        raise DataError(str(error)) from error
 
 
-def parse_row(value: object, source: str) -> Row:
+def parse_row(value: Mapping[str, object], source: str) -> Row:
     """Check one parsed row.
 
     Args:
-        value: the parsed JSON.
+        value: what a line holds.
         source: the source's name.
 
     Returns:
@@ -136,8 +134,6 @@ def parse_row(value: object, source: str) -> Row:
     Raises:
         ValueError: saying which field is wrong and what it must be.
     """
-    if not isinstance(value, Mapping):
-        raise ValueError(f"a row must be a JSON object, not {type(value).__name__}")
     prompt, response = value.get("prompt"), value.get("response")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError('"prompt" must be a string that is not empty')

@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 
 import torch
 
+from guardreasoner_sdk.data.atomic import replacing
+from guardreasoner_sdk.data.journal import each_line
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.examples import Example
@@ -195,8 +197,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """What a training's log holds; a line that the end of a process left unfinished is none."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    # A line without its end is one that is being written, or never will be: a kill left it.
+    return [line for line in each_line(path) if line is not None]
 
 
 def minutes(logs: Sequence[Path]) -> float | None:
@@ -211,6 +213,5 @@ def _damaged(path: Path) -> DataError:
 
 def _save(value: object, path: Path) -> None:
     """Write a file of torch, never leaving half of one behind."""
-    unfinished = path.with_name(f"{path.name}.part")
-    torch.save(value, unfinished)
-    unfinished.replace(path)
+    with replacing(path) as fresh:
+        torch.save(value, fresh)

@@ -1,0 +1,148 @@
+"""What a row of a file is to ``check``: something to judge, or the reason why it cannot be read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from guardreasoner_sdk._text import JsonError, named, parse_json
+from guardreasoner_sdk.data.columns import CONVERSATIONS, Columns, near_prompt
+from guardreasoner_sdk.data.records import Fault, Record, Source
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages
+
+__all__ = ["Row", "make_row", "rows_of"]
+
+
+_NAME = re.compile(r"[\w.:/-]{1,40}")
+"""What is a column's name for sure, and no text that ought to be judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the input.
+
+    Args:
+        number: its place, from 1: the line (JSON lines) or the record.
+        exchange: what is to be judged; None where it cannot be read.
+        cause: why it cannot be read, beginning with its place.
+        response: whether there is, or for all that is known may be, a response.
+        identity: its ``id``, if it has one.
+        problem: the cause without its place, the same for all rows that suffer from it; empty where there is none.
+        fix: what to do about that.
+    """
+
+    number: int
+    exchange: Exchange | None
+    cause: str | None = None
+    response: bool = True
+    identity: str | int | float | bool | None = None
+    problem: str = ""
+    fix: str = ""
+
+
+def rows_of(source: Source, *, after: int = 0) -> Iterator[Row]:
+    """The rows of a source.
+
+    Args:
+        source: the file.
+        after: number of the last row to pass over.
+    """
+    for number, record in source.records():
+        if number > after:
+            yield make_row(source.read(number, record), source.how.columns)
+
+
+def make_row(found: Record | Fault, columns: Columns) -> Row:
+    """What is to be judged of a row, or why it cannot be read.
+
+    Args:
+        found: the row as it stands in the file.
+        columns: the names of prompt and response.
+    """
+    if isinstance(found, Fault):
+        return _broken(found, found.problem, found.fix)
+    values = found.values
+    if found.cells:
+        # The prompt stays: one that is empty is told so.
+        values = {name: value if name == columns.prompt else value or None for name, value in values.items()}
+    asked = columns.prompt if columns.prompt in values else None
+    if asked is None and columns.prompt == "prompt":
+        asked = next((name for name in CONVERSATIONS if name in values), None)
+    if asked is None:
+        near = near_prompt(values)
+        others = [name for name in values if _NAME.fullmatch(name)]
+        more = f" with one of {named(others)}" if others else ""
+        fix = f"say --prompt-column {near}" if near is not None else f"give every row a prompt, or say --prompt-column{more}"
+        return _broken(found, f"{columns.prompt}: is missing", fix)
+    name_of_response = columns.response_name
+    if columns.response is not None and name_of_response not in values:
+        return _broken(found, f"{name_of_response}: is missing", "give every row one; null where there is no response")
+    response = values.get(name_of_response)
+    try:
+        identity = _identity(values.get("id"))
+    except RecursionError:
+        return _broken(found, "id: is no plain value", "use a string or a number")
+    try:
+        exchange = _exchange(asked, values[asked], response, values.get("history"))
+    except RecursionError:
+        return _broken(found, "is nested too deeply", "write texts, and lists of messages")
+    except InputError as error:
+        name = {"prompt": asked, "response": name_of_response}.get(error.field, error.field)
+        unanswered = response is None and name not in CONVERSATIONS and not isinstance(values[asked], list)
+        return _broken(found, f"{name}: {error.problem}", error.fix, response=not unanswered, identity=identity)
+    return Row(found.number, exchange, identity=identity)
+
+
+def _broken(found: Record | Fault, problem: str, fix: str, **known: Any) -> Row:
+    return Row(found.number, None, f"{found.place}: {problem}; {fix}", problem=problem, fix=fix, **known)
+
+
+def _exchange(name: str, asked: Any, response: Any, history: Any) -> Exchange:
+    """What a row says is to be judged: a prompt and what may stand around it, or a conversation."""
+    history = _turns("history", history)
+    if not isinstance(asked, list) and name not in CONVERSATIONS:
+        return Exchange(asked, response, () if history is None else history)
+    asked = _turns(name, asked)
+    if history is not None:
+        raise InputError("history", f"does not go with {name}", "put its turns in front of the others")
+    exchange = exchange_from_messages([_message(message) for message in asked] if isinstance(asked, list) else asked)
+    if response is None:
+        return exchange
+    if exchange.response is not None:
+        raise InputError("response", f"is given, and {name} holds one, too", "leave one of them out")
+    return Exchange(exchange.prompt, response, exchange.history)
+
+
+def _turns(name: str, value: Any) -> Any:
+    """A list of messages; tables often hold it as JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except JsonError as error:
+        raise InputError(name, str(error), "write a list of messages as JSON, or leave it empty") from None
+
+
+def _message(message: Any) -> Any:
+    """A message as OpenAI writes it, of one as collections of chats do: ``{"from": "human", "value": "..."}``."""
+    if isinstance(message, dict) and "role" not in message and {"from", "value"} <= message.keys():
+        speaker = message["from"]
+        return {"role": "assistant" if speaker == "gpt" else speaker, "content": message["value"]}
+    if isinstance(message, dict):
+        # A table has every key in every row; one without a value was left out.
+        return {key: value for key, value in message.items() if value is not None}
+    return message
+
+
+def _identity(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        # What tables write where there is no number. JSON has no such thing.
+        return None if math.isnan(value) else str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
