@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, Turn, visible
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, visible
 
 __all__ = ["Look", "Window"]
 
@@ -107,8 +107,7 @@ class Window(Generic[T]):
     doubled, and at the end. So a stream costs as much as its answer is long, and not as the square of that.
 
     Args:
-        prompt: what the human asked.
-        history: earlier turns.
+        opening: what the stream answers; a response that it has already is not looked at.
         size: most characters that wait for a check.
         hold: whether items wait for the verdict.
         text: from an item to its text, or to its texts by answer; None: items are str.
@@ -117,15 +116,14 @@ class Window(Generic[T]):
 
     def __init__(
         self,
-        prompt: str,
-        history: Sequence[Turn | Mapping[str, Any]],
+        opening: Exchange,
         *,
         size: int,
         hold: bool,
         text: Callable[[T], str | Mapping[Hashable, str]] | None,
         look_back: int,
     ) -> None:
-        self._opening = Exchange(prompt, history=history)
+        self._opening = opening
         self._size = size
         self._hold = hold
         self._text = text
@@ -216,7 +214,7 @@ class Window(Generic[T]):
         return free
 
     def _look(self, key: Hashable, text: str, *, whole: bool) -> Look:
-        return Look(Exchange(self._opening.prompt, text, self._opening.history), key, whole)
+        return Look(self._opening.with_response(text), key, whole)
 
     def _texts(self, item: T) -> Mapping[Hashable, str]:
         found: Any = item if self._text is None else self._text(item)

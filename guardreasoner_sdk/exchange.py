@@ -13,6 +13,7 @@ from guardreasoner_sdk._content_table import BLOCKS
 from guardreasoner_sdk._text import placed, quoted
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.verdict import TASKS, Task
 
 __all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
 
@@ -90,9 +91,32 @@ class Exchange(BaseModel):
     def __init__(self, prompt: str, response: str | None = None, history: Sequence[Turn | Mapping[str, Any]] = ()) -> None:
         # Positional use, and InputError instead of pydantic's report: the report would quote the judged text.
         checked = _checked("prompt", prompt, blank_fix="pass the text to judge")
-        if response is not None:
-            response = _checked("response", response, blank_fix="pass None to judge the prompt alone")
-        super().__init__(prompt=checked, response=response, history=_turns(history))
+        super().__init__(prompt=checked, response=_checked_response(response), history=_turns(history))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What there is to judge: a prompt alone is asked for its harmfulness only."""
+        return TASKS[:1] if self.response is None else TASKS
+
+    def with_response(self, response: str | None) -> Exchange:
+        """The same prompt and history with another response.
+
+        Args:
+            response: what the assistant answered; None: the prompt alone.
+
+        Raises:
+            InputError: the response cannot be judged.
+
+        Example:
+            >>> asked = Exchange("How do I bake bread?", history=[{"role": "user", "content": "Hello!"}])
+            >>> asked.with_response("Mix flour, water, salt and yeast.").tasks
+            ('prompt_harmfulness', 'response_refusal', 'response_harmfulness')
+        """
+        return self.model_copy(update={"response": _checked_response(response)})
+
+
+def _checked_response(response: object) -> str | None:
+    return None if response is None else _checked("response", response, blank_fix="pass None to judge the prompt alone")
 
 
 def _turns(history: object) -> tuple[Turn, ...]:
@@ -116,6 +140,26 @@ def _turns(history: object) -> tuple[Turn, ...]:
                 raise InputError(where, first["msg"], "a turn is {'role': ..., 'content': ...}") from None
         turns.append(turn)
     return tuple(turns)
+
+
+def exchange_of(prompt: str | Exchange, response: str | None, history: Sequence[Turn | Mapping[str, Any]]) -> Exchange:
+    """An exchange that was handed over in parts, or as it is.
+
+    Args:
+        prompt: the prompt, or the whole exchange.
+        response: the response to a prompt.
+        history: the turns before a prompt.
+
+    Raises:
+        InputError: a part that cannot be judged, or one beside an exchange, which has its own.
+    """
+    if not isinstance(prompt, Exchange):
+        return Exchange(prompt, response, history)
+    for field, given in (("response", response), ("history", history or None)):
+        if given is not None:
+            fix = "use exchange.with_response(...)" if field == "response" else "make one Exchange of all of it"
+            raise InputError(field, "is given beside an Exchange, which has its own", fix)
+    return prompt
 
 
 _ROW_KEYS = frozenset({"prompt", "response", "history"})

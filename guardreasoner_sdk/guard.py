@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from guardreasoner_sdk._arguments import check_count, check_judge, check_listener, check_no_flag, policy_of
-from guardreasoner_sdk._batches import Row, Work, aparts, parts
-from guardreasoner_sdk._checks import Checks, result_of, result_soon
+from guardreasoner_sdk._batches import Row
+from guardreasoner_sdk._checker import Checker, await_result, wait_for_result
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import Exchange, Message, Turn, readings_of_messages
+from guardreasoner_sdk.exchange import Exchange, Message, Turn, exchange_of, readings_of_messages
 from guardreasoner_sdk.judges.base import Judge
 from guardreasoner_sdk.policy import Policy
-from guardreasoner_sdk.verdict import Judgement, Verdict
+from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.blocking import OnBlock
     from guardreasoner_sdk.calibration import Calibration
     from guardreasoner_sdk.decorators import Argument
     from guardreasoner_sdk.dialects.base import Dialect
     from guardreasoner_sdk.judges.cascade import Band
-    from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, OnBlock, Text
+    from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, Text
 
 __all__ = ["Guard"]
 
@@ -103,19 +102,19 @@ class Guard:
         if calibration is None and judge is None:
             calibration = settings.calibration
         own = Policy(on_undetermined=settings.on_undetermined, on_unmeasured=settings.on_unmeasured)
-        self._checks = Checks(
+        self._checker = Checker(
             build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
             own if policy is None else policy_of(policy),
             timeout=settings.timeout,
             cache=settings.cache,
             on_verdict=on_verdict,
+            concurrency=concurrency,
             calibration=calibration,
         )
-        self._concurrency = concurrency
 
     def check(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         response: str | None = None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
@@ -124,7 +123,7 @@ class Guard:
         """Judge a prompt, or a response to it. Safe from any thread, also inside a running event loop.
 
         Args:
-            prompt: what the human asked.
+            prompt: what the human asked, or an exchange, which has the response and the history already.
             response: what the assistant answered; None to judge the prompt alone.
             history: earlier turns, oldest first.
             timeout: seconds; overrides the guard's.
@@ -137,18 +136,18 @@ class Guard:
             UndeterminedError: undecided, and the policy says ``on_undetermined="raise"``.
             ClosedError: the guard was closed.
         """
-        return self._checks.check(Exchange(prompt, response, history), timeout=timeout)
+        return self._checker.check(exchange_of(prompt, response, history), timeout=timeout)
 
     async def acheck(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         response: str | None = None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
         timeout: float | None = None,
     ) -> Verdict:
         """:meth:`check` for asyncio: the event loop stays free meanwhile."""
-        return await self._checks.acheck(Exchange(prompt, response, history), timeout=timeout)
+        return await self._checker.acheck(exchange_of(prompt, response, history), timeout=timeout)
 
     def check_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
         """Judge a message list: OpenAI's, Anthropic's or LangChain's.
@@ -165,11 +164,11 @@ class Guard:
             InputError: no user message, or a part that is not text.
             UndeterminedError, ClosedError: as :meth:`check`.
         """
-        return self._checks.check(*readings_of_messages(messages), timeout=timeout)
+        return self._checker.check(*readings_of_messages(messages), timeout=timeout)
 
     async def acheck_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
         """:meth:`check_messages` for asyncio."""
-        return await self._checks.acheck(*readings_of_messages(messages), timeout=timeout)
+        return await self._checker.acheck(*readings_of_messages(messages), timeout=timeout)
 
     def check_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> list[Verdict]:
         """Judge many exchanges; one verdict each, in order.
@@ -190,50 +189,15 @@ class Guard:
 
     def iter_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> Iterator[Verdict]:
         """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads."""
-        checks = self._checks
-        waiting: deque[tuple[Work, Future[list[Judgement]]]] = deque()
-        try:
-            for part in parts(rows, self.judge.batch_size):
-                work = checks.begin(part, timeout)
-                if checks.direct:
-                    yield from checks.settle(work, checks.judged(work))
-                    continue
-                waiting.append((work, checks.hosted(work)))
-                if len(waiting) >= self._concurrency:
-                    work, future = waiting.popleft()
-                    yield from checks.settle(work, result_of(future))
-            while waiting:
-                work, future = waiting.popleft()
-                yield from checks.settle(work, result_of(future))
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        return self._checker.iter_many(rows, timeout=timeout)
 
-    async def aiter_many(
-        self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None
-    ) -> AsyncIterator[Verdict]:
+    def aiter_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> AsyncIterator[Verdict]:
         """:meth:`iter_many` for asyncio."""
-        checks = self._checks
-        waiting: deque[tuple[Work, Future[list[Judgement]]]] = deque()
-        try:
-            async for part in aparts(rows, self.judge.batch_size):
-                work = checks.begin(part, timeout)
-                waiting.append((work, checks.hosted(work)))
-                if len(waiting) >= self._concurrency:
-                    work, future = waiting.popleft()
-                    for verdict in checks.settle(work, await result_soon(future)):
-                        yield verdict
-            while waiting:
-                work, future = waiting.popleft()
-                for verdict in checks.settle(work, await result_soon(future)):
-                    yield verdict
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        return self._checker.aiter_many(rows, timeout=timeout)
 
     def stream(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         chunks: Iterable[T],
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
@@ -250,7 +214,7 @@ class Guard:
         is judged; that verdict is ``stream.verdict``. The source is read only as fast as the stream is.
 
         Args:
-            prompt: what the human asked.
+            prompt: what the human asked, or an exchange, which has the history already; the chunks are its response.
             chunks: the answer, in pieces; closed on a block and when the stream is closed.
             history: earlier turns, oldest first.
             mode: ``"hold"`` shows nothing unjudged; ``"pass"`` shows every chunk at once, judges at the same places and stops
@@ -270,15 +234,14 @@ class Guard:
             InputError: from the iterator, for a chunk that is not text.
             ConfigurationError: options that cannot work.
         """
-        from guardreasoner_sdk.streaming import GuardedStream
+        from guardreasoner_sdk.streaming import GuardedStream, StreamOptions
 
-        return GuardedStream(
-            self, prompt, chunks, history=history, mode=mode, window=window, text=text, on_block=on_block, timeout=timeout
-        )
+        options = StreamOptions(mode=mode, window=window, timeout=timeout)
+        return GuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block)
 
     def astream(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         chunks: AsyncIterable[T],
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
@@ -292,11 +255,10 @@ class Guard:
 
         The source is read on, by a bounded number of chunks, while a check runs.
         """
-        from guardreasoner_sdk.streaming import AsyncGuardedStream
+        from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 
-        return AsyncGuardedStream(
-            self, prompt, chunks, history=history, mode=mode, window=window, text=text, on_block=on_block, timeout=timeout
-        )
+        options = StreamOptions(mode=mode, window=window, timeout=timeout)
+        return AsyncGuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block)
 
     @overload
     def protect(self, function: Callable[P, T], /) -> Callable[P, T]: ...
@@ -311,7 +273,7 @@ class Guard:
         response: Callable[[Any], str] | None = None,
         check_input: bool | None = None,
         check_output: bool = True,
-        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        on_block: OnBlock[Any] | None = None,
         mode: Literal["hold", "pass"] = "hold",
         window: int = 200,
         timeout: float | None = None,
@@ -326,7 +288,7 @@ class Guard:
         response: Callable[[Any], str] | None = None,
         check_input: bool | None = None,
         check_output: bool = True,
-        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        on_block: OnBlock[Any] | None = None,
         mode: Literal["hold", "pass"] = "hold",
         window: int = 200,
         timeout: float | None = None,
@@ -377,33 +339,33 @@ class Guard:
         Raises:
             ConfigurationError: it cannot be loaded: no weights, an engine that is not installed, a wrong option.
         """
-        result_of(self._checks.load())
+        wait_for_result(self._checker.load())
 
     async def aload(self) -> None:
         """:meth:`load` for asyncio."""
-        await result_soon(self._checks.load())
+        await await_result(self._checker.load())
 
     @property
     def judge(self) -> Judge:
         """Who judges."""
-        return self._checks.judge
+        return self._checker.judge
 
     @property
     def policy(self) -> Policy:
         """What a finding means. A new one holds from the next check on; what stands around the guard may keep the old one."""
-        return self._checks.policy
+        return self._checker.policy
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self._checks.policy = policy_of(policy)
+        self._checker.policy = policy_of(policy)
 
     def close(self) -> None:
         """Free the judge and stop the guard's event loop. Closing twice does nothing."""
-        self._checks.close()
+        self._checker.close()
 
     async def aclose(self) -> None:
         """:meth:`close` for asyncio."""
-        await self._checks.aclose()
+        await self._checker.aclose()
 
     def __enter__(self) -> Self:
         return self

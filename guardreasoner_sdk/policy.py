@@ -89,6 +89,16 @@ class Policy(BaseModel):
         scores = frozenset(self.min_score.items()) if isinstance(self.min_score, dict) else self.min_score
         return hash((self.block, scores, self.on_undetermined, self.on_unmeasured, self.on_block, self.message))
 
+    @property
+    def blocks_prompts(self) -> bool:
+        """Whether it can block by what a prompt is."""
+        return "harmful_prompt" in self.block
+
+    @property
+    def blocks_responses(self) -> bool:
+        """Whether it can block by what a response is."""
+        return not self.block.isdisjoint({"harmful_response", "refusal"})
+
     def decide(self, judgement: Judgement, *, response: bool) -> Decision:
         """Decide upon a judgement.
 

@@ -201,6 +201,11 @@ class Judgement(_Frozen):
         """The findings of the tasks that were judged, by task."""
         return {task: finding for task in TASKS if (finding := getattr(self, task)) is not None}
 
+    @property
+    def decider(self) -> Hop | None:
+        """Who decided, where several judges had a part in it: the last on the path. None: the only judge there was."""
+        return self.path[-1] if self.path else None
+
     @classmethod
     def unable(cls, cause: str, *, response: bool, **rest: Any) -> Judgement:
         """A judgement in which every task asked for is undetermined.

@@ -71,8 +71,8 @@ def held(lock: Any) -> Iterator[None]:
 
 
 LOCKS: dict[str, Callable[[Guard], Any]] = {
-    "the cache's": lambda guard: guard._checks._cache._lock,
-    "the loop's": lambda guard: guard._checks._loop._lock,
+    "the cache's": lambda guard: guard._checker._cache._lock,
+    "the loop's": lambda guard: guard._checker._loop._lock,
     "the model's": lambda guard: guard.judge._lock,  # type: ignore[attr-defined]
     "the shared models'": lambda _: _sharing,
 }

@@ -16,7 +16,7 @@ from guardreasoner_sdk.dialects.steps import conclusions, split_steps
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Choices, Completion, Message, Piece, Query
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
+from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
 
 __all__ = ["DOUBT", "INSTRUCTION", "GuardReasonerDialect", "doubtful", "interaction", "neutralise"]
 
@@ -192,7 +192,7 @@ class GuardReasonerDialect:
         raw = completion.text
         steps = split_steps(raw)
         stated = read_statements(raw)
-        asked: tuple[Task, ...] = TASKS if exchange.response is not None else TASKS[:1]
+        asked: tuple[Task, ...] = exchange.tasks
         findings = {task: _finding(task, stated, steps, completion) for task in asked}
         return Judgement(
             **findings,

@@ -15,7 +15,7 @@ from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, undetermined
+from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task, undetermined
 
 __all__ = ["WildGuardDialect"]
 
@@ -83,7 +83,7 @@ class WildGuardDialect:
         [answer] = yield (self.render(exchange),)
         if isinstance(answer, BackendError):
             return Judgement.unable(str(answer), response=exchange.response is not None)
-        asked = TASKS if exchange.response is not None else TASKS[:1]
+        asked = exchange.tasks
         findings = {task: _finding(task, answer) for task in asked}
         return Judgement(**findings, usage=answer.usage, raw=answer.text)
 

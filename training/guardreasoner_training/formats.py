@@ -13,7 +13,7 @@ from guardreasoner_sdk.dialects.oneshot import CONVERSATION, sides
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Query
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Task
+from guardreasoner_sdk.verdict import LABELS, Finding, Task
 from guardreasoner_training._rows.outputs import answer_block, critique, reasoned
 from guardreasoner_training._rows.parsing import steps_in
 from guardreasoner_training._rows.templates import LLAMA3_TEMPLATE, THINKGUARD_TEMPLATE
@@ -71,7 +71,7 @@ def tasks_of(exchange: Exchange, format: Format) -> tuple[Task, ...]:  # noqa: A
     """The tasks that an answer speaks of."""
     if format == "thinkguard":
         return ("prompt_harmfulness",) if exchange.response is None else ("response_harmfulness",)
-    return TASKS[:1] if exchange.response is None else TASKS
+    return exchange.tasks
 
 
 def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:  # noqa: A002

@@ -175,7 +175,7 @@ def can_block(policy: Policy, *, response: bool) -> bool:
         policy: the guard's.
         response: whether it is about answers.
     """
-    return not policy.block.isdisjoint({"harmful_response", "refusal"} if response else {"harmful_prompt"})
+    return policy.blocks_responses if response else policy.blocks_prompts
 
 
 def wanted(policy: Policy, option: str, asked: bool | None, *, response: bool) -> bool:

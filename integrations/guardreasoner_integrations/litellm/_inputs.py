@@ -67,7 +67,7 @@ def answers_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Unj
     texts += [message["content"] for message in _calling(_list(inputs, "tool_calls"), unjudged)]
     found = _alone_and_together(texts)
     # Whoever parses an answer reads letters where it has their escapes.
-    return [Exchange(question.prompt, text, question.history) for text in both_readings(dict(enumerate(found))).values()]
+    return [question.with_response(text) for text in both_readings(dict(enumerate(found))).values()]
 
 
 def replace_inputs(inputs: Mapping[str, Any], message: str) -> dict[str, Any]:
