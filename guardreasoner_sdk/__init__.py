@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends.base import Backend
+    from guardreasoner_sdk.backends.options import VLLM, LlamaCpp, Remote, Transformers
     from guardreasoner_sdk.blocking import BlockRule
     from guardreasoner_sdk.calibration import Calibration
     from guardreasoner_sdk.catalog import MODELS
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "backends.base": ("Backend",),
+    "backends.options": ("VLLM", "LlamaCpp", "Remote", "Transformers"),
     "blocking": ("BlockRule",),
     "calibration": ("Calibration",),
     "catalog": ("MODELS",),
@@ -82,6 +84,7 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 
 __all__ = [
     "MODELS",
+    "VLLM",
     "AsyncGuardedStream",
     "Backend",
     "BackendError",
@@ -104,14 +107,17 @@ __all__ = [
     "InputError",
     "Judge",
     "Judgement",
+    "LlamaCpp",
     "MissingExtraError",
     "Policy",
     "ReasonerJudge",
     "ReasoningStep",
+    "Remote",
     "Settings",
     "Span",
     "StreamOptions",
     "Task",
+    "Transformers",
     "Turn",
     "UndeterminedError",
     "UnknownModelError",

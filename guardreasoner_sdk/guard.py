@@ -17,6 +17,7 @@ from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.backends.options import EngineOptions
     from guardreasoner_sdk.blocking import OnBlock
     from guardreasoner_sdk.calibration import Calibration
     from guardreasoner_sdk.decorators import Argument
@@ -40,12 +41,13 @@ class Guard:
     Args:
         model: a name of the catalogue (``guardreasoner models`` lists them), a folder or GGUF file of weights, or the name
             that the server at ``base_url`` gives its model.
-        backend: what runs it: ``embedded``, ``vllm``, ``llama_cpp``, ``transformers`` or ``remote``.
+        backend: what runs it: ``embedded``, ``vllm``, ``llama_cpp``, ``transformers`` or ``remote``; or the options of an
+            engine, such as ``VLLM(tensor_parallel_size=2)``, which name it.
         base_url: address of an OpenAI-compatible server.
         api_key: its key.
         dialect: how a model that is not in the catalogue is asked and read: a name or a dialect of your own. Default: what
             ``guard.json`` beside the weights says, or ``guardreasoner``.
-        options: options of the engine, for instance ``{"tensor_parallel_size": 2}`` for vLLM.
+        options: options of the engine as a mapping, for instance ``{"tensor_parallel_size": 2}`` for vLLM.
         screen: ``"embedded"``: the embedded guard decides the clear cases, and the model only the doubtful ones.
         band: which scores of the screen are doubtful, ``(low, high)``, for all tasks or by task.
         calibration: what the model's scores are worth on your data: a file of ``guardreasoner calibrate``, or its content.
@@ -67,7 +69,7 @@ class Guard:
         self,
         model: str | None = None,
         *,
-        backend: str | None = None,
+        backend: str | EngineOptions | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         dialect: str | Dialect | None = None,
@@ -87,7 +89,8 @@ class Guard:
         from guardreasoner_sdk.judges.build import build_judge
         from guardreasoner_sdk.settings import Settings
 
-        engine = {"model": model, "backend": backend, "base_url": base_url, "api_key": api_key}
+        typed = None if isinstance(backend, str | None) else _options_in(backend, options)
+        engine = {"model": model, "backend": typed.engine_name if typed else backend, "base_url": base_url, "api_key": api_key}
         given = engine | {"reasoning": reasoning, "timeout": timeout, "cache": cache}
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         if judge is not None and any(part is not None for part in (model, backend, base_url, dialect, options, screen, band)):
@@ -102,8 +105,10 @@ class Guard:
         if calibration is None and judge is None:
             calibration = settings.calibration
         own = Policy(on_undetermined=settings.on_undetermined, on_unmeasured=settings.on_unmeasured)
+        if judge is None:
+            judge = build_judge(settings, dialect=dialect, options=typed or options, screen=screen, band=band)
         self._checker = Checker(
-            build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
+            judge,
             own if policy is None else policy_of(policy),
             timeout=settings.timeout,
             cache=settings.cache,
@@ -380,3 +385,15 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _options_in(backend: object, options: object) -> EngineOptions:
+    """The options that were given in place of an engine's name."""
+    from guardreasoner_sdk.backends.options import EngineOptions
+
+    if not isinstance(backend, EngineOptions):
+        known = "a name, or the options of an engine such as VLLM(...)"
+        raise ConfigurationError(f"backend: must be {known}, not {type(backend).__name__}")
+    if options is not None:
+        raise ConfigurationError(f"options: are given in backend={type(backend).__name__}(...) already; pass them there")
+    return backend

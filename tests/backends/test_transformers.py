@@ -505,10 +505,10 @@ async def test_a_device_that_is_not_there_is_a_configuration_error(tiny_guard: A
     ("options", "message"),
     [
         ({"dtype": "int3"}, "dtype: 'int3' is unknown; use one of auto, "),
-        ({"quantization": "2bit"}, "quantization: '2bit' is unknown; use '4bit' or '8bit'"),
+        ({"quantization": "2bit"}, "quantization: '2bit' is unknown; use one of 4bit, 8bit, or leave it out"),
         ({"device": "cpu", "device_map": "auto"}, "device: is given together with device_map"),
-        ({"batch_size": 0}, "batch_size: 0 is too small"),
-        ({"context": 1}, "context: 1 is too small"),
+        ({"batch_size": 0}, "batch_size: must be a whole number from 1, not 0"),
+        ({"context": 1}, "context: must be a whole number from 2, not 1"),
     ],
 )
 def test_an_option_that_cannot_work_is_named(options: dict[str, Any], message: str) -> None:
