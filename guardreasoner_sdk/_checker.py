@@ -22,8 +22,8 @@ from guardreasoner_sdk._loop import GuardLoop
 from guardreasoner_sdk.errors import BackendError, ClosedError, InputError, UndeterminedError
 from guardreasoner_sdk.exchange import Exchange, exchange_from
 from guardreasoner_sdk.judges.base import DirectJudge, Judge, is_direct, load_judge
-from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
 from guardreasoner_sdk.judges.cascade import CascadeJudge
+from guardreasoner_sdk.judges.safe_judging import judge_safely, judge_safely_now
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict, decisive
 
@@ -173,7 +173,7 @@ class Checker:
             return []
         around = _judging.set(_judging.get() | {self})
         try:
-            return judge_carefully_now(judge, batch.to_judge, batch.deadline)
+            return judge_safely_now(judge, batch.to_judge, batch.deadline)
         finally:
             _judging.reset(around)
 
@@ -254,7 +254,7 @@ class Checker:
 
     async def _judged(self, batch: Batch, around: frozenset[Checker]) -> list[Judgement]:
         _judging.set(around)  # for this task and what it starts
-        return await judge_carefully(self.judge, batch.to_judge, batch.deadline)
+        return await judge_safely(self.judge, batch.to_judge, batch.deadline)
 
     def _tell(self, exchange: Exchange, verdict: Verdict) -> None:
         if self._on_verdict is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, visible
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, has_visible_text
 
 __all__ = ["Look", "Window"]
 
@@ -157,7 +157,9 @@ class Window(Generic[T]):
     @property
     def due(self) -> bool:
         """Whether to judge now: the window is full, or a sentence has ended."""
-        return self.full or any(_SENTENCE_END.search(new.fresh) and visible(new.fresh) for new in self._growing.values())
+        return self.full or any(
+            _SENTENCE_END.search(new.fresh) and has_visible_text(new.fresh) for new in self._growing.values()
+        )
 
     def looks(self, *, last: bool = False) -> list[Look]:
         """What to judge: each answer that has grown; the prompt alone where that is all there is to a stream.
@@ -167,7 +169,7 @@ class Window(Generic[T]):
         """
         looks = []
         for key, answer in (self._answers if last else self._growing).items():
-            if visible(answer.fresh) or (last and answer.partly):
+            if has_visible_text(answer.fresh) or (last and answer.partly):
                 whole = last or answer.grown == len(answer.excerpt) or answer.grown >= _GROWTH * answer.whole_at
                 # What is too long to be judged is refused when it becomes so, and not at the end.
                 whole = whole or answer.grown > MAX_CHARACTERS

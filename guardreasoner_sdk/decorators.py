@@ -8,11 +8,11 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text
 from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, StreamOptions, as_list
+from guardreasoner_sdk.trampoline import Steps, arun, run
 from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -
 
     async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         exchange = call.exchange(args, kwargs)
-        if (instead := await arun_steps(call.opening(exchange), call.ajudge)) is not None:
+        if (instead := await arun(call.opening(exchange), call.ajudge)) is not None:
             for item in as_list(instead[0]):
                 yield item
             return
@@ -47,17 +47,17 @@ def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -
 
     def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
         exchange = call.exchange(args, kwargs)
-        if (instead := run_steps(call.opening(exchange), call.judge)) is not None:
+        if (instead := run(call.opening(exchange), call.judge)) is not None:
             yield from as_list(instead[0])
             return
         with call.stream(exchange, function(*args, **kwargs)) as stream:
             yield from stream
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        return await arun_steps(call.steps(args, kwargs), call.ajudge)
+        return await arun(call.steps(args, kwargs), call.ajudge)
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        return run_steps(call.steps(args, kwargs), call.judge)
+        return run(call.steps(args, kwargs), call.judge)
 
     if inspect.isasyncgenfunction(function):
         return functools.wraps(function)(async_generator)
@@ -131,7 +131,7 @@ class _Protected:
         if (instead := (yield from self.opening(exchange))) is not None:
             return instead[0]
         result = yield functools.partial(self._function, *args, **kwargs)
-        if self._rule.check_output and visible(text := self._text(result)):
+        if self._rule.check_output and has_visible_text(text := self._text(result)):
             # What stands behind the last user message, such as the results of tools, was judged before the call.
             verdict = yield exchange.with_response(text)
             if not verdict.allowed:

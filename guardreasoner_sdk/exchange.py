@@ -15,7 +15,16 @@ from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import TASKS, Task
 
-__all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "Exchange",
+    "Message",
+    "Role",
+    "Turn",
+    "exchange_from",
+    "exchange_from_messages",
+    "has_visible_text",
+]
 
 Role = Literal["user", "assistant", "system", "tool"]
 
@@ -29,7 +38,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
 
 
-def visible(text: str) -> bool:
+def has_visible_text(text: str) -> bool:
     """Whether there is anything to judge: a text of blanks and invisible characters says nothing."""
     return _INVISIBLE.fullmatch(text) is None
 
@@ -42,7 +51,7 @@ def _checked(field: str, value: object, *, blank_fix: str) -> str:
         raise InputError(
             field, f"has {len(value):,} characters, the most is {MAX_CHARACTERS:,}", "split it and check the parts"
         )
-    if not visible(value):
+    if not has_visible_text(value):
         problem = "is empty" if not value else "has no visible character"
         raise InputError(field, problem, blank_fix)
     # A lone surrogate is no character: no tokenizer and no UTF-8 file can hold it. U+FFFD says that something stood there.
@@ -254,16 +263,16 @@ def readings_of_messages(messages: Sequence[Message]) -> list[Exchange]:
     if last is None:
         raise InputError("messages", "has no user message", "add the message to judge with role 'user'")
     whole = _exchange([(role, text) for role, text, _ in turns], last)
-    alone = _exchange([(role, said if visible(said) else text) for role, text, said in turns], last)
+    alone = _exchange([(role, said if has_visible_text(said) else text) for role, text, said in turns], last)
     return [whole] if alone == whole else [alone, whole]
 
 
 def _exchange(turns: Sequence[tuple[Role, str]], last: int) -> Exchange:
-    after = "\n\n".join(text for _, text in turns[last + 1 :] if visible(text))
+    after = "\n\n".join(text for _, text in turns[last + 1 :] if has_visible_text(text))
     return Exchange(
         turns[last][1],
         after or None,
-        [Turn(role=role, content=text) for role, text in turns[:last] if visible(text)],
+        [Turn(role=role, content=text) for role, text in turns[:last] if has_visible_text(text)],
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, Verdict
 
 __all__ = ["Decision", "Policy"]
@@ -74,7 +74,7 @@ class Policy(BaseModel):
     message: Annotated[str, Field(pattern=r"\S")] = "I'm sorry, but I can't help with that."
 
     def __init__(self, **values: Any) -> None:
-        if isinstance(values.get("message"), str) and not visible(values["message"]):
+        if isinstance(values.get("message"), str) and not has_visible_text(values["message"]):
             raise ConfigurationError("Policy(message): must hold a visible character")
         try:
             super().__init__(**values)

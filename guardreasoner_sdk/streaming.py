@@ -25,12 +25,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from guardreasoner_sdk._ahead import ReadAhead
-from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk._window import Window
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, Turn, exchange_of
 from guardreasoner_sdk.judges.base import LOOK_BACK, is_direct
+from guardreasoner_sdk.trampoline import Steps, arun, run
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
     def _judged(self, *, last: bool = False) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
         started, worked = time.monotonic(), time.process_time()
-        free = run_steps(self._judging(last=last), self._verdicts)
+        free = run(self._judging(last=last), self._verdicts)
         if self.verdict is not None and self.blocked:
             return as_list(self._instead(self.verdict))
         took, worked = time.monotonic() - started, time.process_time() - worked
@@ -352,7 +352,7 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
 
     async def _judged(self, *, last: bool = False) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
-        free = await arun_steps(self._judging(last=last), self._verdicts)
+        free = await arun(self._judging(last=last), self._verdicts)
         if self.verdict is not None and self.blocked:
             instead = self._instead(self.verdict)
             return as_list(await instead if inspect.isawaitable(instead) else instead)

@@ -16,7 +16,7 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Guard, Judgement
 from guardreasoner_sdk._forks import Lock
-from guardreasoner_sdk.backends._worker import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.generation import Abilities, Completion
 from guardreasoner_sdk.judges.model_folder import _sharing

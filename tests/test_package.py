@@ -96,7 +96,7 @@ def test_imports_run_one_way() -> None:
         "testing": 5,
         "_window": 2,
         "_ahead": 0,
-        "_steps": 0,
+        "trampoline": 0,
         "blocking": 3,
         "streaming": 5,
         "decorators": 5,

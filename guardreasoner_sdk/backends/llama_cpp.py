@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from guardreasoner_sdk._cpus import usable_cpus
+from guardreasoner_sdk.backends._engine_thread import EngineThread
 from guardreasoner_sdk.backends._llama_engine import LlamaEngine
-from guardreasoner_sdk.backends._worker import EngineThread
 from guardreasoner_sdk.backends.options import LlamaCpp
 from guardreasoner_sdk.errors import BackendError, MissingExtraError
 from guardreasoner_sdk.generation import Abilities, Completion, Query

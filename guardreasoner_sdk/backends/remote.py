@@ -13,9 +13,9 @@ from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._forks import abandon, renew_after_fork
 from guardreasoner_sdk.backends._breaker import Breaker
 from guardreasoner_sdk.backends._defuse import defuse
-from guardreasoner_sdk.backends._remote_answers import read_answer, read_owner
 from guardreasoner_sdk.backends._remote_client import find_address, open_client
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
+from guardreasoner_sdk.backends._remote_replies import read_answer, read_owner
 from guardreasoner_sdk.backends.options import Remote
 from guardreasoner_sdk.errors import BackendError, ClosedError, DeadlineError
 from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query

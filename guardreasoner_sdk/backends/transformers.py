@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._failures import log_failure
-from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
-from guardreasoner_sdk.backends._worker import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
+from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
 from guardreasoner_sdk.backends.options import Transformers
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
+from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
 __all__ = ["TransformersBackend"]
 
@@ -95,7 +95,7 @@ class TransformersBackend:
             sys.modules["torch"].cuda.empty_cache()
 
     def _load(self) -> _Engine:
-        from guardreasoner_sdk.backends._prompts import PromptEncoder
+        from guardreasoner_sdk.backends._tokens import PromptEncoder
         from guardreasoner_sdk.backends._weights import folder_of
 
         self._begun = True
@@ -328,7 +328,7 @@ class _Row:
 
     def _finish(self, reason: Literal["stop", "length"], text: str, count: int) -> None:
         self.done = True
-        choices = Choices(self._encoder.starts(self._ids), self._alternatives) if self.query.choices else None
+        choices = TokenProbabilities(self._encoder.starts(self._ids), self._alternatives) if self.query.choices else None
         usage = Usage(input_tokens=len(self.prompt), output_tokens=count)
         self._job.settle(Completion(text, reason, usage, choices))
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from guardreasoner_sdk._deadline import Deadline
-from guardreasoner_sdk.backends._answers import by_text, failed, too_long
+from guardreasoner_sdk.backends._results import by_text, failed, too_long
 from guardreasoner_sdk.backends.options import VLLM
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
+from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
 __all__ = ["VLLMBackend"]
 
@@ -174,7 +174,7 @@ class VLLMBackend:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        from guardreasoner_sdk.backends._prompts import PromptEncoder
+        from guardreasoner_sdk.backends._tokens import PromptEncoder
 
         encoder = PromptEncoder.from_folder(Path(options["model"]), self.model)
         try:
@@ -331,12 +331,12 @@ class _Engine:
         choices = None if output.logprobs is None else self._choices(ids, output.logprobs)
         return Completion(text=text, finish_reason=output.finish_reason, usage=usage, choices=choices)
 
-    def _choices(self, ids: list[int], logprobs: Any) -> Choices:
+    def _choices(self, ids: list[int], logprobs: Any) -> TokenProbabilities:
         def alternatives(number: int) -> dict[str, float]:
             entries = logprobs[number].items()
             return by_text((self.encoder.token_text(token), math.exp(entry.logprob)) for token, entry in entries)
 
-        return Choices(self.encoder.starts(ids), alternatives)
+        return TokenProbabilities(self.encoder.starts(ids), alternatives)
 
 
 def _check_options(options: dict[str, Any], known: list[str]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 from guardreasoner_sdk.dialects.base import Program, Reasoning
-from guardreasoner_sdk.dialects.oneshot import span, unreadable
+from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
 from guardreasoner_sdk.dialects.quoting import folded, marks, quoted
-from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
+from guardreasoner_sdk.dialects.single_label import span, unreadable
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query

@@ -12,7 +12,7 @@ from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.dialects.base import Dialect, Reasoning
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.careful import stops_the_task, unable
+from guardreasoner_sdk.judges.safe_judging import stops_the_task, unable
 from guardreasoner_sdk.verdict import Judgement
 
 __all__ = ["ReasonerJudge"]

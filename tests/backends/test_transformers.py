@@ -21,8 +21,8 @@ pytest.importorskip("transformers", reason="transformers is not installed (pip i
 
 import torch
 
-from guardreasoner_sdk.backends._prompts import PromptEncoder
-from guardreasoner_sdk.backends._worker import Job
+from guardreasoner_sdk.backends._engine_thread import Job
+from guardreasoner_sdk.backends._tokens import PromptEncoder
 from guardreasoner_sdk.backends.transformers import TransformersBackend
 from guardreasoner_sdk.dialects.base import Rendering
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 from guardreasoner_integrations._guards import ajudge_readings, check_guard
-from guardreasoner_integrations.asgi._answers import Answer, Options, StoppedError
 from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replayed
 from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
+from guardreasoner_integrations.asgi._responses import Answer, Options, StoppedError
 from guardreasoner_integrations.asgi._routes import GuardedRoute
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
 from guardreasoner_sdk._failures import log_failure

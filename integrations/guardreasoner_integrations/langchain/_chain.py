@@ -28,7 +28,7 @@ from guardreasoner_integrations.langchain._replies import Replies, replies_of
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
 from guardreasoner_sdk.blocking import BlockRule
 from guardreasoner_sdk.errors import PortableError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, StreamOptions
 
 __all__ = ["GuardedChain"]
@@ -287,7 +287,7 @@ class _Held:
 
     def shown(self, chunk: Any) -> None:
         """Note what the reader has seen."""
-        self._seen = self._seen or visible(text_in(chunk, self._replies.key))
+        self._seen = self._seen or has_visible_text(text_in(chunk, self._replies.key))
 
     def instead(self, verdict: Verdict) -> Any:
         """The chunk that ends the stream; raises where blocks raise."""

@@ -10,11 +10,11 @@ from litellm.types.guardrails import GuardrailEventHooks
 
 from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
 from guardreasoner_integrations.litellm._inputs import answers_in, replace_inputs, requests_in
 from guardreasoner_integrations.litellm._pieces import Pieces, Problem
 from guardreasoner_integrations.litellm._refusals import refusal_of
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
+from guardreasoner_integrations.litellm._responses import replace_texts, texts_of
 from guardreasoner_sdk import (
     BlockedError,
     ConfigurationError,
@@ -26,7 +26,7 @@ from guardreasoner_sdk import (
     VerdictError,
 )
 from guardreasoner_sdk.blocking import BlockRule
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 from guardreasoner_sdk.verdict import decisive
 
@@ -194,7 +194,7 @@ class GuardReasonerGuardrail(_Applicable):
         if _call_type(data) in self._skipped:
             return response
         try:
-            texts = [text for text in texts_of(response, self._unjudged).values() if visible(text)]
+            texts = [text for text in texts_of(response, self._unjudged).values() if has_visible_text(text)]
             if texts:
                 asked = self._asked(data)
                 await self._judge([asked.with_response(text) for text in texts])

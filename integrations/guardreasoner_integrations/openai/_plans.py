@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from guardreasoner_integrations._answers import Texts, chat_texts, error_texts, response_texts
+from guardreasoner_integrations._answer_texts import Texts, chat_texts, error_texts, response_texts
 from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parsed
 from guardreasoner_integrations._messages import NO_PROMPT
 from guardreasoner_integrations._readings import Readings, both_readings
@@ -25,7 +25,7 @@ from guardreasoner_integrations.openai._routes import FIX, Route
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.exchange import Exchange, visible
+from guardreasoner_sdk.exchange import Exchange, has_visible_text
 from guardreasoner_sdk.streaming import StreamOptions
 from guardreasoner_sdk.verdict import Verdict, decisive
 
@@ -113,7 +113,7 @@ class Plan:
     def told_by(self, error: object) -> list[Exchange]:
         """What an error of the server tells of an answer, to be judged: some quote what they could not use."""
         found = error_texts(error, self.settings.unjudged) if self.settings.rule.check_output else {}
-        return [self.asked.with_response(text) for text in found.values() if visible(text)]
+        return [self.asked.with_response(text) for text in found.values() if has_visible_text(text)]
 
     def events(self, charset: str | None) -> Events:
         """The reader of a stream in the character set that its content type names."""
@@ -144,7 +144,7 @@ class Answer:
         self._plan = plan
         self._body: Any = None
         texts = self._texts(content, text)
-        self._channels = [channel for channel, text in texts.items() if visible(text)]
+        self._channels = [channel for channel, text in texts.items() if has_visible_text(text)]
         self.exchanges = [plan.asked.with_response(texts[channel]) for channel in self._channels]
         """What is to be judged."""
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from guardreasoner_sdk.dialects.answers import read_statements
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
+from guardreasoner_sdk.dialects.labels import read_statements
 from guardreasoner_sdk.dialects.steps import split_steps
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._authors import parts_of

@@ -17,7 +17,7 @@ from guardreasoner_integrations.asgi._replies import Message, RefusedError, Repl
 from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts
 from guardreasoner_sdk import Exchange, InputError, VerdictError
 from guardreasoner_sdk.blocking import BlockRule
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 from guardreasoner_sdk.verdict import decisive
 
@@ -122,7 +122,7 @@ class Answer:
     async def _judge_whole(self) -> None:
         found, texts = self._read_whole()
         read = (read_by_tool((str(place[-1]) if place else "", text)) for place, text in texts.items())
-        answers = [answer for answer in both_readings({(): "\n\n".join(read)}).values() if visible(answer)]
+        answers = [answer for answer in both_readings({(): "\n\n".join(read)}).values() if has_visible_text(answer)]
         options = self._options
         try:
             exchanges = [self._asked.with_response(answer) for answer in answers]
