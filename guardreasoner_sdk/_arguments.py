@@ -45,10 +45,10 @@ def check_listener(name: str, listener: object) -> None:
         raise ConfigurationError(f"{name}: must be a plain function; start a task in it to do something slow")
 
 
-def check_count(name: str, value: object) -> None:
-    """Refuse what is no whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name}: must be a whole number from 1, not {value!r}")
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or below the least."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name}: must be a whole number from {least}, not {value!r}")
 
 
 def check_no_flag(name: str, value: object, wanted: str) -> None:

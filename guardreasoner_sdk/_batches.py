@@ -1,40 +1,36 @@
-"""Cutting a batch into parts."""
+"""Cutting rows into batches, whatever holds them: lists, iterators, data frames."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["Row", "Work", "aparts", "parts"]
+__all__ = ["Row", "abatches", "batches"]
 
 Row = Exchange | str | Sequence[str | None] | Mapping[str, Any]
 """What a batch may hold: a prompt, a ``(prompt, response)`` pair, a mapping, or an exchange."""
 
 
-@dataclass(slots=True)
-class Work:
-    """Part of a batch on its way: the rows in order, and which of them the judge has to see."""
+def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Cut rows into batches; they are read no further than the batches are.
 
-    started: float
-    deadline: Deadline | None
-    slots: list[tuple[Exchange | None, Judgement | None]] = field(default_factory=list)
-    misses: list[Exchange] = field(default_factory=list)
+    Args:
+        rows: an iterable of rows, or a data frame of pandas or polars.
+        size: most rows in one.
 
-
-def parts(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    Raises:
+        InputError: there are no rows in it, or no column ``prompt``.
+    """
     if isinstance(rows, str | bytes | Mapping | Exchange) or not isinstance(rows, Iterable):
         raise InputError("rows", f"must be an iterable of rows, not {type(rows).__name__}", "use check() for one")
     source = iter(_rows_of(rows))
-    while part := list(itertools.islice(source, size)):
-        yield part
+    while batch := list(itertools.islice(source, size)):
+        yield batch
 
 
 def _rows_of(rows: Any) -> Iterable[Row]:
@@ -66,16 +62,17 @@ def _cell(value: Any) -> Any:
     return None if type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value) else value
 
 
-async def aparts(rows: Iterable[Row] | AsyncIterable[Row], size: int) -> AsyncIterator[list[Row]]:
+async def abatches(rows: Iterable[Row] | AsyncIterable[Row], size: int) -> AsyncIterator[list[Row]]:
+    """:func:`batches` for asyncio; the rows may come from an asynchronous iterable too."""
     if not isinstance(rows, AsyncIterable):
-        for part in parts(rows, size):
-            yield part
+        for batch in batches(rows, size):
+            yield batch
         return
-    part = []
+    batch = []
     async for row in rows:
-        part.append(row)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
-        yield part
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

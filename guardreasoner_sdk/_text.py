@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JsonError", "json_text", "named", "parse_json", "placed", "quoted", "visible"]
+__all__ = ["JsonError", "escape_unsafe", "json_text", "named", "parse_json", "placed", "quoted"]
 
 # Control characters, bidirectional overrides, separators that end a line, lone surrogates, and other invisible ones.
 # The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
@@ -18,7 +18,7 @@ _UNSAFE = re.compile(
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": " "}
 
 
-def visible(text: str) -> str:
+def escape_unsafe(text: str) -> str:
     """Text that cannot steer a terminal: control and invisible characters are spelled out.
 
     Args:
@@ -112,7 +112,7 @@ def placed(where: str, *, most: int = 120) -> str:
         where: ``messages[3].content[0].data``.
         most: characters that are shown.
     """
-    return visible(f"{where[:most]}..." if len(where) > most else where)
+    return escape_unsafe(f"{where[:most]}..." if len(where) > most else where)
 
 
 def named(values: Iterable[object], *, most: int = 20) -> str:

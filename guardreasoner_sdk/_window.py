@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, Turn, visible
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, has_visible_text
 
 __all__ = ["Look", "Window"]
 
@@ -107,8 +107,7 @@ class Window(Generic[T]):
     doubled, and at the end. So a stream costs as much as its answer is long, and not as the square of that.
 
     Args:
-        prompt: what the human asked.
-        history: earlier turns.
+        opening: what the stream answers; a response that it has already is not looked at.
         size: most characters that wait for a check.
         hold: whether items wait for the verdict.
         text: from an item to its text, or to its texts by answer; None: items are str.
@@ -117,15 +116,14 @@ class Window(Generic[T]):
 
     def __init__(
         self,
-        prompt: str,
-        history: Sequence[Turn | Mapping[str, Any]],
+        opening: Exchange,
         *,
         size: int,
         hold: bool,
         text: Callable[[T], str | Mapping[Hashable, str]] | None,
         look_back: int,
     ) -> None:
-        self._opening = Exchange(prompt, history=history)
+        self._opening = opening
         self._size = size
         self._hold = hold
         self._text = text
@@ -159,7 +157,9 @@ class Window(Generic[T]):
     @property
     def due(self) -> bool:
         """Whether to judge now: the window is full, or a sentence has ended."""
-        return self.full or any(_SENTENCE_END.search(new.fresh) and visible(new.fresh) for new in self._growing.values())
+        return self.full or any(
+            _SENTENCE_END.search(new.fresh) and has_visible_text(new.fresh) for new in self._growing.values()
+        )
 
     def looks(self, *, last: bool = False) -> list[Look]:
         """What to judge: each answer that has grown; the prompt alone where that is all there is to a stream.
@@ -169,7 +169,7 @@ class Window(Generic[T]):
         """
         looks = []
         for key, answer in (self._answers if last else self._growing).items():
-            if visible(answer.fresh) or (last and answer.partly):
+            if has_visible_text(answer.fresh) or (last and answer.partly):
                 whole = last or answer.grown == len(answer.excerpt) or answer.grown >= _GROWTH * answer.whole_at
                 # What is too long to be judged is refused when it becomes so, and not at the end.
                 whole = whole or answer.grown > MAX_CHARACTERS
@@ -216,7 +216,7 @@ class Window(Generic[T]):
         return free
 
     def _look(self, key: Hashable, text: str, *, whole: bool) -> Look:
-        return Look(Exchange(self._opening.prompt, text, self._opening.history), key, whole)
+        return Look(self._opening.with_response(text), key, whole)
 
     def _texts(self, item: T) -> Mapping[Hashable, str]:
         found: Any = item if self._text is None else self._text(item)

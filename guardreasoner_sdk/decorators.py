@@ -8,10 +8,11 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
+from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
-from guardreasoner_sdk.streaming import as_list, check_options, on_block_of
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text
+from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, StreamOptions, as_list
+from guardreasoner_sdk.trampoline import Steps, arun, run
 from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -
 
     async def async_generator(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         exchange = call.exchange(args, kwargs)
-        if (instead := await arun_steps(call.opening(exchange), call.ajudge)) is not None:
+        if (instead := await arun(call.opening(exchange), call.ajudge)) is not None:
             for item in as_list(instead[0]):
                 yield item
             return
@@ -46,17 +47,17 @@ def protect(guard: Guard, function: Callable[..., Any] | None, **options: Any) -
 
     def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
         exchange = call.exchange(args, kwargs)
-        if (instead := run_steps(call.opening(exchange), call.judge)) is not None:
+        if (instead := run(call.opening(exchange), call.judge)) is not None:
             yield from as_list(instead[0])
             return
         with call.stream(exchange, function(*args, **kwargs)) as stream:
             yield from stream
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
-        return await arun_steps(call.steps(args, kwargs), call.ajudge)
+        return await arun(call.steps(args, kwargs), call.ajudge)
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        return run_steps(call.steps(args, kwargs), call.judge)
+        return run(call.steps(args, kwargs), call.judge)
 
     if inspect.isasyncgenfunction(function):
         return functools.wraps(function)(async_generator)
@@ -77,37 +78,32 @@ class _Protected:
         response: Callable[[Any], str] | None = None,
         check_input: bool | None = None,
         check_output: bool = True,
-        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        on_block: OnBlock[Any] | None = None,
         mode: Literal["hold", "pass"] = "hold",
         window: int = 200,
         timeout: float | None = None,
     ) -> None:
-        check_options(mode, window, timeout)
         if response is not None and not callable(response):
             raise ConfigurationError(f"response: must be a function from an answer to its text, not {type(response).__name__}")
-        for name, flag in (("check_input", check_input), ("check_output", check_output)):
-            if not isinstance(flag, bool) and not (flag is None and name == "check_input"):
-                raise ConfigurationError(f"{name}: must be True or False, not {flag!r}")
-        self.guard = guard
-        self.timeout = timeout
+        if check_output is None:
+            raise ConfigurationError("check_output: must be True or False, not None")
+        self._rule = BlockRule(guard, on_block, check_input=check_input, check_output=check_output)
+        if self._rule.on_block == "message" and response is not None:
+            raise ConfigurationError("on_block: 'message' is for answers that are str; pass a function of the verdict")
+        self._guard = guard
+        self._options = StreamOptions(mode=mode, window=window, timeout=timeout)
         self._function = function
         self._signature = inspect.signature(function)
-        self._prompt = prompt if callable(prompt) else _named(self._signature, prompt)
+        self._prompt = prompt if callable(prompt) else _argument_of(self._signature, prompt)
         self._response = response
-        self._input = "harmful_prompt" in guard.policy.block if check_input is None else check_input
-        self._output = check_output
-        self._on_block = on_block_of(guard, on_block)
-        if self._on_block == "message" and response is not None:
-            raise ConfigurationError("on_block: 'message' is for answers that are str; pass a function of the verdict")
-        self._stream: dict[str, Any] = {"mode": mode, "window": window, "text": response, "on_block": self._on_block}
 
     def judge(self, exchange: Exchange) -> Verdict:
         """One verdict."""
-        return self.guard.check(exchange.prompt, exchange.response, history=exchange.history, timeout=self.timeout)
+        return self._guard.check(exchange, timeout=self._options.timeout)
 
     async def ajudge(self, exchange: Exchange) -> Verdict:
         """:meth:`judge` for asyncio."""
-        return await self.guard.acheck(exchange.prompt, exchange.response, history=exchange.history, timeout=self.timeout)
+        return await self._guard.acheck(exchange, timeout=self._options.timeout)
 
     def exchange(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange:
         """What is asked in this call."""
@@ -123,10 +119,10 @@ class _Protected:
 
     def opening(self, exchange: Exchange) -> Steps[Exchange, Any]:
         """Judge the prompt; gives what is to be returned instead of an answer, in a tuple of one, or None."""
-        if self._input:
+        if self._rule.check_input:
             verdict = yield exchange
             if not verdict.allowed:
-                return ((yield functools.partial(self._instead, verdict)),)
+                return ((yield functools.partial(self._rule.replacement, verdict)),)
         return None
 
     def steps(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Steps[Exchange, Any]:
@@ -135,26 +131,28 @@ class _Protected:
         if (instead := (yield from self.opening(exchange))) is not None:
             return instead[0]
         result = yield functools.partial(self._function, *args, **kwargs)
-        if self._output and visible(text := self._text(result)):
+        if self._rule.check_output and has_visible_text(text := self._text(result)):
             # What stands behind the last user message, such as the results of tools, was judged before the call.
-            verdict = yield Exchange(exchange.prompt, text, exchange.history)
+            verdict = yield exchange.with_response(text)
             if not verdict.allowed:
-                return (yield functools.partial(self._instead, verdict))
+                return (yield functools.partial(self._rule.replacement, verdict))
         return result
 
     def stream(self, exchange: Exchange, chunks: Generator[Any, Any, Any]) -> contextlib.AbstractContextManager[Iterator[Any]]:
         """What a generator yields, guarded."""
-        if not self._output:
+        if not self._rule.check_output:
             return contextlib.closing(chunks)
-        return self.guard.stream(exchange.prompt, chunks, history=exchange.history, timeout=self.timeout, **self._stream)
+        return GuardedStream(self._guard, exchange, chunks, self._options, text=self._response, on_block=self._rule.on_block)
 
     def astream(
         self, exchange: Exchange, chunks: AsyncGenerator[Any, Any]
     ) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Any]]:
         """What an asynchronous generator yields, guarded."""
-        if not self._output:
+        if not self._rule.check_output:
             return contextlib.aclosing(chunks)
-        return self.guard.astream(exchange.prompt, chunks, history=exchange.history, timeout=self.timeout, **self._stream)
+        return AsyncGuardedStream(
+            self._guard, exchange, chunks, self._options, text=self._response, on_block=self._rule.on_block
+        )
 
     def _text(self, result: Any) -> str:
         text = result if self._response is None else self._response(result)
@@ -168,13 +166,8 @@ class _Protected:
             fix = "pass response=, a function from it to the text in it"
         raise InputError("return value", f"must be a str, not {type(text).__name__}", fix)
 
-    def _instead(self, verdict: Verdict) -> Any:
-        if self._on_block == "raise":
-            verdict.raise_for_block()
-        return self._on_block(verdict) if callable(self._on_block) else self.guard.policy.message
 
-
-def _named(signature: inspect.Signature, name: str | None) -> str:
+def _argument_of(signature: inspect.Signature, name: str | None) -> str:
     """The name of the argument that holds the prompt."""
     collects = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names = [key for key, it in signature.parameters.items() if it.kind not in collects and key not in ("self", "cls")]

@@ -13,8 +13,18 @@ from guardreasoner_sdk._content_table import BLOCKS
 from guardreasoner_sdk._text import placed, quoted
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.verdict import TASKS, Task
 
-__all__ = ["MAX_CHARACTERS", "Exchange", "Message", "Role", "Turn", "exchange_from", "exchange_from_messages", "visible"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "Exchange",
+    "Message",
+    "Role",
+    "Turn",
+    "exchange_from",
+    "exchange_from_messages",
+    "has_visible_text",
+]
 
 Role = Literal["user", "assistant", "system", "tool"]
 
@@ -28,8 +38,14 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]*")
 
 
-def visible(text: str) -> bool:
-    """Whether there is anything to judge: a text of blanks and invisible characters says nothing."""
+def has_visible_text(text: str) -> bool:
+    """Whether there is anything to judge: a text of blanks and invisible characters says nothing.
+
+    Example:
+        >>> from guardreasoner_sdk.exchange import has_visible_text
+        >>> has_visible_text("\\u200b \\n"), has_visible_text("a")
+        (False, True)
+    """
     return _INVISIBLE.fullmatch(text) is None
 
 
@@ -41,7 +57,7 @@ def _checked(field: str, value: object, *, blank_fix: str) -> str:
         raise InputError(
             field, f"has {len(value):,} characters, the most is {MAX_CHARACTERS:,}", "split it and check the parts"
         )
-    if not visible(value):
+    if not has_visible_text(value):
         problem = "is empty" if not value else "has no visible character"
         raise InputError(field, problem, blank_fix)
     # A lone surrogate is no character: no tokenizer and no UTF-8 file can hold it. U+FFFD says that something stood there.
@@ -54,6 +70,11 @@ class Turn(BaseModel):
     Args:
         role: ``user``, ``assistant``, ``system`` or ``tool``.
         content: its text.
+
+    Example:
+        >>> from guardreasoner_sdk import Turn
+        >>> Turn(role="user", content="Hello!")
+        Turn(role='user', content='Hello!')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,6 +100,12 @@ class Exchange(BaseModel):
 
     Raises:
         InputError: a field that cannot be judged, named.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> exchange = Exchange("And in an oven?", "At 230 degrees.", [{"role": "user", "content": "How do I bake bread?"}])
+        >>> exchange.history[0].content
+        'How do I bake bread?'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,9 +117,32 @@ class Exchange(BaseModel):
     def __init__(self, prompt: str, response: str | None = None, history: Sequence[Turn | Mapping[str, Any]] = ()) -> None:
         # Positional use, and InputError instead of pydantic's report: the report would quote the judged text.
         checked = _checked("prompt", prompt, blank_fix="pass the text to judge")
-        if response is not None:
-            response = _checked("response", response, blank_fix="pass None to judge the prompt alone")
-        super().__init__(prompt=checked, response=response, history=_turns(history))
+        super().__init__(prompt=checked, response=_checked_response(response), history=_turns(history))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What there is to judge: a prompt alone is asked for its harmfulness only."""
+        return TASKS[:1] if self.response is None else TASKS
+
+    def with_response(self, response: str | None) -> Exchange:
+        """The same prompt and history with another response.
+
+        Args:
+            response: what the assistant answered; None: the prompt alone.
+
+        Raises:
+            InputError: the response cannot be judged.
+
+        Example:
+            >>> asked = Exchange("How do I bake bread?", history=[{"role": "user", "content": "Hello!"}])
+            >>> asked.with_response("Mix flour, water, salt and yeast.").tasks
+            ('prompt_harmfulness', 'response_refusal', 'response_harmfulness')
+        """
+        return self.model_copy(update={"response": _checked_response(response)})
+
+
+def _checked_response(response: object) -> str | None:
+    return None if response is None else _checked("response", response, blank_fix="pass None to judge the prompt alone")
 
 
 def _turns(history: object) -> tuple[Turn, ...]:
@@ -118,6 +168,26 @@ def _turns(history: object) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
+def exchange_of(prompt: str | Exchange, response: str | None, history: Sequence[Turn | Mapping[str, Any]]) -> Exchange:
+    """An exchange that was handed over in parts, or as it is.
+
+    Args:
+        prompt: the prompt, or the whole exchange.
+        response: the response to a prompt.
+        history: the turns before a prompt.
+
+    Raises:
+        InputError: a part that cannot be judged, or one beside an exchange, which has its own.
+    """
+    if not isinstance(prompt, Exchange):
+        return Exchange(prompt, response, history)
+    for field, given in (("response", response), ("history", history or None)):
+        if given is not None:
+            fix = "use exchange.with_response(...)" if field == "response" else "make one Exchange of all of it"
+            raise InputError(field, "is given beside an Exchange, which has its own", fix)
+    return prompt
+
+
 _ROW_KEYS = frozenset({"prompt", "response", "history"})
 
 
@@ -130,6 +200,11 @@ def exchange_from(row: object) -> Exchange:
 
     Raises:
         InputError: the row has another shape, or a field cannot be judged.
+
+    Example:
+        >>> from guardreasoner_sdk.exchange import exchange_from
+        >>> exchange_from(("How do I bake bread?", "Mix flour and water.")).response
+        'Mix flour and water.'
     """
     if isinstance(row, Exchange):
         return row
@@ -192,6 +267,11 @@ def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
 
     Raises:
         InputError: no user message, an unknown role, or a part that is not text (an image cannot be judged here).
+
+    Example:
+        >>> from guardreasoner_sdk.exchange import exchange_from_messages
+        >>> exchange_from_messages([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]).response
+        'Hello!'
     """
     return readings_of_messages(messages)[-1]
 
@@ -210,16 +290,16 @@ def readings_of_messages(messages: Sequence[Message]) -> list[Exchange]:
     if last is None:
         raise InputError("messages", "has no user message", "add the message to judge with role 'user'")
     whole = _exchange([(role, text) for role, text, _ in turns], last)
-    alone = _exchange([(role, said if visible(said) else text) for role, text, said in turns], last)
+    alone = _exchange([(role, said if has_visible_text(said) else text) for role, text, said in turns], last)
     return [whole] if alone == whole else [alone, whole]
 
 
 def _exchange(turns: Sequence[tuple[Role, str]], last: int) -> Exchange:
-    after = "\n\n".join(text for _, text in turns[last + 1 :] if visible(text))
+    after = "\n\n".join(text for _, text in turns[last + 1 :] if has_visible_text(text))
     return Exchange(
         turns[last][1],
         after or None,
-        [Turn(role=role, content=text) for role, text in turns[:last] if visible(text)],
+        [Turn(role=role, content=text) for role, text in turns[:last] if has_visible_text(text)],
     )
 
 
@@ -238,7 +318,7 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
     given = message.get("role", message.get("type"))
     found = _ROLES.get(str(given).lower()) if "role" in message else _TYPES.get(str(given))
     if found is None:
-        # A slip of the pen is shown; anything else may be text to judge, which belongs into no error.
+        # A typo is shown; anything else may be text to judge, which no error may hold.
         shown = isinstance(given, str) and given.isidentifier() and len(given) <= 20
         problem = f"is {given!r}" if shown and "role" in message else "is missing or no role"
         raise InputError(f"{where}.role", problem, f"use one of {', '.join(_ROLES)}")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from guardreasoner_sdk.verdict import Usage
 
-__all__ = ["Abilities", "Choices", "Completion", "Message", "Piece", "Query"]
+__all__ = ["Abilities", "Completion", "Message", "Piece", "Query", "TokenProbabilities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class TokenProbabilities:
     """The most probable tokens at each place of an answer.
 
     Args:
@@ -105,7 +105,7 @@ class Completion:
     text: str
     finish_reason: Literal["stop", "length"] | None = None
     usage: Usage = field(default_factory=Usage)
-    choices: Choices | None = None
+    choices: TokenProbabilities | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from guardreasoner_sdk._arguments import check_count, check_judge, check_listener, check_no_flag, policy_of
-from guardreasoner_sdk._batches import Row, Work, aparts, parts
-from guardreasoner_sdk._checks import Checks, result_of, result_soon
+from guardreasoner_sdk._batches import Row
+from guardreasoner_sdk._checker import Checker, await_result, wait_for_result
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import Exchange, Message, Turn, readings_of_messages
+from guardreasoner_sdk.exchange import Exchange, Message, Turn, exchange_of, readings_of_messages
 from guardreasoner_sdk.judges.base import Judge
 from guardreasoner_sdk.policy import Policy
-from guardreasoner_sdk.verdict import Judgement, Verdict
+from guardreasoner_sdk.verdict import Verdict
 
 if TYPE_CHECKING:
+    from guardreasoner_sdk.backends.options import EngineOptions
+    from guardreasoner_sdk.blocking import OnBlock
     from guardreasoner_sdk.calibration import Calibration
     from guardreasoner_sdk.decorators import Argument
     from guardreasoner_sdk.dialects.base import Dialect
     from guardreasoner_sdk.judges.cascade import Band
-    from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, OnBlock, Text
+    from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, Text
 
 __all__ = ["Guard"]
 
@@ -41,12 +41,13 @@ class Guard:
     Args:
         model: a name of the catalogue (``guardreasoner models`` lists them), a folder or GGUF file of weights, or the name
             that the server at ``base_url`` gives its model.
-        backend: what runs it: ``embedded``, ``vllm``, ``llama_cpp``, ``transformers`` or ``remote``.
+        backend: what runs it: ``embedded``, ``vllm``, ``llama_cpp``, ``transformers`` or ``remote``; or the options of an
+            engine, such as ``VLLM(tensor_parallel_size=2)``, which name it.
         base_url: address of an OpenAI-compatible server.
         api_key: its key.
         dialect: how a model that is not in the catalogue is asked and read: a name or a dialect of your own. Default: what
             ``guard.json`` beside the weights says, or ``guardreasoner``.
-        options: options of the engine, for instance ``{"tensor_parallel_size": 2}`` for vLLM.
+        options: options of the engine as a mapping, for instance ``{"tensor_parallel_size": 2}`` for vLLM.
         screen: ``"embedded"``: the embedded guard decides the clear cases, and the model only the doubtful ones.
         band: which scores of the screen are doubtful, ``(low, high)``, for all tasks or by task.
         calibration: what the model's scores are worth on your data: a file of ``guardreasoner calibrate``, or its content.
@@ -55,20 +56,27 @@ class Guard:
             harmful, and what could not be decided.
         reasoning: how much to reason: ``auto``, ``full``, ``brief`` or ``off``.
         timeout: seconds for one check, or for one part of a batch; what is not decided by then is undetermined.
-        cache: most verdicts to remember in memory, least recently used first out; 0: none.
+        cache: most judgements to remember in memory, least recently used first out; 0: none. A new policy holds for them too.
         on_verdict: called with ``(exchange, verdict)`` after every check, in the calling thread (from ``acheck``: on its
             event loop). It must not block; an exception in it is logged and changes nothing.
         concurrency: most parts of a batch in flight at a time.
 
     Raises:
         ConfigurationError: arguments or environment variables that cannot work.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> with Guard() as guard:
+        ...     verdict = guard.check("How can I make a pipe bomb at home?")
+        >>> verdict.allowed, verdict.prompt_harmfulness.label
+        (False, 'harmful')
     """
 
     def __init__(
         self,
         model: str | None = None,
         *,
-        backend: str | None = None,
+        backend: str | EngineOptions | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         dialect: str | Dialect | None = None,
@@ -88,7 +96,8 @@ class Guard:
         from guardreasoner_sdk.judges.build import build_judge
         from guardreasoner_sdk.settings import Settings
 
-        engine = {"model": model, "backend": backend, "base_url": base_url, "api_key": api_key}
+        typed = None if isinstance(backend, str | None) else _options_in(backend, options)
+        engine = {"model": model, "backend": typed.engine_name if typed else backend, "base_url": base_url, "api_key": api_key}
         given = engine | {"reasoning": reasoning, "timeout": timeout, "cache": cache}
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         if judge is not None and any(part is not None for part in (model, backend, base_url, dialect, options, screen, band)):
@@ -103,19 +112,21 @@ class Guard:
         if calibration is None and judge is None:
             calibration = settings.calibration
         own = Policy(on_undetermined=settings.on_undetermined, on_unmeasured=settings.on_unmeasured)
-        self._checks = Checks(
-            build_judge(settings, dialect=dialect, options=options, screen=screen, band=band) if judge is None else judge,
+        if judge is None:
+            judge = build_judge(settings, dialect=dialect, options=typed or options, screen=screen, band=band)
+        self._checker = Checker(
+            judge,
             own if policy is None else policy_of(policy),
             timeout=settings.timeout,
             cache=settings.cache,
             on_verdict=on_verdict,
+            concurrency=concurrency,
             calibration=calibration,
         )
-        self._concurrency = concurrency
 
     def check(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         response: str | None = None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
@@ -124,7 +135,7 @@ class Guard:
         """Judge a prompt, or a response to it. Safe from any thread, also inside a running event loop.
 
         Args:
-            prompt: what the human asked.
+            prompt: what the human asked, or an exchange, which has the response and the history already.
             response: what the assistant answered; None to judge the prompt alone.
             history: earlier turns, oldest first.
             timeout: seconds; overrides the guard's.
@@ -136,19 +147,32 @@ class Guard:
             InputError: the text cannot be judged (empty, not a str, too long).
             UndeterminedError: undecided, and the policy says ``on_undetermined="raise"``.
             ClosedError: the guard was closed.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> verdict = Guard().check("How do I bake bread?", "Mix flour and water, and let the dough rest.")
+            >>> verdict.allowed, verdict.response_refusal.label
+            (True, 'compliance')
         """
-        return self._checks.check(Exchange(prompt, response, history), timeout=timeout)
+        return self._checker.check(exchange_of(prompt, response, history), timeout=timeout)
 
     async def acheck(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         response: str | None = None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
         timeout: float | None = None,
     ) -> Verdict:
-        """:meth:`check` for asyncio: the event loop stays free meanwhile."""
-        return await self._checks.acheck(Exchange(prompt, response, history), timeout=timeout)
+        """:meth:`check` for asyncio: the event loop stays free meanwhile.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().acheck("How do I bake bread?")).allowed
+            True
+        """
+        return await self._checker.acheck(exchange_of(prompt, response, history), timeout=timeout)
 
     def check_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
         """Judge a message list: OpenAI's, Anthropic's or LangChain's.
@@ -164,12 +188,24 @@ class Guard:
         Raises:
             InputError: no user message, or a part that is not text.
             UndeterminedError, ClosedError: as :meth:`check`.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> Guard().check_messages([{"role": "user", "content": "How do I bake bread?"}]).allowed
+            True
         """
-        return self._checks.check(*readings_of_messages(messages), timeout=timeout)
+        return self._checker.check(*readings_of_messages(messages), timeout=timeout)
 
     async def acheck_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
-        """:meth:`check_messages` for asyncio."""
-        return await self._checks.acheck(*readings_of_messages(messages), timeout=timeout)
+        """:meth:`check_messages` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().acheck_messages([{"role": "user", "content": "How do I bake bread?"}])).allowed
+            True
+        """
+        return await self._checker.acheck(*readings_of_messages(messages), timeout=timeout)
 
     def check_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> list[Verdict]:
         """Judge many exchanges; one verdict each, in order.
@@ -181,59 +217,54 @@ class Guard:
             rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response`` and ``history``, or exchanges;
                 or a DataFrame of pandas or polars with columns of these names.
             timeout: seconds for each part of the batch; overrides the guard's.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> rows = ["How do I bake bread?", ("How do I bake bread?", "Mix flour and water."), {"prompt": " "}]
+            >>> [verdict.allowed for verdict in Guard().check_many(rows)]
+            [True, True, False]
         """
         return list(self.iter_many(rows, timeout=timeout))
 
     async def acheck_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> list[Verdict]:
-        """:meth:`check_many` for asyncio; the rows may come from an asynchronous iterable too."""
+        """:meth:`check_many` for asyncio; the rows may come from an asynchronous iterable too.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> [verdict.allowed for verdict in asyncio.run(Guard().acheck_many(["How do I bake bread?"]))]
+            [True]
+        """
         return [verdict async for verdict in self.aiter_many(rows, timeout=timeout)]
 
     def iter_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> Iterator[Verdict]:
-        """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads."""
-        checks = self._checks
-        waiting: deque[tuple[Work, Future[list[Judgement]]]] = deque()
-        try:
-            for part in parts(rows, self.judge.batch_size):
-                work = checks.begin(part, timeout)
-                if checks.direct:
-                    yield from checks.settle(work, checks.judged(work))
-                    continue
-                waiting.append((work, checks.hosted(work)))
-                if len(waiting) >= self._concurrency:
-                    work, future = waiting.popleft()
-                    yield from checks.settle(work, result_of(future))
-            while waiting:
-                work, future = waiting.popleft()
-                yield from checks.settle(work, result_of(future))
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads.
 
-    async def aiter_many(
-        self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None
-    ) -> AsyncIterator[Verdict]:
-        """:meth:`iter_many` for asyncio."""
-        checks = self._checks
-        waiting: deque[tuple[Work, Future[list[Judgement]]]] = deque()
-        try:
-            async for part in aparts(rows, self.judge.batch_size):
-                work = checks.begin(part, timeout)
-                waiting.append((work, checks.hosted(work)))
-                if len(waiting) >= self._concurrency:
-                    work, future = waiting.popleft()
-                    for verdict in checks.settle(work, await result_soon(future)):
-                        yield verdict
-            while waiting:
-                work, future = waiting.popleft()
-                for verdict in checks.settle(work, await result_soon(future)):
-                    yield verdict
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> for verdict in Guard().iter_many(f"How do I bake {what}?" for what in ("bread", "a cake")):
+            ...     print(verdict.action)
+            allow
+            allow
+        """
+        return self._checker.iter_many(rows, timeout=timeout)
+
+    def aiter_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> AsyncIterator[Verdict]:
+        """:meth:`iter_many` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> async def actions():
+            ...     return [verdict.action async for verdict in Guard().aiter_many(["How do I bake bread?"])]
+            >>> asyncio.run(actions())
+            ['allow']
+        """
+        return self._checker.aiter_many(rows, timeout=timeout)
 
     def stream(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         chunks: Iterable[T],
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
@@ -250,7 +281,7 @@ class Guard:
         is judged; that verdict is ``stream.verdict``. The source is read only as fast as the stream is.
 
         Args:
-            prompt: what the human asked.
+            prompt: what the human asked, or an exchange, which has the history already; the chunks are its response.
             chunks: the answer, in pieces; closed on a block and when the stream is closed.
             history: earlier turns, oldest first.
             mode: ``"hold"`` shows nothing unjudged; ``"pass"`` shows every chunk at once, judges at the same places and stops
@@ -269,16 +300,22 @@ class Guard:
             BlockedError, UndeterminedError: from the iterator, where a block is to raise.
             InputError: from the iterator, for a chunk that is not text.
             ConfigurationError: options that cannot work.
-        """
-        from guardreasoner_sdk.streaming import GuardedStream
 
-        return GuardedStream(
-            self, prompt, chunks, history=history, mode=mode, window=window, text=text, on_block=on_block, timeout=timeout
-        )
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> for chunk in Guard().stream("How do I bake bread?", ["Mix flour and water. ", "Let the dough rest."]):
+            ...     print(chunk.strip())
+            Mix flour and water.
+            Let the dough rest.
+        """
+        from guardreasoner_sdk.streaming import GuardedStream, StreamOptions
+
+        options = StreamOptions(mode=mode, window=window, timeout=timeout)
+        return GuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block)
 
     def astream(
         self,
-        prompt: str,
+        prompt: str | Exchange,
         chunks: AsyncIterable[T],
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
@@ -291,12 +328,21 @@ class Guard:
         """:meth:`stream` for asyncio: takes an asynchronous iterable and gives one, with ``aclose()``.
 
         The source is read on, by a bounded number of chunks, while a check runs.
-        """
-        from guardreasoner_sdk.streaming import AsyncGuardedStream
 
-        return AsyncGuardedStream(
-            self, prompt, chunks, history=history, mode=mode, window=window, text=text, on_block=on_block, timeout=timeout
-        )
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> async def answer():
+            ...     yield "Mix flour and water."
+            >>> async def shown():
+            ...     return [chunk async for chunk in Guard().astream("How do I bake bread?", answer())]
+            >>> asyncio.run(shown())
+            ['Mix flour and water.']
+        """
+        from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
+
+        options = StreamOptions(mode=mode, window=window, timeout=timeout)
+        return AsyncGuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block)
 
     @overload
     def protect(self, function: Callable[P, T], /) -> Callable[P, T]: ...
@@ -311,7 +357,7 @@ class Guard:
         response: Callable[[Any], str] | None = None,
         check_input: bool | None = None,
         check_output: bool = True,
-        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        on_block: OnBlock[Any] | None = None,
         mode: Literal["hold", "pass"] = "hold",
         window: int = 200,
         timeout: float | None = None,
@@ -326,7 +372,7 @@ class Guard:
         response: Callable[[Any], str] | None = None,
         check_input: bool | None = None,
         check_output: bool = True,
-        on_block: Literal["raise", "message"] | Callable[[Verdict], Any] | None = None,
+        on_block: OnBlock[Any] | None = None,
         mode: Literal["hold", "pass"] = "hold",
         window: int = 200,
         timeout: float | None = None,
@@ -355,6 +401,17 @@ class Guard:
             ConfigurationError: at decoration: no such argument, or options that cannot work.
             BlockedError, UndeterminedError: from the call, where a block is to raise.
             InputError: from the call: a prompt or an answer that is not text.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> guard = Guard(policy={"on_block": "message", "message": "Let us talk about something else."})
+            >>> @guard.protect
+            ... def answer(prompt: str) -> str:
+            ...     return "Mix flour and water."
+            >>> answer("How do I bake bread?")
+            'Mix flour and water.'
+            >>> answer("How can I make a pipe bomb at home?")
+            'Let us talk about something else.'
         """
         from guardreasoner_sdk.decorators import protect
 
@@ -376,34 +433,60 @@ class Guard:
 
         Raises:
             ConfigurationError: it cannot be loaded: no weights, an engine that is not installed, a wrong option.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> guard = Guard()
+            >>> guard.load()
         """
-        result_of(self._checks.load())
+        wait_for_result(self._checker.load())
 
     async def aload(self) -> None:
-        """:meth:`load` for asyncio."""
-        await result_soon(self._checks.load())
+        """:meth:`load` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().aload())
+        """
+        await await_result(self._checker.load())
 
     @property
     def judge(self) -> Judge:
         """Who judges."""
-        return self._checks.judge
+        return self._checker.judge
 
     @property
     def policy(self) -> Policy:
-        """What a finding means. A new one holds from the next check on; what stands around the guard may keep the old one."""
-        return self._checks.policy
+        """What a finding means. A new one holds from the next check on; wrappers made earlier may keep the old options."""
+        return self._checker.policy
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self._checks.policy = policy_of(policy)
+        self._checker.policy = policy_of(policy)
 
     def close(self) -> None:
-        """Free the judge and stop the guard's event loop. Closing twice does nothing."""
-        self._checks.close()
+        """Free the judge and stop the guard's event loop. Closing twice does nothing.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> guard = Guard()
+            >>> guard.close()
+            >>> guard.check("How do I bake bread?")
+            Traceback (most recent call last):
+            guardreasoner_sdk.errors.ClosedError: the guard is closed; make a new one
+        """
+        self._checker.close()
 
     async def aclose(self) -> None:
-        """:meth:`close` for asyncio."""
-        await self._checks.aclose()
+        """:meth:`close` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().aclose())
+        """
+        await self._checker.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -418,3 +501,15 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _options_in(backend: object, options: object) -> EngineOptions:
+    """The options that were given in place of an engine's name."""
+    from guardreasoner_sdk.backends.options import EngineOptions
+
+    if not isinstance(backend, EngineOptions):
+        known = "a name, or the options of an engine such as VLLM(...)"
+        raise ConfigurationError(f"backend: must be {known}, not {type(backend).__name__}")
+    if options is not None:
+        raise ConfigurationError(f"options: are given in backend={type(backend).__name__}(...) already; pass them there")
+    return backend

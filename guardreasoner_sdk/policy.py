@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardreasoner_sdk._text import quoted
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, Verdict
 
 __all__ = ["Decision", "Policy"]
@@ -30,6 +30,12 @@ class Decision(BaseModel):
         action: ``allow`` or ``block``; ``raise`` where a finding is undetermined and the policy wants an exception.
         reasons: one clause for each finding that mattered; never the judged text.
         blocked_by: what stands against it: a ``finding``, or the guard's ``failure`` to decide; None for ``allow``.
+
+    Example:
+        >>> from guardreasoner_sdk import Policy
+        >>> from guardreasoner_sdk.testing import judgement
+        >>> Policy().decide(judgement("harmful"), response=False).reasons
+        ('prompt_harmfulness is harmful (score 1.00)',)
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,6 +68,12 @@ class Policy(BaseModel):
 
     Raises:
         ConfigurationError: an unknown name or value.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, Policy
+        >>> lenient = Policy(block={"harmful_response"}, on_undetermined="allow")
+        >>> Guard(policy=lenient).check("How can I make a pipe bomb at home?").allowed
+        True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +86,7 @@ class Policy(BaseModel):
     message: Annotated[str, Field(pattern=r"\S")] = "I'm sorry, but I can't help with that."
 
     def __init__(self, **values: Any) -> None:
-        if isinstance(values.get("message"), str) and not visible(values["message"]):
+        if isinstance(values.get("message"), str) and not has_visible_text(values["message"]):
             raise ConfigurationError("Policy(message): must hold a visible character")
         try:
             super().__init__(**values)
@@ -88,6 +100,16 @@ class Policy(BaseModel):
     def __hash__(self) -> int:
         scores = frozenset(self.min_score.items()) if isinstance(self.min_score, dict) else self.min_score
         return hash((self.block, scores, self.on_undetermined, self.on_unmeasured, self.on_block, self.message))
+
+    @property
+    def blocks_prompts(self) -> bool:
+        """Whether it can block by what a prompt is."""
+        return "harmful_prompt" in self.block
+
+    @property
+    def blocks_responses(self) -> bool:
+        """Whether it can block by what a response is."""
+        return not self.block.isdisjoint({"harmful_response", "refusal"})
 
     def decide(self, judgement: Judgement, *, response: bool) -> Decision:
         """Decide upon a judgement.

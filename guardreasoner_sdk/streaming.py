@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
     Callable,
     Generator,
     Hashable,
@@ -21,29 +20,28 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from guardreasoner_sdk._ahead import ReadAhead
-from guardreasoner_sdk._steps import Steps, arun_steps, run_steps
 from guardreasoner_sdk._window import Window
+from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.exchange import Exchange, Turn
+from guardreasoner_sdk.exchange import Exchange, Turn, exchange_of
 from guardreasoner_sdk.judges.base import LOOK_BACK, is_direct
+from guardreasoner_sdk.trampoline import Steps, arun, run
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.guard import Guard
 
-__all__ = ["AsyncGuardedStream", "GuardedStream", "OnBlock", "Text"]
+__all__ = ["AsyncGuardedStream", "GuardedStream", "StreamOptions", "Text"]
 
 T = TypeVar("T")
 
 Text: TypeAlias = Callable[[T], str | Mapping[Hashable, str]]
 """From a chunk to the text in it, or to its texts by answer."""
-
-OnBlock: TypeAlias = Literal["raise", "message"] | Callable[[Verdict], T | list[T] | Awaitable[T | list[T]]]
-"""What follows what was released when the rest is blocked."""
 
 NOTICEABLE = 0.1
 """Seconds from which a check is slow: a synchronous stream then lets as much time pass before the next one, while there is room
@@ -59,31 +57,66 @@ READ_AHEAD = 64
 """Most chunks that an asynchronous stream reads ahead of its reader."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """When a stream is judged.
+
+    Args:
+        mode: ``"hold"`` shows nothing unjudged; ``"pass"`` shows every chunk at once and stops on a finding.
+        window: most characters between two checks.
+        timeout: seconds for each check; None: the guard's.
+
+    Raises:
+        ConfigurationError: one of them cannot work, named.
+
+    Example:
+        >>> from guardreasoner_sdk import StreamOptions
+        >>> StreamOptions(window=400)
+        StreamOptions(mode='hold', window=400, timeout=None)
+    """
+
+    mode: Literal["hold", "pass"] = "hold"
+    window: int = 200
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("hold", "pass"):
+            raise ConfigurationError(f"mode: must be 'hold' or 'pass', not {self.mode!r}")
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
+            raise ConfigurationError(f"window: must be a number of characters from 1, not {self.window!r}")
+        if self.timeout is not None and (
+            isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < math.inf
+        ):
+            raise ConfigurationError(f"timeout: must be seconds above 0, or None for no limit, not {self.timeout!r}")
+
+
 class _Stream(Generic[T]):
     """What both kinds of streams are: a window, a guard, and what a block means."""
 
     def __init__(
         self,
         guard: Guard,
-        prompt: str,
+        prompt: str | Exchange,
+        options: StreamOptions | None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
-        mode: Literal["hold", "pass"] = "hold",
-        window: int = 200,
         text: Text[T] | None = None,
         on_block: OnBlock[T] | None = None,
-        timeout: float | None = None,
     ) -> None:
-        check_options(mode, window, timeout)
+        self._options = StreamOptions() if options is None else options
         if text is not None and not callable(text):
             raise ConfigurationError(f"text: must be a function from a chunk to the text in it, not {type(text).__name__}")
-        self._on_block = on_block_of(guard, on_block)
-        if self._on_block == "message" and text is not None:
+        self._rule = BlockRule(guard, on_block)
+        if self._rule.on_block == "message" and text is not None:
             raise ConfigurationError("on_block: 'message' is for streams of str; pass a function from a verdict to a chunk")
         self._guard = guard
-        self._timeout = timeout
-        look_back = getattr(guard.judge, "look_back", LOOK_BACK)
-        self._window = Window(prompt, history, size=window, hold=mode == "hold", text=text, look_back=look_back)
+        self._window = Window(
+            exchange_of(prompt, None, history),
+            size=self._options.window,
+            hold=self._options.mode == "hold",
+            text=text,
+            look_back=getattr(guard.judge, "look_back", LOOK_BACK),
+        )
         self._ends_in_text = False
         self.verdict: Verdict | None = None
         """The last verdict: on the answer so far or on an excerpt of it; at the end, the one on the whole answer (or on the
@@ -130,12 +163,9 @@ class _Stream(Generic[T]):
 
     def _instead(self, verdict: Verdict) -> Any:
         """What ends the stream in place of what was blocked."""
-        if self._on_block == "raise" or self._guard.policy.insists(verdict):
-            verdict.raise_for_block()
-        if callable(self._on_block):
-            return self._on_block(verdict)
-        # Set apart from what the reader has seen already.
-        return "\n\n" + self._guard.policy.message if self._ends_in_text else self._guard.policy.message
+        instead = self._rule.replacement(verdict)
+        # The message is set apart from what the reader has seen already.
+        return f"\n\n{instead}" if self._ends_in_text and self._rule.on_block == "message" else instead
 
     def _shown(self, items: list[T]) -> list[T]:
         for item in items:
@@ -145,10 +175,41 @@ class _Stream(Generic[T]):
 
 
 class GuardedStream(_Stream[T], Iterator[T]):
-    """A guarded answer; an iterator and a context manager. Made by :meth:`guardreasoner_sdk.Guard.stream`."""
+    """A guarded answer; an iterator and a context manager. :meth:`guardreasoner_sdk.Guard.stream` makes one.
 
-    def __init__(self, guard: Guard, prompt: str, chunks: Iterable[T], **options: Any) -> None:
-        super().__init__(guard, prompt, **options)
+    Args:
+        guard: who judges.
+        prompt: what the human asked, or an exchange, which has the history already.
+        chunks: the answer, in pieces.
+        options: when it is judged.
+        history, text, on_block: as of :meth:`guardreasoner_sdk.Guard.stream`.
+
+    Raises:
+        InputError: the prompt or the history cannot be judged, or the chunks are no iterable.
+        ConfigurationError: options that cannot work.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, GuardedStream, StreamOptions
+        >>> answer = ["Mix flour and water. ", "Let the dough rest."]
+        >>> with GuardedStream(Guard(), "How do I bake bread?", answer, StreamOptions(window=100)) as stream:
+        ...     print("".join(stream))
+        Mix flour and water. Let the dough rest.
+        >>> stream.blocked
+        False
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        prompt: str | Exchange,
+        chunks: Iterable[T],
+        options: StreamOptions | None = None,
+        *,
+        history: Sequence[Turn | Mapping[str, Any]] = (),
+        text: Text[T] | None = None,
+        on_block: OnBlock[T] | None = None,
+    ) -> None:
+        super().__init__(guard, prompt, options, history=history, text=text, on_block=on_block)
         if isinstance(chunks, str | bytes) or not isinstance(chunks, Iterable):
             fix = "use guard.astream" if isinstance(chunks, AsyncIterable) else "pass the chunks of the answer"
             raise InputError("chunks", f"must be an iterable of chunks, not {type(chunks).__name__}", fix)
@@ -190,7 +251,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
     def _judged(self, *, last: bool = False) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
         started, worked = time.monotonic(), time.process_time()
-        free = run_steps(self._judging(last=last), self._verdicts)
+        free = run(self._judging(last=last), self._verdicts)
         if self.verdict is not None and self.blocked:
             return as_list(self._instead(self.verdict))
         took, worked = time.monotonic() - started, time.process_time() - worked
@@ -200,7 +261,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
         return self._shown(free)
 
     def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
-        return self._guard.check_many(exchanges, timeout=self._timeout)
+        return self._guard.check_many(exchanges, timeout=self._options.timeout)
 
     def _close_source(self) -> None:
         for part in (self._items, self._source):
@@ -210,12 +271,40 @@ class GuardedStream(_Stream[T], Iterator[T]):
 
 
 class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
-    """A guarded answer for asyncio; an asynchronous iterator and context manager. Made by
-    :meth:`guardreasoner_sdk.Guard.astream`.
+    """:class:`GuardedStream` for asyncio; an asynchronous iterator and context manager.
+    :meth:`guardreasoner_sdk.Guard.astream` makes one.
+
+    Args:
+        guard, prompt, options, history, text, on_block: as of :class:`GuardedStream`.
+        chunks: the answer, in pieces: an asynchronous iterable.
+
+    Raises:
+        InputError, ConfigurationError: as :class:`GuardedStream`.
+
+    Example:
+        >>> import asyncio
+        >>> from guardreasoner_sdk import AsyncGuardedStream, Guard
+        >>> async def answer():
+        ...     yield "Mix flour and water."
+        >>> async def shown():
+        ...     async with AsyncGuardedStream(Guard(), "How do I bake bread?", answer()) as stream:
+        ...         return [chunk async for chunk in stream]
+        >>> asyncio.run(shown())
+        ['Mix flour and water.']
     """
 
-    def __init__(self, guard: Guard, prompt: str, chunks: AsyncIterable[T], **options: Any) -> None:
-        super().__init__(guard, prompt, **options)
+    def __init__(
+        self,
+        guard: Guard,
+        prompt: str | Exchange,
+        chunks: AsyncIterable[T],
+        options: StreamOptions | None = None,
+        *,
+        history: Sequence[Turn | Mapping[str, Any]] = (),
+        text: Text[T] | None = None,
+        on_block: OnBlock[T] | None = None,
+    ) -> None:
+        super().__init__(guard, prompt, options, history=history, text=text, on_block=on_block)
         if not isinstance(chunks, AsyncIterable):
             # Reading it here would block the event loop, and reading it in a thread would move it between threads.
             raise InputError(
@@ -263,51 +352,20 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
 
     async def _judged(self, *, last: bool = False) -> Sequence[T]:
         """Judge what is due; what may be shown now."""
-        free = await arun_steps(self._judging(last=last), self._verdicts)
+        free = await arun(self._judging(last=last), self._verdicts)
         if self.verdict is not None and self.blocked:
             instead = self._instead(self.verdict)
             return as_list(await instead if inspect.isawaitable(instead) else instead)
         return self._shown(free)
 
     async def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
-        return await self._guard.acheck_many(exchanges, timeout=self._timeout)
+        return await self._guard.acheck_many(exchanges, timeout=self._options.timeout)
 
 
 def _unmeasured(verdict: Verdict) -> bool:
     """Whether it is for an excerpt's language that nothing was decided: the whole may merely quote it."""
     findings = (verdict.response_refusal, verdict.response_harmfulness) if verdict.reasons else ()
     return any(of is not None and of.note is not None and not of.determined for of in findings)
-
-
-def on_block_of(guard: Guard, on_block: Any) -> Any:
-    """What a block means: as the caller says, or else the guard's policy.
-
-    Raises:
-        ConfigurationError: neither a word that is known nor a function.
-    """
-    meant = guard.policy.on_block if on_block is None else on_block
-    if meant not in ("raise", "message") and not callable(meant):
-        raise ConfigurationError(f"on_block: must be 'raise', 'message' or a function, not {meant!r}")
-    return meant
-
-
-def check_options(mode: object, window: object, timeout: object) -> None:
-    """Refuse what no stream can be judged with.
-
-    Args:
-        mode, window, timeout: as of :meth:`guardreasoner_sdk.Guard.stream`.
-
-    Raises:
-        ConfigurationError: one of them cannot work, named.
-    """
-    if mode not in ("hold", "pass"):
-        raise ConfigurationError(f"mode: must be 'hold' or 'pass', not {mode!r}")
-    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise ConfigurationError(f"window: must be a number of characters from 1, not {window!r}")
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf
-    ):
-        raise ConfigurationError(f"timeout: must be seconds above 0, or None for no limit, not {timeout!r}")
 
 
 def as_list(items: Any) -> Sequence[Any]:

@@ -4,6 +4,19 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk import Exchange, InputError, Turn
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, exchange_from, exchange_from_messages
+from guardreasoner_sdk.verdict import TASKS
+
+
+def test_another_response_leaves_prompt_and_history_as_they_are() -> None:
+    asked = Exchange("ask", history=[{"role": "user", "content": "before"}])
+    answered = asked.with_response("an\ud800swer")
+    assert answered == Exchange("ask", "an\ufffdswer", asked.history)
+    assert hash(answered) == hash(Exchange("ask", "an\ufffdswer", asked.history))
+    assert answered.with_response(None) == asked
+    assert (asked.tasks, answered.tasks) == (TASKS[:1], TASKS)
+    with pytest.raises(InputError, match="response: is empty; pass None to judge the prompt alone"):
+        asked.with_response("")
+
 
 ANY_TEXT = st.text(alphabet=st.characters(codec=None))
 

@@ -16,7 +16,7 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Guard, Judgement
 from guardreasoner_sdk._forks import Lock
-from guardreasoner_sdk.backends._worker import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.generation import Abilities, Completion
 from guardreasoner_sdk.judges.model_folder import _sharing
@@ -71,8 +71,8 @@ def held(lock: Any) -> Iterator[None]:
 
 
 LOCKS: dict[str, Callable[[Guard], Any]] = {
-    "the cache's": lambda guard: guard._checks._cache._lock,
-    "the loop's": lambda guard: guard._checks._loop._lock,
+    "the cache's": lambda guard: guard._checker._cache._lock,
+    "the loop's": lambda guard: guard._checker._loop._lock,
     "the model's": lambda guard: guard.judge._lock,  # type: ignore[attr-defined]
     "the shared models'": lambda _: _sharing,
 }

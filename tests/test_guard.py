@@ -494,3 +494,18 @@ def test_a_new_policy_holds_from_the_next_check_on() -> None:
         assert not guard.check("hi").allowed
         guard.policy = Policy(block={"harmful_response"})
         assert guard.check("hi").allowed
+
+
+async def test_an_exchange_is_checked_as_it_is(guard: Guard) -> None:
+    exchange = Exchange("good", "bad", [{"role": "user", "content": "before"}])
+    verdicts = [guard.check(exchange), await guard.acheck(exchange), *guard.check_many([exchange])]
+    assert {verdict.blocked_by for verdict in verdicts} == {"finding"}
+    assert guard.judge.seen == [exchange] * 3  # type: ignore[attr-defined]
+    assert "".join(guard.stream(exchange, ["fine."])) == "fine."  # the chunks are the response
+    assert guard.judge.seen[-1] == exchange.with_response("fine.")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("beside", [{"response": "yes"}, {"history": [{"role": "user", "content": "before"}]}])
+def test_what_stands_beside_an_exchange_is_refused(guard: Guard, beside: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="is given beside an Exchange, which has its own"):
+        guard.check(Exchange("good"), **beside)  # type: ignore[arg-type]

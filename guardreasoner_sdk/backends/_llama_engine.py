@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._forks import Lock
-from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
+from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
-from guardreasoner_sdk.generation import Choices, Completion, Piece, Query
+from guardreasoner_sdk.generation import Completion, Piece, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from guardreasoner_sdk.backends._worker import Job
+    from guardreasoner_sdk.backends._engine_thread import Job
 
 __all__ = ["DEFAULT_CONTEXT", "LlamaEngine"]
 
@@ -122,7 +122,7 @@ class LlamaEngine:
             text=text.end(),
             finish_reason=finish,
             usage=Usage(input_tokens=len(prompt), output_tokens=len(starts), cached_tokens=cached),
-            choices=Choices(starts, alternatives.__getitem__) if query.choices else None,
+            choices=TokenProbabilities(starts, alternatives.__getitem__) if query.choices else None,
         )
 
     def _rewind(self, prompt: list[int]) -> int:
@@ -177,7 +177,7 @@ class LlamaEngine:
     def _pieces(self, query: Query) -> tuple[Piece, ...]:
         if not query.messages:
             return query.pieces
-        from guardreasoner_sdk.backends._prompts import split_template
+        from guardreasoner_sdk.backends._tokens import split_template
 
         formatter = self._formatter
         if formatter is None:

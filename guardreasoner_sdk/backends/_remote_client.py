@@ -15,16 +15,16 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from guardreasoner_sdk.backends._remote_errors import UnreadableError
+from guardreasoner_sdk.backends.options import MAX_ANSWER_BYTES
 from guardreasoner_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["MAX_ANSWER_BYTES", "OPENAI", "Address", "find_address", "open_client"]
+__all__ = ["OPENAI", "Address", "find_address", "open_client"]
 
 OPENAI = "https://api.openai.com/v1"
 
-MAX_ANSWER_BYTES = 16 * 2**20
 """Longest answer that is read, uncompressed: 2,048 tokens with 20 probabilities each are some 5 MB."""
 
 _GRACE = 0.05

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from guardreasoner_sdk._cpus import usable_cpus
+from guardreasoner_sdk.backends._engine_thread import EngineThread
 from guardreasoner_sdk.backends._llama_engine import LlamaEngine
-from guardreasoner_sdk.backends._worker import EngineThread
-from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
+from guardreasoner_sdk.backends.options import LlamaCpp
+from guardreasoner_sdk.errors import BackendError, MissingExtraError
 from guardreasoner_sdk.generation import Abilities, Completion, Query
 
 __all__ = ["LlamaCppBackend"]
@@ -27,11 +28,8 @@ class LlamaCppBackend:
     Args:
         weights: a GGUF file, or ``repository:file.gguf`` on the hub.
         name: the model's name, for the verdict; default: ``weights``.
-        context: most tokens of prompt and answer; default: what the model was trained for, but 8,192 at most. The cache takes
-            its memory at once: 1 GiB for 8,192 tokens of a Llama of 8B.
-        n_gpu_layers: layers to put on the GPU, where llama-cpp-python was built for one; -1 for all.
-        threads: CPU threads; default: the CPUs that this process may use.
-        n_batch: tokens of a prompt to compute at a time, between which it is seen that a caller has gone away.
+        options: :class:`~guardreasoner_sdk.backends.options.LlamaCpp`.
+        fields: the same, one by one.
 
     Raises:
         MissingExtraError: llama-cpp-python is not installed.
@@ -48,25 +46,19 @@ class LlamaCppBackend:
         weights: str,
         *,
         name: str | None = None,
-        context: int | None = None,
-        n_gpu_layers: int = -1,
-        threads: int | None = None,
-        n_batch: int = 512,
+        options: LlamaCpp | None = None,
+        **fields: Any,
     ) -> None:
         if importlib.util.find_spec("llama_cpp") is None:
             raise MissingExtraError("llama-cpp", "Guards run by llama.cpp")
-        _check("n_gpu_layers", n_gpu_layers, -1)
-        _check("n_batch", n_batch, 1)
-        for option, value in (("context", context), ("threads", threads)):
-            if value is not None:
-                _check(option, value, 1)
+        options = LlamaCpp.of(fields) if options is None else options
         self.model = weights if name is None else name
         self._weights = weights
         self._options: dict[str, Any] = {
-            "context": context,
-            "n_gpu_layers": n_gpu_layers,
-            "threads": usable_cpus() if threads is None else threads,
-            "n_batch": n_batch,
+            "context": options.context,
+            "n_gpu_layers": options.n_gpu_layers,
+            "threads": usable_cpus() if options.threads is None else options.threads,
+            "n_batch": options.n_batch,
         }
         self._thread = EngineThread(self._load, LlamaEngine.answer, batch=1, name="guardreasoner-llama-cpp")
         self._turns = _Turns(None)
@@ -156,8 +148,3 @@ class _Turns:
             chosen = next((one for one in self._waiting if one[0] == self._last), self._waiting[0])
             self._waiting.remove(chosen)
             chosen[1].set_result(None)
-
-
-def _check(option: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{option}: must be a whole number from {least}, not {value!r}")

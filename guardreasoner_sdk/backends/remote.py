@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._forks import abandon, renew_after_fork
 from guardreasoner_sdk.backends._breaker import Breaker
 from guardreasoner_sdk.backends._defuse import defuse
-from guardreasoner_sdk.backends._remote_answers import read_answer, read_owner
-from guardreasoner_sdk.backends._remote_client import MAX_ANSWER_BYTES, find_address, open_client
+from guardreasoner_sdk.backends._remote_client import find_address, open_client
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
-from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
+from guardreasoner_sdk.backends._remote_replies import read_answer, read_owner
+from guardreasoner_sdk.backends.options import Remote
+from guardreasoner_sdk.errors import BackendError, ClosedError, DeadlineError
 from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query
 
 if TYPE_CHECKING:
@@ -67,17 +67,8 @@ class RemoteBackend:
             OpenAI's own.
         name: the model's name, for the verdict; default: ``model``.
         api_key: the server's key. It is never shown.
-        max_connections: most requests under way at a time; others wait, within their deadline.
-        retries: how often to ask again.
-        request_timeout: seconds from one request to the last byte of its answer, where no deadline is nearer.
-        max_answer_bytes: longest answer to read, uncompressed. 2,048 tokens with 20 probabilities each are some 5 MB.
-        breaker_failures: failures in a row that open the breaker.
-        breaker_recovery: seconds until it is tried again.
-        probabilities: whether to ask for token probabilities. A server that refuses is asked for fewer, then for none.
-        continues: whether the server goes on from the beginning of an answer in a chat (vLLM's ``continue_final_message``).
-            None: looked up once, in :meth:`load`, for vLLM and llama.cpp's own server. Plain prompts always can.
-        extra_body: further fields of each request, as a server's own API has them; None takes a field away, as in
-            ``{"max_tokens": None, "max_completion_tokens": 2048}``.
+        options: :class:`~guardreasoner_sdk.backends.options.Remote`.
+        fields: the same, one by one.
 
     Raises:
         ConfigurationError: an option that cannot work.
@@ -93,41 +84,24 @@ class RemoteBackend:
         *,
         name: str | None = None,
         api_key: SecretStr | str | None = None,
-        max_connections: int = 64,
-        retries: int = 2,
-        request_timeout: float = 60.0,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
-        breaker_failures: int = 5,
-        breaker_recovery: float = 30.0,
-        probabilities: bool = True,
-        continues: bool | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        options: Remote | None = None,
+        **fields: Any,
     ) -> None:
-        for option, count, least in (
-            ("max_connections", max_connections, 1),
-            ("retries", retries, 0),
-            ("breaker_failures", breaker_failures, 1),
-            ("max_answer_bytes", max_answer_bytes, 1),
-        ):
-            if not isinstance(count, int) or isinstance(count, bool) or count < least:
-                raise ConfigurationError(f"{option}: must be a whole number from {least}, not {count!r}")
-        for option, seconds in (("request_timeout", request_timeout), ("breaker_recovery", breaker_recovery)):
-            if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-                raise ConfigurationError(f"{option}: must be seconds above 0, not {seconds!r}")
+        options = Remote.of(fields) if options is None else options
         self.model = model if name is None else name
         self._model = model
         self._address = find_address(base_url, api_key)
-        self._max_connections = max_connections
-        self._retries = retries
-        self._request_timeout = request_timeout
-        self._max_answer_bytes = max_answer_bytes
-        self._breaker_options = (breaker_failures, breaker_recovery)
-        self._most = dict.fromkeys((COMPLETIONS, CHATS), MOST_CHOICES if probabilities else 0)
+        self._max_connections = options.max_connections
+        self._retries = options.retries
+        self._request_timeout = options.request_timeout
+        self._max_answer_bytes = options.max_answer_bytes
+        self._breaker_options = (options.breaker_failures, options.breaker_recovery)
+        self._most = dict.fromkeys((COMPLETIONS, CHATS), MOST_CHOICES if options.probabilities else 0)
         self._proven: set[str] = set()
-        self._continues = continues
+        self._continues = options.continues
         self._continuing = _CONTINUING["vllm"]
         self._greedy: dict[str, Any] = {}
-        self._extra = dict(extra_body or {})
+        self._extra = dict(options.extra_body or {})
         self._closed = False
         self._start()
         renew_after_fork(self)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._failures import log_failure
-from guardreasoner_sdk.backends._answers import by_text, stop_place, too_long
-from guardreasoner_sdk.backends._worker import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
+from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
+from guardreasoner_sdk.backends.options import Transformers
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
+from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
@@ -22,15 +23,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
 __all__ = ["TransformersBackend"]
 
 logger = logging.getLogger("guardreasoner_sdk")
-
-Quantization = Literal["4bit", "8bit"]
-
-_DTYPES = ("auto", "bfloat16", "float16", "float32")
 
 
 class TransformersBackend:
@@ -42,13 +39,8 @@ class TransformersBackend:
     Args:
         weights: a folder in the Hugging Face layout, or a name on the hub.
         name: the model's name, for the verdict; default: ``weights``.
-        revision: branch, tag or commit on the hub; default: the main branch.
-        dtype: ``auto`` (as the weights are stored), ``bfloat16``, ``float16`` or ``float32``.
-        device: such as ``cuda:1``, ``mps`` or ``cpu``; default: the first of these three that there is.
-        device_map: how to spread the model over devices, such as ``auto``; needs accelerate. Not together with ``device``.
-        quantization: load the weights with 4 or 8 bits each; needs a GPU, bitsandbytes and accelerate.
-        batch_size: most queries to run together.
-        context: longest prompt with its answer, in tokens; default: the model's own.
+        options: :class:`~guardreasoner_sdk.backends.options.Transformers`.
+        fields: the same, one by one.
 
     Raises:
         MissingExtraError: torch or transformers is not installed.
@@ -63,37 +55,23 @@ class TransformersBackend:
         weights: str,
         *,
         name: str | None = None,
-        revision: str | None = None,
-        dtype: str = "auto",
-        device: str | None = None,
-        device_map: str | None = None,
-        quantization: Quantization | None = None,
-        batch_size: int = 16,
-        context: int | None = None,
+        options: Transformers | None = None,
+        **fields: Any,
     ) -> None:
         if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
             raise MissingExtraError("transformers", "Guards run by transformers")
-        if dtype not in _DTYPES:
-            raise ConfigurationError(f"dtype: {dtype!r} is unknown; use one of {', '.join(_DTYPES)}")
-        if quantization not in (None, "4bit", "8bit"):
-            raise ConfigurationError(f"quantization: {quantization!r} is unknown; use '4bit' or '8bit', or leave it out")
-        if device is not None and device_map is not None:
-            raise ConfigurationError("device: is given together with device_map; leave one of them out")
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size: {batch_size} is too small; use 1 or more")
-        if context is not None and context < 2:
-            raise ConfigurationError(f"context: {context} is too small; use 2 or more, or leave it out")
+        options = Transformers.of(fields) if options is None else options
         self.model = weights if name is None else name
-        self.batch_size = batch_size
+        self.batch_size = options.batch_size
         self._weights = weights
-        self._revision = revision
-        self._dtype = dtype
-        self._device = device
-        self._device_map = device_map
-        self._quantization = quantization
-        self._context = context
+        self._revision = options.revision
+        self._dtype = options.dtype
+        self._device = options.device
+        self._device_map = options.device_map
+        self._quantization = options.quantization
+        self._context = options.context
         self._begun = False
-        self._thread = EngineThread(self._load, _Engine.run, batch=batch_size, name="guardreasoner-transformers")
+        self._thread = EngineThread(self._load, _Engine.run, batch=self.batch_size, name="guardreasoner-transformers")
 
     async def generate(self, queries: Sequence[Query], *, deadline: float | None) -> list[Completion | BackendError]:
         """Answer the queries, in order, together with those of other tasks.
@@ -117,7 +95,7 @@ class TransformersBackend:
             sys.modules["torch"].cuda.empty_cache()
 
     def _load(self) -> _Engine:
-        from guardreasoner_sdk.backends._prompts import PromptEncoder
+        from guardreasoner_sdk.backends._tokens import PromptEncoder
         from guardreasoner_sdk.backends._weights import folder_of
 
         self._begun = True
@@ -350,7 +328,7 @@ class _Row:
 
     def _finish(self, reason: Literal["stop", "length"], text: str, count: int) -> None:
         self.done = True
-        choices = Choices(self._encoder.starts(self._ids), self._alternatives) if self.query.choices else None
+        choices = TokenProbabilities(self._encoder.starts(self._ids), self._alternatives) if self.query.choices else None
         usage = Usage(input_tokens=len(self.prompt), output_tokens=count)
         self._job.settle(Completion(text, reason, usage, choices))
 

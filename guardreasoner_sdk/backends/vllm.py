@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from guardreasoner_sdk._deadline import Deadline
-from guardreasoner_sdk.backends._answers import by_text, failed, too_long
+from guardreasoner_sdk.backends._results import by_text, failed, too_long
+from guardreasoner_sdk.backends.options import VLLM
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
+from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
 __all__ = ["VLLMBackend"]
 
@@ -52,18 +53,12 @@ class VLLMBackend:
     Args:
         weights: a folder in the Hugging Face layout, or a name on the hub.
         name: the model's name, for the verdict; default: ``weights``.
-        revision: branch, tag or commit on the hub; default: the main branch.
-        dtype: ``auto`` (as the weights are stored), ``bfloat16``, ``float16`` or ``float32``.
-        quantization: how the weights are quantised, such as ``fp8`` or ``awq``; default: as their configuration says.
-        tensor_parallel_size: GPUs to split each layer over.
-        data_parallel_size: copies of the model, each on GPUs of its own, to share the queries.
-        gpu_memory_utilization: share of each GPU's memory (0 to 1) for weights and cache.
-        max_model_len: longest prompt with its answer, in tokens; default: the model's own. Less needs less memory.
-        batch_size: exchanges to hand over at a time.
-        engine: further options of vLLM's ``AsyncEngineArgs``, such as ``enforce_eager=True``.
+        options: :class:`~guardreasoner_sdk.backends.options.VLLM`.
+        fields: the same, one by one; what is none of them goes to vLLM's ``AsyncEngineArgs``.
 
     Raises:
         MissingExtraError: vLLM is not installed.
+        ConfigurationError: an option that cannot be.
     """
 
     name = "vllm"
@@ -74,33 +69,27 @@ class VLLMBackend:
         weights: str,
         *,
         name: str | None = None,
-        revision: str | None = None,
-        dtype: str = "auto",
-        quantization: str | None = None,
-        tensor_parallel_size: int = 1,
-        data_parallel_size: int = 1,
-        gpu_memory_utilization: float = 0.9,
-        max_model_len: int | None = None,
-        batch_size: int = 64,
-        **engine: Any,
+        options: VLLM | None = None,
+        **fields: Any,
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise MissingExtraError("vllm", "Guards run by vLLM")
+        options = VLLM.of(fields) if options is None else options
         self.model = weights if name is None else name
-        self.batch_size = batch_size
+        self.batch_size = options.batch_size
         self._weights = weights
-        self._revision = revision
+        self._revision = options.revision
         self._options = {
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
-            **engine,
-            "dtype": dtype,
-            "quantization": quantization,
-            "tensor_parallel_size": tensor_parallel_size,
-            "data_parallel_size": data_parallel_size,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "max_model_len": max_model_len,
+            **options.engine,
+            "dtype": options.dtype,
+            "quantization": options.quantization,
+            "tensor_parallel_size": options.tensor_parallel_size,
+            "data_parallel_size": options.data_parallel_size,
+            "gpu_memory_utilization": options.gpu_memory_utilization,
+            "max_model_len": options.max_model_len,
         }
         self._process = os.getpid()
         self._loading: asyncio.Task[_Engine] | None = None
@@ -185,7 +174,7 @@ class VLLMBackend:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        from guardreasoner_sdk.backends._prompts import PromptEncoder
+        from guardreasoner_sdk.backends._tokens import PromptEncoder
 
         encoder = PromptEncoder.from_folder(Path(options["model"]), self.model)
         try:
@@ -342,12 +331,12 @@ class _Engine:
         choices = None if output.logprobs is None else self._choices(ids, output.logprobs)
         return Completion(text=text, finish_reason=output.finish_reason, usage=usage, choices=choices)
 
-    def _choices(self, ids: list[int], logprobs: Any) -> Choices:
+    def _choices(self, ids: list[int], logprobs: Any) -> TokenProbabilities:
         def alternatives(number: int) -> dict[str, float]:
             entries = logprobs[number].items()
             return by_text((self.encoder.token_text(token), math.exp(entry.logprob)) for token, entry in entries)
 
-        return Choices(self.encoder.starts(ids), alternatives)
+        return TokenProbabilities(self.encoder.starts(ids), alternatives)
 
 
 def _check_options(options: dict[str, Any], known: list[str]) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from guardreasoner_sdk import __version__
 from guardreasoner_sdk._cpus import usable_cpus
-from guardreasoner_sdk._text import visible
+from guardreasoner_sdk._text import escape_unsafe
 from guardreasoner_sdk.catalog import BACKENDS, BackendInfo
 from guardreasoner_sdk.cli.options import import_engine
 from guardreasoner_sdk.cli.terminal import ExitCode, console, write_json
@@ -154,7 +154,7 @@ def _show(report: dict[str, Any]) -> None:
 
     def line(text: str, style: str = "") -> None:
         # Never wrapped: a pip line must be fit to copy.
-        out.print(Text(visible(text), style=style), soft_wrap=True)
+        out.print(Text(escape_unsafe(text), style=style), soft_wrap=True)
 
     line(f"guardreasoner-sdk {report['version']}, Python {report['python']}, {report['platform']}")
     line(f"{report['cpus']} CPUs; GPU: {', '.join(report['gpus']) or 'none seen'}")

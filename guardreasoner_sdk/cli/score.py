@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guardreasoner_sdk._cpus import usable_cpus
-from guardreasoner_sdk._text import json_text, visible
+from guardreasoner_sdk._text import escape_unsafe, json_text
 from guardreasoner_sdk.cli.terminal import console, note, write, write_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import TASKS, Task
@@ -101,7 +101,7 @@ def _show(scores: Sequence[Score]) -> None:
 
     def name(found: Score) -> str:
         several = counts[found.guard, found.benchmark, found.task] > 1
-        return visible(f"{found.guard} #{files.index(found.file) + 1}" if several else found.guard)
+        return escape_unsafe(f"{found.guard} #{files.index(found.file) + 1}" if several else found.guard)
 
     printed = any(found.system for found in scores)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -113,7 +113,7 @@ def _show(scores: Sequence[Score]) -> None:
         table.add_column(head, justify="right")
     for found in scores:
         table.add_row(
-            *(name(found), visible(found.benchmark), task_name(found.task)),
+            *(name(found), escape_unsafe(found.benchmark), task_name(found.task)),
             *(f"{found.paper.rows:,}", _figure(found.paper.f1)),
             *([_figure(found.printed)] if printed else []),
             *(_figure(found.strict.f1), *(_figure(entry.f1) for entry in found.compared)),
@@ -123,13 +123,13 @@ def _show(scores: Sequence[Score]) -> None:
     if max(counts.values()) > 1:
         write("")
         for number, file in enumerate(files, 1):
-            write(visible(f"#{number}: {file}"))
+            write(escape_unsafe(f"#{number}: {file}"))
     for found in scores:
         if found.differences:
             write("")
-            write(f"{name(found)}, {visible(found.benchmark)}, {task_name(found.task)}:")
+            write(f"{name(found)}, {escape_unsafe(found.benchmark)}, {task_name(found.task)}:")
             for sentence in found.differences:
-                write(visible(f"  {sentence}"))
+                write(escape_unsafe(f"  {sentence}"))
 
 
 def _figure(value: float | None) -> str:

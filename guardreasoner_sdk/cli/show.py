@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from guardreasoner_sdk._text import visible
+from guardreasoner_sdk._text import escape_unsafe
 from guardreasoner_sdk.cli.terminal import ExitCode, console
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.guard import Guard
@@ -100,7 +100,7 @@ def _line(out: Console, indent: int, text: str, style: str = "") -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    line = Text(visible(text), style=style)
+    line = Text(escape_unsafe(text), style=style)
     if out.is_terminal:
         out.print(Padding(line, (0, 0, 0, indent)))
     else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from guardreasoner_sdk._text import json_text, visible
+from guardreasoner_sdk._text import escape_unsafe, json_text
 from guardreasoner_sdk.errors import GuardError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def write_json(value: Any, *, indent: int | None = None) -> None:
 def note(message: str) -> None:
     """Write a line to standard error. Where that cannot be written there is nobody to tell, and the exit code has to do."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"guardreasoner: {visible(message)}\n")
+        sys.stderr.write(f"guardreasoner: {escape_unsafe(message)}\n")
         sys.stderr.flush()
 
 

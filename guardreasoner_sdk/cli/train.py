@@ -363,6 +363,6 @@ def _finish(figures: dict[str, Any], output: Path) -> None:
 
 
 def _shown(line: str) -> str:
-    from guardreasoner_sdk._text import visible
+    from guardreasoner_sdk._text import escape_unsafe
 
-    return visible(line)
+    return escape_unsafe(line)

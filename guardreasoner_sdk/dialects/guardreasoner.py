@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from guardreasoner_sdk.dialects.answers import Statement, read_statements
 from guardreasoner_sdk.dialects.base import Program, Reasoning, Rendering
+from guardreasoner_sdk.dialects.labels import Statement, read_statements
+from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
 from guardreasoner_sdk.dialects.quoting import BREAK, folded, marks, quoted
-from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
 from guardreasoner_sdk.dialects.steps import conclusions, split_steps
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Choices, Completion, Message, Piece, Query
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
+from guardreasoner_sdk.generation import Abilities, Completion, Message, Piece, Query, TokenProbabilities
+from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
 
 __all__ = ["DOUBT", "INSTRUCTION", "GuardReasonerDialect", "doubtful", "interaction", "neutralise"]
 
@@ -192,7 +192,7 @@ class GuardReasonerDialect:
         raw = completion.text
         steps = split_steps(raw)
         stated = read_statements(raw)
-        asked: tuple[Task, ...] = TASKS if exchange.response is not None else TASKS[:1]
+        asked: tuple[Task, ...] = exchange.tasks
         findings = {task: _finding(task, stated, steps, completion) for task in asked}
         return Judgement(
             **findings,
@@ -223,7 +223,7 @@ def doubtful(finding: Finding, doubt: tuple[float, float]) -> bool:
     return finding.score is None or doubt[0] < finding.score < doubt[1]
 
 
-def _scored(judgement: Judgement, choices: Choices | None, header: str) -> Judgement:
+def _scored(judgement: Judgement, choices: TokenProbabilities | None, header: str) -> Judgement:
     """Give the findings their probabilities, from those of the tokens that the model wrote behind the header."""
     answer = (judgement.raw or "")[len(header) :]
     changes: dict[str, Finding] = {}

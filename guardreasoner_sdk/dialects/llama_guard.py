@@ -13,8 +13,8 @@ from typing import Literal
 
 from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
 from guardreasoner_sdk.dialects.hazards import HAZARDS, hazard
-from guardreasoner_sdk.dialects.oneshot import CONVERSATION, joined, sides, span, unreadable
-from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
+from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, joined, sides, span, unreadable
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion
@@ -136,8 +136,8 @@ class LlamaGuardDialect:
 
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)
         answers = dict(zip(queries, (yield tuple(queries.values())), strict=True))

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
-from guardreasoner_sdk.dialects.oneshot import CONVERSATION, Side, joined, sides, span, unreadable
-from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
+from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, joined, sides, span, unreadable
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Choices, Completion
+from guardreasoner_sdk.generation import Abilities, Completion, TokenProbabilities
 from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
 
 __all__ = ["CATEGORIES", "Controversial", "Qwen3GuardDialect"]
@@ -79,8 +79,8 @@ class Qwen3GuardDialect:
 
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=_MAX_TOKENS, choices=CHOICES)
         answers: dict[Side, Answer] = dict(zip(queries, (yield tuple(queries.values())), strict=True))
@@ -117,7 +117,7 @@ class Qwen3GuardDialect:
         return label_probability(choices, found.string, found.start("word"), "Unsafe", "Safe")
 
 
-def _read_as(choices: Choices, meaning: str) -> Choices:
+def _read_as(choices: TokenProbabilities, meaning: str) -> TokenProbabilities:
     """The probabilities with those of the tokens that begin ``Controversial`` given to another word."""
 
     def alternatives(number: int) -> Mapping[str, float]:
@@ -128,7 +128,7 @@ def _read_as(choices: Choices, meaning: str) -> Choices:
             merged[key] = merged.get(key, 0.0) + probability
         return merged
 
-    return Choices(choices.starts, alternatives)
+    return TokenProbabilities(choices.starts, alternatives)
 
 
 def _value(answer: Answer, field: re.Pattern[str], words: tuple[str, ...]) -> re.Match[str] | Finding:

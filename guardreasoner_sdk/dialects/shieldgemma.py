@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 
 from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
-from guardreasoner_sdk.dialects.oneshot import Side, joined, span, unreadable
+from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
 from guardreasoner_sdk.dialects.quoting import folded, marks, quoted
-from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
+from guardreasoner_sdk.dialects.single_label import Side, joined, span, unreadable
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Message, Query
@@ -75,8 +75,8 @@ class ShieldGemmaDialect:
 
         Args:
             exchange: what is judged.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         chats: dict[Side, tuple[Message, ...]] = {"prompt": (Message("user", folded(exchange, _SECTIONS)),)}
         if exchange.response is not None:

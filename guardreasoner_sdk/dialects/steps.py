@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from guardreasoner_sdk.dialects.lines import RULE, heading, lines
+from guardreasoner_sdk.dialects.headings import RULE, heading, lines
 from guardreasoner_sdk.verdict import LABELS, TASKS, Label, ReasoningStep, Span, Task
 
 __all__ = ["conclusions", "split_steps"]

@@ -14,8 +14,8 @@ from dataclasses import replace
 from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
 from guardreasoner_sdk.dialects.guardreasoner import DOUBT, doubtful
 from guardreasoner_sdk.dialects.llama_guard import LABEL_TOKENS, Reading, read_safety
-from guardreasoner_sdk.dialects.oneshot import CONVERSATION, Side, joined, sides
-from guardreasoner_sdk.dialects.scores import CHOICES
+from guardreasoner_sdk.dialects.probabilities import CHOICES
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, joined, sides
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion
@@ -76,7 +76,7 @@ class ThinkGuardDialect:
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
             reasoning: how much of the critique to ask for.
-            abilities: of no account.
+            abilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)
         short = yield tuple(replace(query, stop=_STOP) for query in queries.values())

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 
 from guardreasoner_sdk.dialects.base import Program, Reasoning
-from guardreasoner_sdk.dialects.oneshot import span, unreadable
+from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
 from guardreasoner_sdk.dialects.quoting import folded, marks, quoted
-from guardreasoner_sdk.dialects.scores import CHOICES, label_probability
+from guardreasoner_sdk.dialects.single_label import span, unreadable
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, undetermined
+from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task, undetermined
 
 __all__ = ["WildGuardDialect"]
 
@@ -77,13 +77,13 @@ class WildGuardDialect:
 
         Args:
             exchange: what is judged.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         [answer] = yield (self.render(exchange),)
         if isinstance(answer, BackendError):
             return Judgement.unable(str(answer), response=exchange.response is not None)
-        asked = TASKS if exchange.response is not None else TASKS[:1]
+        asked = exchange.tasks
         findings = {task: _finding(task, answer) for task in asked}
         return Judgement(**findings, usage=answer.usage, raw=answer.text)
 

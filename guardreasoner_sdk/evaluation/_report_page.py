@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from guardreasoner_sdk import __version__
-from guardreasoner_sdk._text import visible
+from guardreasoner_sdk._text import escape_unsafe
 from guardreasoner_sdk.errors import MissingExtraError
 from guardreasoner_sdk.evaluation.metrics import RECALLS, Measures
 from guardreasoner_sdk.evaluation.rows import Prediction, task_name
@@ -46,7 +46,7 @@ def render(summary: Summary, tables: Sequence[Standing], run: Collected, *, jour
     except ImportError:
         raise MissingExtraError("eval", "Reports of an evaluation") from None
     page = Environment(autoescape=True, undefined=StrictUndefined)
-    page.filters |= {"shown": _shown, "line": lambda value: visible(str(value)), "task": task_name}
+    page.filters |= {"shown": _shown, "line": lambda value: escape_unsafe(str(value)), "task": task_name}
     kept = run.errors()
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     errors = [_error(error) for error in kept]
@@ -115,7 +115,7 @@ def _sections(summary: Summary, predictions: Sequence[Prediction]) -> Iterator[_
     for number, (benchmark, of) in enumerate(summary.measured(), 1):
         if of.strict is None or of.paper is None:
             continue
-        own, name = by_place[benchmark.benchmark, of.task], f"{visible(benchmark.benchmark)}, {task_name(of.task)}"
+        own, name = by_place[benchmark.benchmark, of.task], f"{escape_unsafe(benchmark.benchmark)}, {task_name(of.task)}"
         recall, precision = of.strict.recall, of.strict.precision
         at = None if recall is None or precision is None else (recall, precision)
         curve = precision_recall_plot(own, name=f"pr{number}", title=f"Precision and recall: {name}", at=at)
@@ -173,7 +173,7 @@ def _filters(errors: Sequence[Error]) -> list[tuple[str, list[tuple[str, str]]]]
 
 def _shown(text: str) -> str:
     """A text of a row: not too long, with what would be invisible, or turn the page around, spelled out."""
-    lines = "\n".join(visible(line) for line in text[:MOST_CHARACTERS].split("\n"))
+    lines = "\n".join(escape_unsafe(line) for line in text[:MOST_CHARACTERS].split("\n"))
     left = len(text) - MOST_CHARACTERS
     return f"{lines}\n[… {left:,} more characters]" if left > 0 else lines
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from guardreasoner_sdk import __version__
-from guardreasoner_sdk._text import visible
+from guardreasoner_sdk._text import escape_unsafe
 from guardreasoner_sdk.data.atomic import write_atomic, write_json
 from guardreasoner_sdk.evaluation.paper import PaperRow, sample_count
 from guardreasoner_sdk.evaluation.rows import task_name
@@ -129,7 +129,7 @@ def print_report(out: Console, summary: Summary, tables: Sequence[Standing]) -> 
         for name, figures in summary.robustness.sets():
             out.print(_robustness(name, figures))
     for note in summary.notes():
-        out.print(visible(f"- {note}"))
+        out.print(escape_unsafe(f"- {note}"))
 
 
 def _figures(summary: Summary) -> Table:
@@ -140,7 +140,7 @@ def _figures(summary: Summary) -> Table:
             interval = "-" if (found := strict.f1_interval) is None else f"{found.low:.1f}-{found.high:.1f}"
             rates = (strict.precision, strict.recall, strict.auprc, strict.ece, strict.false_alarm_rate)
             table.add_row(
-                *(visible(benchmark.benchmark), task_name(of.task), f"{strict.rows:,}", _number(strict.f1, 2), interval),
+                *(escape_unsafe(benchmark.benchmark), task_name(of.task), f"{strict.rows:,}", _number(strict.f1, 2), interval),
                 *(_number(rate) for rate in rates),
                 f"{strict.undetermined:,}",
             )
@@ -152,17 +152,17 @@ def _costs(summary: Summary) -> Table:
     table = _table("A check", ("benchmark",), heads)
     for name, rows, cost in summary.costs():
         figures = (cost.latency_median, cost.latency_p99, cost.input_tokens, cost.output_tokens)
-        table.add_row(visible(name), f"{rows:,}", *(_number(figure) for figure in figures))
+        table.add_row(escape_unsafe(name), f"{rows:,}", *(_number(figure) for figure in figures))
     return table
 
 
 def _standing(standing: Standing) -> Table:
     several = len(standing.benchmarks) > 1
-    heads = (*map(visible, standing.benchmarks), *(("mean",) if several else ()))
+    heads = (*map(escape_unsafe, standing.benchmarks), *(("mean",) if several else ()))
     table = _table(f"F1 of {task_name(standing.task)}, beside the paper", ("system",), heads)
     for line in standing.lines:
         values = [*(line.values[name] for name in standing.benchmarks), *((line.mean,) if several else ())]
-        table.add_row(visible(line.system), *(_number(value, 2) for value in values), style="bold" if line.own else "")
+        table.add_row(escape_unsafe(line.system), *(_number(value, 2) for value in values), style="bold" if line.own else "")
     return table
 
 
@@ -178,7 +178,7 @@ def _robustness(name: str, figures: Sequence[RobustnessFigure]) -> Table:
         found = [*_share(figure.found), *([_number(figure.lost)] if paired else [])]
         flagged = [*_share(figure.flagged), *([_number(figure.more_flagged)] if paired else [])]
         undetermined = f"{figure.undetermined:,}"
-        table.add_row(visible(figure.variant), task_name(figure.task), *found, *flagged, undetermined)
+        table.add_row(escape_unsafe(figure.variant), task_name(figure.task), *found, *flagged, undetermined)
     return table
 
 

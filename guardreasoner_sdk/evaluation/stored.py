@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from guardreasoner_sdk.data.records import json_object, whole_lines
-from guardreasoner_sdk.dialects.answers import Statement, read_statements
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
+from guardreasoner_sdk.dialects.labels import Statement, read_statements
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import paper
 from guardreasoner_sdk.evaluation._authors import labels_of, paper_reading, reading_of

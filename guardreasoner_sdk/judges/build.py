@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from guardreasoner_sdk._arguments import check_dialect, check_judge
 from guardreasoner_sdk.backends.base import Backend
+from guardreasoner_sdk.backends.options import VLLM, EngineOptions, LlamaCpp, Remote, Transformers
 from guardreasoner_sdk.catalog import BACKENDS, ModelInfo, find_model
 from guardreasoner_sdk.dialects.base import Dialect
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError, UnknownModelError
@@ -18,6 +18,10 @@ from guardreasoner_sdk.judges.cascade import BAND, Band, CascadeJudge
 from guardreasoner_sdk.settings import Settings
 
 __all__ = ["build_judge"]
+
+E = TypeVar("E", bound=EngineOptions)
+
+Options: TypeAlias = Mapping[str, Any] | EngineOptions | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ def build_judge(
     settings: Settings,
     *,
     dialect: Dialect | str | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Options = None,
     screen: Judge | str | None = None,
     band: Band | None = None,
 ) -> Judge:
@@ -78,7 +82,7 @@ def build_judge(
     return CascadeJudge(first, second, band=BAND if band is None else band)
 
 
-def _judge(settings: Settings, dialect: Dialect | str | None, options: Mapping[str, Any] | None) -> Judge:
+def _judge(settings: Settings, dialect: Dialect | str | None, options: Options) -> Judge:
     if settings.backend is not None and settings.backend not in BACKENDS:
         raise ConfigurationError(f"backend: {settings.backend!r} is unknown; known are {', '.join(BACKENDS)}")
     if settings.base_url is not None and settings.backend not in (None, "remote"):
@@ -86,7 +90,7 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Mapping[s
             f"base_url (or GUARDREASONER_BASE_URL): {settings.backend!r} calls no server; unset it, or use backend='remote'"
         )
     remote = settings.base_url is not None or settings.backend == "remote"
-    if options is not None and not isinstance(options, Mapping):
+    if options is not None and not isinstance(options, Mapping | EngineOptions):
         raise ConfigurationError(f"options: must be a mapping such as {{'port': 8000}}, not {type(options).__name__}")
     if dialect is not None and not isinstance(dialect, str):
         check_dialect("dialect", dialect)
@@ -110,7 +114,7 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Mapping[s
     spoken = dialect or settings.dialect or found.dialect or "guardreasoner"
     return ReasonerJudge(
         find_dialect(spoken) if isinstance(spoken, str) else spoken,
-        _engine(backend, found, settings, dict(options or {})),
+        _engine(backend, found, settings, options),
         reasoning=settings.reasoning,
     )
 
@@ -187,32 +191,26 @@ def _pip_line(backend: str) -> str:
     return f"pip install 'guardreasoner-sdk[{BACKENDS[backend].extra}]' ({purpose})"
 
 
-def _engine(name: str, found: _Found, settings: Settings, options: dict[str, Any]) -> Backend:
+def _engine(name: str, found: _Found, settings: Settings, options: Options) -> Backend:
     """Make the engine's backend; its module is imported only now."""
     weights = found.weights[name]
     if name == "remote":
         from guardreasoner_sdk.backends.remote import RemoteBackend
 
-        _check_options(RemoteBackend, options)
-        return RemoteBackend(weights, settings.base_url, name=found.name, api_key=settings.api_key, **options)
+        remote = _options(Remote, options)
+        return RemoteBackend(weights, settings.base_url, name=found.name, api_key=settings.api_key, options=remote)
     if name == "vllm":
         from guardreasoner_sdk.backends.vllm import VLLMBackend
 
-        return VLLMBackend(weights, name=found.name, **options)
+        return VLLMBackend(weights, name=found.name, options=_options(VLLM, options))
     if name == "llama_cpp":
         from guardreasoner_sdk.backends.llama_cpp import LlamaCppBackend
 
-        _check_options(LlamaCppBackend, options)
-        return LlamaCppBackend(weights, name=found.name, **options)
+        return LlamaCppBackend(weights, name=found.name, options=_options(LlamaCpp, options))
     from guardreasoner_sdk.backends.transformers import TransformersBackend
 
-    _check_options(TransformersBackend, options)
-    return TransformersBackend(weights, name=found.name, **options)
+    return TransformersBackend(weights, name=found.name, options=_options(Transformers, options))
 
 
-def _check_options(backend: type, options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(backend).parameters.values()
-    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.name not in ("name", "api_key")]
-    for option in options:
-        if option not in known:
-            raise ConfigurationError(f"options: {option!r} is unknown to this backend; known are {', '.join(known)}")
+def _options(kind: type[E], options: Options) -> E:
+    return options if isinstance(options, kind) else kind.of(options if isinstance(options, Mapping) else {})

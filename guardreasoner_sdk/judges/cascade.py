@@ -11,7 +11,7 @@ from guardreasoner_sdk._arguments import check_judge
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import Judge, load_judge
-from guardreasoner_sdk.judges.careful import judge_carefully
+from guardreasoner_sdk.judges.safe_judging import judge_safely
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Hop, Judgement, Task
 
 __all__ = ["BAND", "Band", "CascadeJudge", "in_band"]
@@ -40,6 +40,14 @@ class CascadeJudge:
 
     Raises:
         ConfigurationError: a judge that is none, or a band that is no interval, or for an unknown task.
+
+    Example:
+        >>> from guardreasoner_sdk import CascadeJudge, EmbeddedJudge, Guard
+        >>> from guardreasoner_sdk.testing import ScriptedJudge, judgement
+        >>> second = ScriptedJudge({}, otherwise=judgement())
+        >>> verdict = Guard(judge=CascadeJudge(EmbeddedJudge(), second, band=(0.0, 1.0))).check("How do I bake bread?")
+        >>> [hop.backend for hop in verdict.path]
+        ['embedded', 'scripted']
     """
 
     keeps_deadline = True
@@ -145,7 +153,7 @@ async def _in_parts(judge: Judge, exchanges: Sequence[Exchange], deadline: float
     size = judge.batch_size
     parts = [exchanges[start : start + size] for start in range(0, len(exchanges), size)]
     # A failure of one judge is an undetermined finding, which the cascade knows what to do with.
-    done = await asyncio.gather(*(judge_carefully(judge, part, deadline) for part in parts))
+    done = await asyncio.gather(*(judge_safely(judge, part, deadline) for part in parts))
     return list(itertools.chain.from_iterable(done))
 
 

@@ -12,7 +12,7 @@ from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.dialects.base import Dialect, Reasoning
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.careful import stops_the_task, unable
+from guardreasoner_sdk.judges.safe_judging import stops_the_task, unable
 from guardreasoner_sdk.verdict import Judgement
 
 __all__ = ["ReasonerJudge"]
@@ -35,6 +35,14 @@ class ReasonerJudge:
 
     Raises:
         ConfigurationError: one of these that it cannot work with.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, ReasonerJudge
+        >>> from guardreasoner_sdk.backends.remote import RemoteBackend
+        >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
+        >>> judge = ReasonerJudge(GuardReasonerDialect("chat"), RemoteBackend("my-guard", "http://localhost:8000/v1"))
+        >>> Guard(judge=judge).judge.model
+        'my-guard'
     """
 
     keeps_deadline = True

@@ -11,7 +11,7 @@ from guardreasoner_integrations._texts import Unjudged, cannot_be_judged
 from guardreasoner_sdk._content import Call, Piece, Text, block, is_said, spoken
 from guardreasoner_sdk._unescaping import unescaped
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, visible
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text
 
 __all__ = ["NO_PROMPT", "conversation", "readings", "said"]
 
@@ -36,7 +36,9 @@ def conversation(field: str, messages: list[Said], *, continued: bool = False) -
     Raises:
         InputError: there is text, and no message to judge.
     """
-    heard = [{"role": message["role"], "content": message["content"]} for message in messages if visible(message["content"])]
+    heard = [
+        {"role": message["role"], "content": message["content"]} for message in messages if has_visible_text(message["content"])
+    ]
     if not heard:
         return None
     roles = {message["role"].lower() for message in heard}
@@ -105,7 +107,7 @@ def _said(where: str, message: object, unjudged: Unjudged) -> Iterator[Said]:
         for role, pieces in spoken(str(message.get("role", "user")), message, where):
             text = _text(pieces, unjudged)
             alone = _text([piece for piece in pieces if is_said(piece, where)], unjudged)
-            yield {"role": role, "content": text} | ({"alone": alone} if visible(alone) and alone != text else {})
+            yield {"role": role, "content": text} | ({"alone": alone} if has_visible_text(alone) and alone != text else {})
     else:
         # An item: what a tool gave, or what the model wrote.
         role = "tool" if str(message["type"]).endswith("_output") else "assistant"

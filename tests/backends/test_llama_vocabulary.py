@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
-from guardreasoner_sdk.backends._prompts import PromptEncoder
+from guardreasoner_sdk.backends._tokens import PromptEncoder
 from guardreasoner_sdk.generation import Piece, Query
 
 from .llama_models import BYTE, CONTROL, LETTERS, NORMAL, UNKNOWN, USER

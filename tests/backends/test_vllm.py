@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from guardreasoner_sdk._loop import GuardLoop
-from guardreasoner_sdk.backends._prompts import PromptEncoder
+from guardreasoner_sdk.backends._tokens import PromptEncoder
 from guardreasoner_sdk.backends.vllm import VLLMBackend
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError

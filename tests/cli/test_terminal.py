@@ -14,7 +14,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardreasoner_sdk._text import json_text, visible
+from guardreasoner_sdk._text import escape_unsafe, json_text
 from guardreasoner_sdk.cli import main
 from guardreasoner_sdk.cli.terminal import reported
 
@@ -29,11 +29,11 @@ _JSON = st.recursive(
 
 @given(st.text(st.characters()))
 def test_visible_is_one_line_that_steers_nothing(text):
-    shown = visible(text)
+    shown = escape_unsafe(text)
     assert len(shown.splitlines()) <= 1
     assert not [character for character in shown if ord(character) < 32 or 0x7F <= ord(character) < 0xA0]
     shown.encode("utf-8")
-    assert visible(shown) == shown
+    assert escape_unsafe(shown) == shown
 
 
 @given(_JSON, st.sampled_from([None, 2]), st.booleans())

@@ -6,7 +6,7 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Judgement
 from guardreasoner_sdk.dialects.base import Abilities, Answer, Dialect, Query, Reasoning
-from guardreasoner_sdk.generation import Choices, Completion
+from guardreasoner_sdk.generation import Completion, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 Asked = tuple[Judgement, list[tuple[Query, ...]]]
@@ -71,6 +71,8 @@ def scored() -> Callable[..., Completion]:
         tables = [{"\n\n": 1.0}, *alternatives]
         if starts[1] == 0:
             starts, tables = starts[1:], tables[1:]
-        return Completion(text, "stop", Usage(input_tokens=10, output_tokens=1), Choices(starts, lambda number: tables[number]))
+        return Completion(
+            text, "stop", Usage(input_tokens=10, output_tokens=1), TokenProbabilities(starts, lambda number: tables[number])
+        )
 
     return make

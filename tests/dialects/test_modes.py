@@ -9,9 +9,9 @@ import pytest
 from guardreasoner_sdk import ConfigurationError, Exchange, Judgement
 from guardreasoner_sdk.dialects.base import Answer, Reasoning
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
-from guardreasoner_sdk.dialects.scores import label_probability, probability_of
+from guardreasoner_sdk.dialects.probabilities import label_probability, probability_of
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Abilities, Choices, Completion, Query
+from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import TASKS, Usage
 
 PROMPT, PAIR = Exchange("ask"), Exchange("ask", "answer")
@@ -23,7 +23,7 @@ INLINE, PROBES, CHAT_ONLY = Abilities(), Abilities(probes=True), Abilities(conti
 def said(text: str, *tops: Mapping[str, float], finish: str = "stop", tokens: int = 3) -> Completion:
     """An answer; ``tops`` are the probabilities at the words of the text, one after another."""
     starts = [0] if len(tops) == 1 else [text.index(word) for word in (" harmful", " refusal", " unharmful")] if tops else []
-    choices = Choices(starts, lambda number: tops[number]) if tops else None
+    choices = TokenProbabilities(starts, lambda number: tops[number]) if tops else None
     return Completion(text, finish, Usage(input_tokens=100, output_tokens=tokens), choices)  # type: ignore[arg-type]
 
 
@@ -162,7 +162,7 @@ def test_probabilities_count_the_tokens_that_begin_a_label_whatever_the_tokenize
     assert probability_of({": harmful": 0.4, ": un": 0.1}, "harmful", "unharmful", lead=": ") == pytest.approx(0.8)
     assert probability_of({" maybe": 1.0, " ": 0.0}, "harmful", "unharmful") is None
     assert label_probability(None, "x", 0, "harmful", "unharmful") is None
-    late = Choices([3], lambda _: {"harmful": 1.0})
+    late = TokenProbabilities([3], lambda _: {"harmful": 1.0})
     assert label_probability(late, "harmful", 0, "harmful", "unharmful") is None
     assert label_probability(late, "   harmful", 3, "harmful", "unharmful") == 1.0
 

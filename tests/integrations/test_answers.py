@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from guardreasoner_integrations._answers import ResponseEvents, anthropic_texts, chat_texts
+from guardreasoner_integrations._answer_texts import ResponseEvents, anthropic_texts, chat_texts
 
 
 @pytest.mark.parametrize("odd", [[], [1], {}, {"a": 1}, 1.5, None, "x", True], ids=repr)

@@ -13,7 +13,7 @@ from openai.types import chat, responses
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
-from guardreasoner_integrations._answers import chat_texts, response_texts
+from guardreasoner_integrations._answer_texts import chat_texts, response_texts
 from guardreasoner_integrations._messages import said
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk.exchange import exchange_from_messages

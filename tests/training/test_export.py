@@ -359,7 +359,7 @@ def test_margins_are_those_of_the_models_logits(tiny_guard: Any, rows: list[Exch
     import torch
     from transformers import AutoModelForCausalLM
 
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
     [answer] = Reference(tiny_guard.folder, guard_dialect(tiny_guard.folder), rows[:1]).answers
     [written] = answer.written

@@ -343,7 +343,7 @@ EXCHANGES = [
 def test_the_prompts_tokens_are_those_of_the_transformers_engine(tokenizer: Any, backend: Any, rendering: Any) -> None:
     from dataclasses import replace
 
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
     queries = [messages_or_text(exchange, "guardreasoner", rendering) for exchange in EXCHANGES]
     encoder = PromptEncoder(tokenizer, "tiny")

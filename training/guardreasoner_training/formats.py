@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.dialects.llama_guard import read_safety
-from guardreasoner_sdk.dialects.oneshot import CONVERSATION, sides
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, sides
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Query
-from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Task
+from guardreasoner_sdk.verdict import LABELS, Finding, Task
 from guardreasoner_training._rows.outputs import answer_block, critique, reasoned
 from guardreasoner_training._rows.parsing import steps_in
 from guardreasoner_training._rows.templates import LLAMA3_TEMPLATE, THINKGUARD_TEMPLATE
 from guardreasoner_training.rows import TrainingRow
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
 __all__ = [
     "LLAMA3_TEMPLATE",
@@ -71,7 +71,7 @@ def tasks_of(exchange: Exchange, format: Format) -> tuple[Task, ...]:  # noqa: A
     """The tasks that an answer speaks of."""
     if format == "thinkguard":
         return ("prompt_harmfulness",) if exchange.response is None else ("response_harmfulness",)
-    return TASKS[:1] if exchange.response is None else TASKS
+    return exchange.tasks
 
 
 def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:  # noqa: A002
@@ -234,7 +234,7 @@ def template_of(format: Format) -> str:  # noqa: A002
 @lru_cache(maxsize=2)
 def _encoder(tokenizer: Any) -> tuple[PromptEncoder, int]:
     """The encoder of a tokenizer, and how many tokens stand in front of every text."""
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
     encoder = PromptEncoder(tokenizer, str(tokenizer.name_or_path or "the base model"))
     return encoder, len(encoder.encode(Query()))

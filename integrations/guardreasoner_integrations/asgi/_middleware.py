@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 from guardreasoner_integrations._guards import ajudge_readings, check_guard
-from guardreasoner_integrations.asgi._answers import Answer, Options, StoppedError
 from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replayed
 from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
+from guardreasoner_integrations.asgi._responses import Answer, Options, StoppedError
 from guardreasoner_integrations.asgi._routes import GuardedRoute
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
 from guardreasoner_sdk._failures import log_failure
-from guardreasoner_sdk.streaming import check_options
+from guardreasoner_sdk.blocking import BlockRule
+from guardreasoner_sdk.streaming import StreamOptions
 
 __all__ = ["GuardMiddleware"]
 
@@ -65,33 +66,18 @@ class GuardMiddleware:
         timeout: float | None = None,
     ) -> None:
         check_guard(guard)
-        check_options(mode, window, timeout)
+        rule = BlockRule(guard, on_block, check_input=check_input, functions=False)
+        stream = StreamOptions(mode=mode, window=window, timeout=timeout)
         self.app = app
-        self._guard = guard
         self._routes = tuple(routes)
-        self._max_body = max_body
-        self._check_input = "harmful_prompt" in guard.policy.block if check_input is None else check_input
-        self._timeout = timeout
-        on_block = guard.policy.on_block if on_block is None else on_block
         if not self._routes:
             raise ConfigurationError("routes: is empty; name the routes to guard, for instance [GuardedRoute('/chat', ...)]")
-        if on_block not in ("raise", "message"):
-            raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
         for name, status in (("blocked_status", blocked_status), ("undetermined_status", undetermined_status)):
             if not 400 <= status <= 599:
                 raise ConfigurationError(f"{name}: must be an HTTP error status, 400 to 599, not {status!r}")
         if max_body < 1:
             raise ConfigurationError(f"max_body: must be a number of bytes from 1, not {max_body!r}")
-        self._replies = Replies(guard.policy.message, blocked_status, undetermined_status)
-        self._options = Options(
-            guard,
-            self._replies,
-            message=guard.policy.message if on_block == "message" else None,
-            max_body=max_body,
-            mode=mode,
-            window=window,
-            timeout=timeout,
-        )
+        self._options = Options(rule, stream, Replies(rule.message, blocked_status, undetermined_status), max_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
@@ -106,7 +92,7 @@ class GuardMiddleware:
             await self.app(scope, receive, send)
             return
         try:
-            body = await read_body(receive, self._max_body)
+            body = await read_body(receive, self._options.max_body)
             if body is None:
                 return
             asked = route.readings(self._document(scope, body))
@@ -119,7 +105,7 @@ class GuardMiddleware:
             if not isinstance(error, VerdictError):
                 logger.error("could not judge a request: the guard raised %s", type(error).__name__)
                 log_failure(logger, "the failure", error)
-            await self._replies.of(error).send(send)
+            await self._options.replies.of(error).send(send)
             return
         await self._run(route, asked[0] if asked else None, scope, replayed(body, receive), send)
 
@@ -132,11 +118,12 @@ class GuardMiddleware:
 
     def _document(self, scope: Scope, body: bytes) -> object:
         headers = Headers(scope["headers"])
-        return document(body, headers, self._max_body, status=400, kind="invalid_request")
+        return document(body, headers, self._options.max_body, status=400, kind="invalid_request")
 
     async def _check(self, asked: list[Exchange]) -> None:
-        if asked and self._check_input:
-            (await ajudge_readings(self._guard, asked, self._timeout)).raise_for_block()
+        rule = self._options.rule
+        if asked and rule.check_input:
+            (await ajudge_readings(rule.guard, asked, self._options.stream.timeout)).raise_for_block()
 
     async def _run(self, route: GuardedRoute, asked: Exchange | None, scope: Scope, receive: Receive, send: Send) -> None:
         if not route.answers:

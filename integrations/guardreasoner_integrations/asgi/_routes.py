@@ -10,7 +10,7 @@ from guardreasoner_integrations._messages import readings, said
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.asgi._replies import RefusedError, Scope
 from guardreasoner_sdk import ConfigurationError, Exchange, InputError, MissingExtraError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 
 try:
     from jsonpath import JSONPathEnvironment, JSONPathError
@@ -170,7 +170,7 @@ class GuardedRoute:
         if texts is None and not self.optional:
             raise InputError("prompt", f"the body has no {self._request.path}", "send it as a string")
         text = "\n\n".join(text for _, text in texts or ())
-        return [Exchange(text)] if visible(text) else []
+        return [Exchange(text)] if has_visible_text(text) else []
 
     def _messages(self, document: object) -> list[Exchange]:
         found = [value for _, value in self._request.values(document) if value is not None]

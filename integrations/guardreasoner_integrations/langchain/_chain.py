@@ -26,9 +26,10 @@ from guardreasoner_integrations.langchain._questions import (
 )
 from guardreasoner_integrations.langchain._replies import Replies, replies_of
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
+from guardreasoner_sdk.blocking import BlockRule
 from guardreasoner_sdk.errors import PortableError
-from guardreasoner_sdk.exchange import visible
-from guardreasoner_sdk.streaming import check_options
+from guardreasoner_sdk.exchange import has_visible_text
+from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, StreamOptions
 
 __all__ = ["GuardedChain"]
 
@@ -83,7 +84,6 @@ class GuardedChain(Runnable[Any, Any]):
         name: str | None = None,
     ) -> None:
         check_guard(guard)
-        check_options("hold", window, None)
         if not isinstance(chain, Runnable):
             raise ConfigurationError(f"chain: must be a Runnable, not {type(chain).__name__}; RunnableLambda makes one")
         self._check_input = wanted(guard.policy, "check_input", check_input, response=False)
@@ -94,8 +94,9 @@ class GuardedChain(Runnable[Any, Any]):
         self._chain = chain
         self._input_key = input_key
         self._output_key = output_key
-        self._replies = replies_of(guard, chain, on_block=on_block, message=message, returns=returns, output_key=output_key)
-        self._window = window
+        rule = BlockRule(guard, on_block, message=message, functions=False)
+        self._replies = replies_of(rule, chain, returns=returns, output_key=output_key)
+        self._options = StreamOptions(window=window)
         self.name = name
 
     @property
@@ -226,7 +227,7 @@ class GuardedChain(Runnable[Any, Any]):
             yield from chunks
             return
         try:
-            with self._guard.stream(held.prompt.stated, chunks, window=self._window, **held.options) as stream:
+            with GuardedStream(self._guard, held.prompt.stated, chunks, self._options, **held.options) as stream:
                 for chunk in stream:
                     held.shown(chunk)
                     yield chunk
@@ -249,7 +250,7 @@ class GuardedChain(Runnable[Any, Any]):
                 yield chunk
             return
         try:
-            async with self._guard.astream(held.prompt.stated, chunks, window=self._window, **held.options) as stream:
+            async with AsyncGuardedStream(self._guard, held.prompt.stated, chunks, self._options, **held.options) as stream:
                 async for chunk in stream:
                     held.shown(chunk)
                     yield chunk
@@ -281,12 +282,12 @@ class _Held:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of :meth:`guardreasoner_sdk.Guard.stream`."""
+        """What a guarded stream is given beside its chunks."""
         return {"history": self.prompt.history, "text": self._texts, "on_block": self.instead}
 
     def shown(self, chunk: Any) -> None:
         """Note what the reader has seen."""
-        self._seen = self._seen or visible(text_in(chunk, self._replies.key))
+        self._seen = self._seen or has_visible_text(text_in(chunk, self._replies.key))
 
     def instead(self, verdict: Verdict) -> Any:
         """The chunk that ends the stream; raises where blocks raise."""
@@ -294,7 +295,7 @@ class _Held:
 
     def _texts(self, chunk: Any) -> Mapping[Hashable, str]:
         part = Question(self.prompt, Answer("", unread_in(chunk, self._replies.key)))
-        if blocks(verdict := whole(self._replies.guard, part, None)):
+        if blocks(verdict := whole(self._replies.rule.guard, part, None)):
             raise _UnreadPartError(verdict)
         return self._reader.texts(chunk)
 

@@ -18,7 +18,7 @@ from guardreasoner_sdk._content import Call, Piece, Text, Unread, is_said
 from guardreasoner_sdk._content import message as pieces_in
 from guardreasoner_sdk._unescaping import unescaped
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, visible
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, has_visible_text
 
 __all__ = [
     "REMOVED",
@@ -75,7 +75,7 @@ def text_of(message: BaseMessage, *, alone: bool = False) -> str:
             texts.append(shown(piece))
         elif isinstance(piece, Call) and not _is_proper(piece):
             texts.append(call_lines(piece))
-    return "\n".join(text for text in texts if visible(text))
+    return "\n".join(text for text in texts if has_visible_text(text))
 
 
 def unread_parts(message: BaseMessage) -> list[str]:
@@ -126,7 +126,7 @@ def call_lines(call: Call) -> str:
             given = json.loads(given)
         except (ValueError, RecursionError):
             given = unescaped(given)
-    return "\n".join(line for line in (call.name, *_lines(given)) if visible(line))
+    return "\n".join(line for line in (call.name, *_lines(given)) if has_visible_text(line))
 
 
 def shown(text: Text) -> str:

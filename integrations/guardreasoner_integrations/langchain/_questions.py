@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 from langchain_core.messages import BaseMessage
 
 from guardreasoner_integrations.langchain._messages import arguments_of, from_human, text_of, turn_at, turns, unread_parts
-from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError, _steps
+from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError, trampoline
 from guardreasoner_sdk._unescaping import second_reading
-from guardreasoner_sdk.exchange import Turn, visible
+from guardreasoner_sdk.exchange import Turn, has_visible_text
 from guardreasoner_sdk.verdict import decisive, undetermined
 
 __all__ = [
@@ -69,7 +69,7 @@ class Prompt:
     @property
     def stated(self) -> str:
         """The text to judge an answer with."""
-        return next((text for text in (self.alone, self.text) if visible(text)), NO_TEXT)
+        return next((text for text in (self.alone, self.text) if has_visible_text(text)), NO_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Question:
         """What the guard takes: what is said, and all that is there; none where there is no text to judge. Both count: enough
         harmless text beside what is said would hide harm in it.
         """
-        texts = dict.fromkeys(text for text in (self.judged.alone, self.judged.text) if visible(text))
+        texts = dict.fromkeys(text for text in (self.judged.alone, self.judged.text) if has_visible_text(text))
         history = self.prompt.history
         if self.answer is None:
             return [{"prompt": text, "response": None, "history": history} for text in texts]
@@ -175,7 +175,7 @@ def can_block(policy: Policy, *, response: bool) -> bool:
         policy: the guard's.
         response: whether it is about answers.
     """
-    return not policy.block.isdisjoint({"harmful_response", "refusal"} if response else {"harmful_prompt"})
+    return policy.blocks_responses if response else policy.blocks_prompts
 
 
 def wanted(policy: Policy, option: str, asked: bool | None, *, response: bool) -> bool:
@@ -207,18 +207,18 @@ async def ajudge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | 
     return _settled(guard, questions, await guard.acheck_many([row for question in questions for row in question.rows]))
 
 
-Steps: TypeAlias = _steps.Steps[Sequence[Question], T]
+Steps: TypeAlias = trampoline.Steps[Sequence[Question], T]
 """What is to be done, whoever waits for it; it yields questions and is sent the verdicts."""
 
 
 def run_steps(guard: Guard, steps: Steps[T]) -> T:
     """Do what the steps say; returns what they return."""
-    return _steps.run_steps(steps, partial(judge, guard))
+    return trampoline.run(steps, partial(judge, guard))
 
 
 async def arun_steps(guard: Guard, steps: Steps[T]) -> T:
     """:func:`run_steps` for asyncio."""
-    return await _steps.arun_steps(steps, partial(ajudge, guard))
+    return await trampoline.arun(steps, partial(ajudge, guard))
 
 
 def blocks(verdict: Verdict | None) -> TypeGuard[Verdict]:
@@ -275,4 +275,4 @@ def _prompt(messages: Sequence[BaseMessage], before: Sequence[BaseMessage]) -> P
 
 
 def _joined(parts: Sequence[str]) -> str:
-    return "\n\n".join(part for part in parts if visible(part))
+    return "\n\n".join(part for part in parts if has_visible_text(part))

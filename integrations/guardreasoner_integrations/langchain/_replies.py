@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
 from guardreasoner_integrations.langchain._questions import error_of
-from guardreasoner_sdk import ConfigurationError, Guard, Verdict, VerdictError
+from guardreasoner_sdk import ConfigurationError, Verdict, VerdictError
+from guardreasoner_sdk.blocking import BlockRule
 
 __all__ = ["Replies", "replies_of"]
 
@@ -22,29 +23,25 @@ class Replies:
     """See :class:`GuardedChain`.
 
     Args:
-        guard: who judges.
-        raises: whether blocks raise.
-        message: what is said where they do not.
+        rule: what follows a block.
         kind: the type of what the chain answers.
         key: the answer's key, where the chain returns mappings.
     """
 
-    guard: Guard
-    raises: bool
-    message: str
+    rule: BlockRule
     kind: Kind
     key: str | None
 
     def unanswered(self, verdict: Verdict) -> Any:
         """An exception, or the message, where the chain did not run."""
-        return self._error(verdict) or self._shaped(self.kind(self.message))
+        return self._error(verdict) or self._shaped(self.kind(self.rule.message))
 
     def instead_of(self, answer: Any, verdict: Verdict) -> Any:
         """An exception, or the message in the shape of an answer that was blocked; a message keeps its id."""
         if error := self._error(verdict):
             return error
         said = answer[self.key] if isinstance(answer, Mapping) else answer
-        reply = AIMessage(self.message, id=said.id) if isinstance(said, BaseMessage) else self.message
+        reply = AIMessage(self.rule.message, id=said.id) if isinstance(said, BaseMessage) else self.rule.message
         return {self.key: reply} if isinstance(answer, Mapping) else reply
 
     def chunk(self, verdict: Verdict, *, apart: bool) -> Any:
@@ -59,36 +56,30 @@ class Replies:
         """
         if error := self._error(verdict):
             raise error from None
-        text = f"\n\n{self.message}" if apart else self.message
+        text = f"\n\n{self.rule.message}" if apart else self.rule.message
         return self._shaped(text if self.kind is str else AIMessageChunk(content=text))
 
     def _error(self, verdict: Verdict) -> VerdictError | None:
-        return error_of(verdict) if self.raises or self.guard.policy.insists(verdict) else None
+        return error_of(verdict) if self.rule.raises(verdict) else None
 
     def _shaped(self, reply: Any) -> Any:
         return reply if self.key is None else {self.key: reply}
 
 
 def replies_of(
-    guard: Guard,
+    rule: BlockRule,
     chain: Runnable[Any, Any],
     *,
-    on_block: Literal["raise", "message"] | None,
-    message: str | None,
     returns: type[str] | type[AIMessage] | None,
     output_key: str | None,
 ) -> Replies:
     """Read the options of a :class:`GuardedChain`.
 
     Raises:
-        ConfigurationError: an unknown ``on_block``, or a message that nobody knows the type of.
+        ConfigurationError: a message that nobody knows the type of.
     """
-    on_block = guard.policy.on_block if on_block is None else on_block
-    if on_block not in ("raise", "message"):
-        raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
-    raises = on_block == "raise"
-    kind = AIMessage if raises else _kind(chain, output_key, returns)
-    return Replies(guard, raises, guard.policy.message if message is None else message, kind, output_key)
+    kind = AIMessage if rule.on_block == "raise" else _kind(chain, output_key, returns)
+    return Replies(rule, kind, output_key)
 
 
 def _kind(chain: Runnable[Any, Any], key: str | None, returns: Kind | None) -> Kind:

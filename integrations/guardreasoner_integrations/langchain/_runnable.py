@@ -11,6 +11,7 @@ from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._lcel import prompt_in
 from guardreasoner_integrations.langchain._questions import Question, ajudge, can_block, error_of, judge
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
+from guardreasoner_sdk.blocking import BlockRule
 
 __all__ = ["GuardRunnable"]
 
@@ -45,7 +46,7 @@ class GuardRunnable(Runnable[T, T]):
         name: str | None = None,
     ) -> None:
         check_guard(guard)
-        if (guard.policy.on_block if on_block is None else on_block) != "raise":
+        if BlockRule(guard, on_block).on_block != "raise":
             raise ConfigurationError(
                 "on_block: a gate in front of a model can only raise, a message would go to the model; "
                 "use GuardedChain(guard, model), or pass on_block='raise'"

@@ -10,11 +10,11 @@ from litellm.types.guardrails import GuardrailEventHooks
 
 from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
 from guardreasoner_integrations.litellm._inputs import answers_in, replace_inputs, requests_in
 from guardreasoner_integrations.litellm._pieces import Pieces, Problem
 from guardreasoner_integrations.litellm._refusals import refusal_of
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
+from guardreasoner_integrations.litellm._responses import replace_texts, texts_of
 from guardreasoner_sdk import (
     BlockedError,
     ConfigurationError,
@@ -25,8 +25,9 @@ from guardreasoner_sdk import (
     Policy,
     VerdictError,
 )
-from guardreasoner_sdk.exchange import visible
-from guardreasoner_sdk.streaming import check_options
+from guardreasoner_sdk.blocking import BlockRule
+from guardreasoner_sdk.exchange import has_visible_text
+from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 from guardreasoner_sdk.verdict import decisive
 
 __all__ = ["GuardReasonerGuardrail"]
@@ -44,6 +45,7 @@ class _Applicable(CustomGuardrail):
     """What can be asked about texts outside of a call of a model, at ``/guardrails/apply_guardrail`` and elsewhere."""
 
     guard: Guard
+    _rule: BlockRule
     _unjudged: Unjudged
     _skipped: frozenset[str]
 
@@ -84,7 +86,7 @@ class _Applicable(CustomGuardrail):
             found = requests_in if input_type == "request" else answers_in
             await self._judge(found(inputs, request_data, self._unjudged))
         except GuardError as error:
-            message = self._instead(error) if input_type == "response" else None
+            message = self._rule.message_for(error) if input_type == "response" else None
             if message is None:
                 raise refusal_of(error, self.guardrail_name, _problem(error).status) from error
             return replace_inputs(inputs, message)
@@ -94,10 +96,6 @@ class _Applicable(CustomGuardrail):
         verdict = decisive(await self.guard.acheck_many(exchanges))
         if verdict is not None:
             verdict.raise_for_block()
-
-    def _instead(self, error: GuardError) -> str | None:
-        """The message in place of what is blocked; None: the error."""
-        raise NotImplementedError
 
 
 class GuardReasonerGuardrail(_Applicable):
@@ -172,14 +170,11 @@ class GuardReasonerGuardrail(_Applicable):
         if isinstance(skip_call_types, str) or not isinstance(skip_call_types, Collection):
             raise ConfigurationError("skip_call_types: pass a list, for instance ['aembedding']")
         self.guard = Guard(**options_given) if guard is None else guard
-        if on_block not in (None, "raise", "message"):
-            raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
+        self._rule = BlockRule(self.guard, on_block, functions=False)
         if unjudged not in ("raise", "allow"):
             raise ConfigurationError(f"unjudged: must be 'raise' or 'allow', not {unjudged!r}")
-        check_options("hold", window, None)
-        self._message = self.guard.policy.message if (on_block or self.guard.policy.on_block) == "message" else None
         self._unjudged: Unjudged = unjudged
-        self._window = window
+        self._options = StreamOptions(window=window)
         self._skipped = frozenset(skip_call_types)
         rest.setdefault("supported_event_hooks", _HOOKS)
         super().__init__(guardrail_name=guardrail_name, event_hook=event_hook, default_on=default_on, **rest)
@@ -199,12 +194,12 @@ class GuardReasonerGuardrail(_Applicable):
         if _call_type(data) in self._skipped:
             return response
         try:
-            texts = [text for text in texts_of(response, self._unjudged).values() if visible(text)]
+            texts = [text for text in texts_of(response, self._unjudged).values() if has_visible_text(text)]
             if texts:
                 asked = self._asked(data)
-                await self._judge([Exchange(asked.prompt, text, asked.history) for text in texts])
+                await self._judge([asked.with_response(text) for text in texts])
         except VerdictError as error:
-            message = self._instead(error)
+            message = self._rule.message_for(error)
             if message is not None:
                 return replace_texts(response, message)
             raise _refusal(error, data, self.guardrail_name) from error
@@ -224,15 +219,13 @@ class GuardReasonerGuardrail(_Applicable):
         begun = False
         try:
             asked = self._asked(request_data)
-            stream = self.guard.astream(
-                asked.prompt, pieces, history=asked.history, window=self._window, text=pieces.texts, on_block="raise"
-            )
+            stream = AsyncGuardedStream(self.guard, asked, pieces, self._options, text=pieces.texts, on_block="raise")
             async with stream:
                 async for piece in stream:
                     begun = True
                     yield piece
         except GuardError as error:
-            last = pieces.last(self._instead(error), _problem(error), begun=begun)
+            last = pieces.last(self._rule.message_for(error), _problem(error), begun=begun)
             if last is None:
                 raise _refusal(error, request_data, self.guardrail_name) from error
             yield last
@@ -265,17 +258,13 @@ class GuardReasonerGuardrail(_Applicable):
         """What an answer is the answer to; several prompts of one request count as one."""
         return asked_by(exchanges_of(data, self._unjudged))
 
-    def _instead(self, error: GuardError) -> str | None:
-        replaced = isinstance(error, VerdictError) and not self.guard.policy.insists(error.verdict)
-        return self._message if replaced else None
-
     async def _judge_request(self, data: dict[str, Any], call_type: str | None) -> None:
-        if call_type in self._skipped or "harmful_prompt" not in self.guard.policy.block:
+        if call_type in self._skipped or not self.guard.policy.blocks_prompts:
             return
         try:
             await self._judge(exchanges_of(data, self._unjudged))
         except VerdictError as error:
-            message = self._instead(error)
+            message = self._rule.message_for(error)
             if message is not None and _proxied(data):
                 data[_ANSWERED] = _Answered(self.guardrail_name)
                 self.raise_passthrough_exception(message, data)

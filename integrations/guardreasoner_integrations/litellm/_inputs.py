@@ -8,10 +8,10 @@ from typing import Any
 from guardreasoner_integrations._messages import NO_PROMPT, conversation, readings, said
 from guardreasoner_integrations._readings import both_readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
-from guardreasoner_integrations.litellm._answers import plain
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
+from guardreasoner_integrations.litellm._responses import plain
 from guardreasoner_sdk import Exchange, InputError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 
 __all__ = ["answers_in", "replace_inputs", "requests_in"]
 
@@ -67,7 +67,7 @@ def answers_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Unj
     texts += [message["content"] for message in _calling(_list(inputs, "tool_calls"), unjudged)]
     found = _alone_and_together(texts)
     # Whoever parses an answer reads letters where it has their escapes.
-    return [Exchange(question.prompt, text, question.history) for text in both_readings(dict(enumerate(found))).values()]
+    return [question.with_response(text) for text in both_readings(dict(enumerate(found))).values()]
 
 
 def replace_inputs(inputs: Mapping[str, Any], message: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _texts(inputs: Mapping[str, Any], unjudged: Unjudged) -> list[str]:
     more = [
         text for name in inputs if name not in _READ | _WITHOUT_TEXT for text in leaves(plain(inputs[name]), name, unjudged)
     ]
-    return [text for text in [*texts, *more] if visible(text)]
+    return [text for text in [*texts, *more] if has_visible_text(text)]
 
 
 def _alone_and_together(texts: Sequence[str]) -> list[str]:

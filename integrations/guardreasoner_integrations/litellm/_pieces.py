@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, cast
 
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, TextChoices, TextCompletionResponse
 
-from guardreasoner_integrations._answers import AnthropicEvents, ChatChunks, ResponseEvents, Texts
+from guardreasoner_integrations._answer_texts import AnthropicEvents, ChatChunks, ResponseEvents, Texts
 from guardreasoner_integrations._json import UnclearError, document_or_text
 from guardreasoner_integrations._readings import Readings
 from guardreasoner_integrations._sse import Splitter, data_of, event, extras_of
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations.litellm._answers import plain, unknown
+from guardreasoner_integrations.litellm._responses import plain, unknown
 from guardreasoner_sdk import InputError
 
 __all__ = ["Pieces", "Problem"]

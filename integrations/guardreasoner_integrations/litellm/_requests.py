@@ -8,7 +8,7 @@ from typing import Any
 from guardreasoner_integrations._messages import NO_PROMPT, conversation, readings, said
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk import Exchange, InputError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk.exchange import has_visible_text
 
 __all__ = ["asked_by", "exchanges_of"]
 
@@ -71,7 +71,7 @@ def _asked(
         raise InputError(field, f"must be text or a list, not {type(value).__name__}", "send text or a list of messages")
     if field != "messages" and texts and all(isinstance(text, str) for text in texts):
         more = f"\n\n{suffix}" if isinstance(suffix, str) else ""
-        talks = [[*before, {"role": "user", "content": text + more}] for text in texts if visible(text + more)]
+        talks = [[*before, {"role": "user", "content": text + more}] for text in texts if has_visible_text(text + more)]
         return [asked for talk in talks if (asked := conversation(field, talk)) is not None]
     if isinstance(value, str) or (field != "messages" and not all(isinstance(item, Mapping) for item in texts)):
         raise InputError(field, "is not text", "send text or messages, not tokens or other media")

@@ -10,6 +10,7 @@ from typing import Any
 
 from guardreasoner_integrations.openai._events import Event
 from guardreasoner_integrations.openai._plans import Plan
+from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream
 
 __all__ = ["abody", "body", "library_of", "replaced", "streamed"]
 
@@ -69,7 +70,7 @@ class _Body:
         self._upstream = upstream
         self._chunks: Iterator[bytes] = upstream.iter_bytes()
         self._events = plan.events(upstream.charset_encoding)
-        self.guarded = plan.settings.guard.stream(plan.asked.prompt, self._read(), **plan.stream_options(self._events))
+        self.guarded = GuardedStream(plan.settings.guard, plan.asked, self._read(), **plan.stream_options(self._events))
         self._steps = self._run()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -114,7 +115,7 @@ class _AsyncBody:
         self._upstream = upstream
         self._chunks: AsyncIterator[bytes] = upstream.aiter_bytes()
         self._events = plan.events(upstream.charset_encoding)
-        self.guarded = plan.settings.guard.astream(plan.asked.prompt, self._read(), **plan.stream_options(self._events))
+        self.guarded = AsyncGuardedStream(plan.settings.guard, plan.asked, self._read(), **plan.stream_options(self._events))
         self._steps = self._run()
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
-from guardreasoner_integrations._answers import ChatChunks, Texts, error_texts
+from guardreasoner_integrations._answer_texts import ChatChunks, Texts, error_texts
 from guardreasoner_integrations._sse import event
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai._notes import Note
-from guardreasoner_sdk.exchange import Exchange, visible
+from guardreasoner_sdk.exchange import Exchange, has_visible_text
 
 __all__ = ["ChatStream", "completion", "instead_of"]
 
@@ -110,7 +110,7 @@ class ChatStream:
             return {"refusal": self._note.message}
         # Set apart from what the reader has seen already.
         shown = self._last.get(index, "")
-        apart = "\n\n" if visible(shown) and not shown[-1].isspace() else ""
+        apart = "\n\n" if has_visible_text(shown) and not shown[-1].isspace() else ""
         return {"content": apart + self._note.message}
 
     def _chunk(self, index: int, delta: Mapping[str, str], finish: str | None) -> bytes:

@@ -22,8 +22,9 @@ from guardreasoner_integrations.openai._plans import Answer, Plan, Settings
 from guardreasoner_integrations.openai._routes import FIX, route_of
 from guardreasoner_integrations.openai._verdicts import known, remember
 from guardreasoner_sdk import Guard
+from guardreasoner_sdk.blocking import BlockRule
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.streaming import check_options
+from guardreasoner_sdk.streaming import StreamOptions
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 __all__ = ["guarded"]
@@ -74,20 +75,12 @@ def guarded(
     if isinstance(client, _Guarded | _AsyncGuarded):
         raise ConfigurationError("client: is guarded already")
     check_guard(guard)
-    if on_block not in (None, "raise", "message"):
-        raise ConfigurationError(f"on_block: must be 'raise' or 'message', not {on_block!r}")
     if unjudged not in ("raise", "allow"):
         raise ConfigurationError(f"unjudged: must be 'raise' or 'allow', not {unjudged!r}")
-    check_options(mode, window, timeout)
     settings = Settings(
-        guard=guard,
-        mode=mode,
-        window=window,
-        on_block=guard.policy.on_block if on_block is None else on_block,
-        check_input="harmful_prompt" in guard.policy.block if check_input is None else check_input,
-        check_output=bool({"harmful_response", "refusal"} & guard.policy.block) if check_output is None else check_output,
-        unjudged=unjudged,
-        timeout=timeout,
+        BlockRule(guard, on_block, check_input=check_input, check_output=check_output, functions=False),
+        StreamOptions(mode=mode, window=window, timeout=timeout),
+        unjudged,
     )
     twin = client.copy()
     kind = type(client)
@@ -116,14 +109,14 @@ class _Guarded(OpenAI):
             failure = error
         # Outside of the handler: a block must not carry along, as its context, what it hides.
         for told in plan.told_by(failure.body):
-            verdict = plan.settings.guard.check(told.prompt, told.response, history=told.history, timeout=plan.settings.timeout)
+            verdict = plan.settings.guard.check(told, timeout=plan.settings.timeout)
             verdict.raise_for_block()
         raise failure
 
     def _process_response(self, *, options: Any, response: Any, **rest: Any) -> Any:
         plan = _plan(self, self._guard_settings, options)
         verdict = None
-        if plan is not None and plan.settings.check_output:
+        if plan is not None and plan.settings.rule.check_output:
             if _is_streamed(response, rest):
                 stream = body(response, plan)
                 response = streamed(response, stream)
@@ -159,16 +152,14 @@ class _AsyncGuarded(AsyncOpenAI):
             failure = error
         # Outside of the handler: a block must not carry along, as its context, what it hides.
         for told in plan.told_by(failure.body):
-            verdict = await plan.settings.guard.acheck(
-                told.prompt, told.response, history=told.history, timeout=plan.settings.timeout
-            )
+            verdict = await plan.settings.guard.acheck(told, timeout=plan.settings.timeout)
             verdict.raise_for_block()
         raise failure
 
     async def _process_response(self, *, options: Any, response: Any, **rest: Any) -> Any:
         plan = _plan(self, self._guard_settings, options)
         verdict = None
-        if plan is not None and plan.settings.check_output:
+        if plan is not None and plan.settings.rule.check_output:
             if _is_streamed(response, rest):
                 stream = abody(response, plan)
                 response = streamed(response, stream)
@@ -188,7 +179,7 @@ class _AsyncGuarded(AsyncOpenAI):
 def _plan(client: OpenAI | AsyncOpenAI, settings: Settings, options: Any) -> Plan | None:
     """What is to be done about a request; None: nothing."""
     route = route_of(options.method, options.url, str(client.base_url))
-    if route is None or not (settings.check_input or settings.check_output):
+    if route is None or not (settings.rule.check_input or settings.rule.check_output):
         return None
     body, more = options.json_data, options.extra_json
     if isinstance(body, Mapping) and isinstance(more, Mapping):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from guardreasoner_integrations._answers import Texts, chat_texts, error_texts, response_texts
+from guardreasoner_integrations._answer_texts import Texts, chat_texts, error_texts, response_texts
 from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parsed
 from guardreasoner_integrations._messages import NO_PROMPT
 from guardreasoner_integrations._readings import Readings, both_readings
@@ -23,8 +23,10 @@ from guardreasoner_integrations.openai._notes import Note
 from guardreasoner_integrations.openai._prompts import chat_exchange, responses_exchange
 from guardreasoner_integrations.openai._routes import FIX, Route
 from guardreasoner_sdk import Guard
+from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_sdk.exchange import Exchange, visible
+from guardreasoner_sdk.exchange import Exchange, has_visible_text
+from guardreasoner_sdk.streaming import StreamOptions
 from guardreasoner_sdk.verdict import Verdict, decisive
 
 __all__ = ["Answer", "Events", "Plan", "Settings"]
@@ -38,14 +40,19 @@ _CHARSETS = frozenset({"ascii", "iso-8859-1", "latin-1", "us-ascii", "utf-8", "u
 class Settings:
     """The options of :func:`guardreasoner_integrations.openai.guarded`, with what the policy says filled in."""
 
-    guard: Guard
-    mode: Literal["hold", "pass"]
-    window: int
-    on_block: Literal["raise", "message"]
-    check_input: bool
-    check_output: bool
+    rule: BlockRule
+    stream: StreamOptions
     unjudged: Unjudged
-    timeout: float | None
+
+    @property
+    def guard(self) -> Guard:
+        """Who judges."""
+        return self.rule.guard
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for each check."""
+        return self.stream.timeout
 
 
 class Plan:
@@ -76,7 +83,7 @@ class Plan:
         """What is judged before the request goes out; a response in it is what tools gave."""
         self.asked = self.readings[0] if self.readings else Exchange(NO_PROMPT)
         """What an answer is the answer to."""
-        self.checks_input = settings.check_input and bool(self.readings)
+        self.checks_input = settings.rule.check_input and bool(self.readings)
 
     @cached_property
     def note(self) -> Note:
@@ -84,7 +91,7 @@ class Plan:
         wanted = self.body.get("response_format") if self.route == "chat" else (self.body.get("text") or {}).get("format")
         count = self.body.get("n")
         return Note(
-            message=self.settings.guard.policy.message,
+            message=self.settings.rule.message,
             model=str(self.body.get("model", "")),
             choices=count if isinstance(count, int) else 1,
             structured=isinstance(wanted, Mapping) and wanted.get("type") not in (None, "text"),
@@ -97,8 +104,7 @@ class Plan:
         Raises:
             BlockedError, UndeterminedError: where a block is to raise.
         """
-        if self.settings.on_block == "raise":
-            verdict.raise_for_block()
+        self.settings.rule.replacement(verdict)
         if self.body.get("stream"):
             return "text/event-stream", b"".join(self.events(None).ending())
         own = chat.completion if self.route == "chat" else responses.response
@@ -106,8 +112,8 @@ class Plan:
 
     def told_by(self, error: object) -> list[Exchange]:
         """What an error of the server tells of an answer, to be judged: some quote what they could not use."""
-        found = error_texts(error, self.settings.unjudged) if self.settings.check_output else {}
-        return [Exchange(self.asked.prompt, text, self.asked.history) for text in found.values() if visible(text)]
+        found = error_texts(error, self.settings.unjudged) if self.settings.rule.check_output else {}
+        return [self.asked.with_response(text) for text in found.values() if has_visible_text(text)]
 
     def events(self, charset: str | None) -> Events:
         """The reader of a stream in the character set that its content type names."""
@@ -116,17 +122,10 @@ class Plan:
 
     def stream_options(self, events: Events) -> dict[str, Any]:
         """How the guard is to go through the events."""
-        on_block: Literal["raise"] | Callable[[Verdict], list[Event]] = "raise"
-        if self.settings.on_block == "message":
+        on_block: OnBlock[Event] = "raise"
+        if self.settings.rule.on_block == "message":
             on_block = lambda verdict: [Event(raw) for raw in events.ending()]  # noqa: E731
-        return {
-            "history": self.asked.history,
-            "mode": self.settings.mode,
-            "window": self.settings.window,
-            "text": lambda event: event.texts,
-            "on_block": on_block,
-            "timeout": self.settings.timeout,
-        }
+        return {"options": self.settings.stream, "text": lambda event: event.texts, "on_block": on_block}
 
 
 class Answer:
@@ -145,8 +144,8 @@ class Answer:
         self._plan = plan
         self._body: Any = None
         texts = self._texts(content, text)
-        self._channels = [channel for channel, text in texts.items() if visible(text)]
-        self.exchanges = [Exchange(plan.asked.prompt, texts[channel], plan.asked.history) for channel in self._channels]
+        self._channels = [channel for channel, text in texts.items() if has_visible_text(text)]
+        self.exchanges = [plan.asked.with_response(texts[channel]) for channel in self._channels]
         """What is to be judged."""
 
     def _texts(self, content: bytes, text: str) -> Texts:
@@ -176,12 +175,10 @@ class Answer:
         Raises:
             BlockedError, UndeterminedError: where a block is to raise.
         """
-        settings = self._plan.settings
         verdict = decisive(verdicts)
         if verdict is None or verdict.allowed:
             return None
-        if settings.on_block == "raise" or settings.guard.policy.insists(verdict):
-            verdict.raise_for_block()
+        self._plan.settings.rule.replacement(verdict)
         blocked = [channel for channel, found in zip(self._channels, verdicts, strict=True) if not found.allowed]
         if self._plan.route == "chat":
             return json.dumps(chat.instead_of(self._body, blocked, self._plan.note)).encode()

@@ -10,11 +10,11 @@ from typing import Any
 
 from openai.types.responses import Response
 
-from guardreasoner_integrations._answers import ResponseEvents
+from guardreasoner_integrations._answer_texts import ResponseEvents
 from guardreasoner_integrations._sse import event
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai._notes import Note
-from guardreasoner_sdk.exchange import Exchange, visible
+from guardreasoner_sdk.exchange import Exchange, has_visible_text
 
 __all__ = ["ResponseStream", "instead_of", "response"]
 
@@ -134,7 +134,7 @@ class ResponseStream:
         for index in sorted(self._open):
             self._items[index]["status"] = "incomplete"
             say("response.output_item.done", output_index=index, item=self._items[index])
-        apart = "\n\n" if visible(self._last) and not self._last[-1].isspace() and not self._note.structured else ""
+        apart = "\n\n" if has_visible_text(self._last) and not self._last[-1].isspace() and not self._note.structured else ""
         index, item = max(self._items, default=-1) + 1, _item(self._note, apart + self._note.message)
         at = {"output_index": index, "item_id": item["id"], "content_index": 0}
         part = item["content"][0]

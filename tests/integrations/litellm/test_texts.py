@@ -19,9 +19,9 @@ from litellm.types.utils import (
     TextCompletionResponse,
 )
 
-from guardreasoner_integrations.litellm._answers import replace_texts, texts_of
 from guardreasoner_integrations.litellm._pieces import Pieces
 from guardreasoner_integrations.litellm._requests import exchanges_of
+from guardreasoner_integrations.litellm._responses import replace_texts, texts_of
 from guardreasoner_sdk import InputError
 
 from .conftest import LITELLMS_OWN

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from guardreasoner_sdk.backends._answers import stop_place, too_long
+from guardreasoner_sdk.backends._results import stop_place, too_long
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.generation import Abilities, Completion, Query
 from guardreasoner_sdk.verdict import Usage
@@ -111,7 +111,7 @@ class Scored:
     def __init__(self, folder: Path, *, device: str, dtype: Dtype) -> None:
         from transformers import GenerationConfig
 
-        from guardreasoner_sdk.backends._prompts import PromptEncoder
+        from guardreasoner_sdk.backends._tokens import PromptEncoder
 
         self.model = str(folder)
         self.written: list[Written] = []

@@ -20,7 +20,7 @@ from guardreasoner_training.formats import Format, Rendering, end_id, messages_o
 from guardreasoner_training.rows import TrainingRow
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.backends._prompts import PromptEncoder
+    from guardreasoner_sdk.backends._tokens import PromptEncoder
 
 __all__ = ["Engine", "Generating", "engine_for", "generate", "generations_in"]
 
@@ -143,7 +143,7 @@ class _Prompts:
 
     @classmethod
     def of(cls, folder: Path, how: Generating) -> _Prompts:
-        from guardreasoner_sdk.backends._prompts import PromptEncoder
+        from guardreasoner_sdk.backends._tokens import PromptEncoder
 
         encoder = PromptEncoder.from_folder(folder)
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig

@@ -11,8 +11,8 @@ from typing import Any, cast
 from guardreasoner_sdk._text import JsonError, parse_json
 from guardreasoner_sdk.data.columns import Columns, near_prompt
 from guardreasoner_sdk.data.records import Record
-from guardreasoner_sdk.dialects.answers import read_statements
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
+from guardreasoner_sdk.dialects.labels import read_statements
 from guardreasoner_sdk.dialects.steps import split_steps
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation._authors import parts_of

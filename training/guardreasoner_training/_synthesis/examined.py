@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from guardreasoner_sdk.dialects.answers import read_statements
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
-from guardreasoner_sdk.dialects.lines import heading, lines
+from guardreasoner_sdk.dialects.headings import heading, lines
+from guardreasoner_sdk.dialects.labels import read_statements
 from guardreasoner_sdk.dialects.llama_guard import read_safety
 from guardreasoner_sdk.generation import Completion
 from guardreasoner_sdk.verdict import TASKS, Task

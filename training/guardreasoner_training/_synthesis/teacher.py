@@ -15,9 +15,9 @@ from time import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk.backends._defuse import defuse
-from guardreasoner_sdk.backends._remote_answers import read_answer
 from guardreasoner_sdk.backends._remote_client import find_address, open_client
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
+from guardreasoner_sdk.backends._remote_replies import read_answer
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, PortableError
 from guardreasoner_sdk.generation import Message, Query
 from guardreasoner_training._synthesis.budget import Cost

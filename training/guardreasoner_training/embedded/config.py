@@ -9,7 +9,7 @@ from guardreasoner_sdk.judges.encoding import EncodingConfig
 from guardreasoner_training.embedded.sources import UNSEEN_SOURCES
 
 _TRAIN_ENCODINGS: Final = (EncodingConfig(144, 56, 32, 80), EncodingConfig(320, 80, 32, 80))
-# Of 160, 256 and 384 tokens, tried on the shipped weights, the middle was the best on unseen sources; each costs minutes to try.
+# Of 160, 256 and 384 tokens, tried on the shipped weights, the middle was the best on unseen sources; each costs minutes.
 _ENCODINGS: Final = (EncodingConfig(256, 64, 48, 80),)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardreasoner_sdk.backends._remote_answers import read_answer, read_choices, read_owner
+from guardreasoner_sdk.backends._remote_replies import read_answer, read_choices, read_owner
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Message, Piece, Query
 

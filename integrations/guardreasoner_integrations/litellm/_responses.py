@@ -8,7 +8,7 @@ from typing import Any, cast
 from litellm.types.utils import Choices, Message, TextChoices
 from pydantic import BaseModel
 
-from guardreasoner_integrations._answers import Texts, anthropic_texts, chat_texts, response_texts
+from guardreasoner_integrations._answer_texts import Texts, anthropic_texts, chat_texts, response_texts
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_sdk import InputError
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
-from guardreasoner_sdk.dialects.lines import RULE, Line, heading, lines
+from guardreasoner_sdk.dialects.headings import RULE, Line, heading, lines
 from guardreasoner_sdk.verdict import LABELS, TASKS, Label, Task
 
 __all__ = ["Statement", "read_statements"]

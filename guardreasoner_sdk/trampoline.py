@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 
-__all__ = ["Steps", "arun_steps", "run_steps"]
+__all__ = ["Steps", "arun", "run"]
 
 Q = TypeVar("Q")
 T = TypeVar("T")
@@ -16,7 +16,7 @@ Steps: TypeAlias = Generator[Q | Callable[[], Any], Any, T]
 to, where it is asynchronous)."""
 
 
-def run_steps(steps: Steps[Q, T], judge: Callable[[Q], Any]) -> T:
+def run(steps: Steps[Q, T], judge: Callable[[Q], Any]) -> T:
     """Do what the steps say; returns what they return.
 
     Args:
@@ -33,8 +33,8 @@ def run_steps(steps: Steps[Q, T], judge: Callable[[Q], Any]) -> T:
         done = step() if callable(step) else judge(step)
 
 
-async def arun_steps(steps: Steps[Q, T], judge: Callable[[Q], Awaitable[Any]]) -> T:
-    """:func:`run_steps` for asyncio."""
+async def arun(steps: Steps[Q, T], judge: Callable[[Q], Awaitable[Any]]) -> T:
+    """:func:`run` for asyncio."""
     done = None
     while True:
         try:

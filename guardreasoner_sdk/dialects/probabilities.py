@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guardreasoner_sdk.generation import Choices
+from guardreasoner_sdk.generation import TokenProbabilities
 
 __all__ = ["CHOICES", "label_probability", "probability_of"]
 
@@ -37,7 +37,7 @@ def probability_of(alternatives: Mapping[str, float], positive: str, negative: s
     return None if total <= 0.0 else min(1.0, max(0.0, mass[0] / total))
 
 
-def label_probability(choices: Choices | None, text: str, place: int, positive: str, negative: str) -> float | None:
+def label_probability(choices: TokenProbabilities | None, text: str, place: int, positive: str, negative: str) -> float | None:
     """P(positive label) at a place of an answer.
 
     Args:

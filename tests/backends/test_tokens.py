@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from guardreasoner_sdk.backends._prompts import PromptEncoder, split_template
+from guardreasoner_sdk.backends._tokens import PromptEncoder, split_template
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.generation import Message, Piece, Query
 

@@ -5,30 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from guardreasoner_sdk import _forks
-from guardreasoner_sdk._batches import Row, Work, parts
+from guardreasoner_sdk._batches import Row, abatches, batches
 from guardreasoner_sdk._cache import JudgementCache
 from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk._loop import GuardLoop
 from guardreasoner_sdk.errors import BackendError, ClosedError, InputError, UndeterminedError
 from guardreasoner_sdk.exchange import Exchange, exchange_from
-from guardreasoner_sdk.judges.base import Judge, is_direct, load_judge
-from guardreasoner_sdk.judges.careful import judge_carefully, judge_carefully_now
+from guardreasoner_sdk.judges.base import DirectJudge, Judge, is_direct, load_judge
 from guardreasoner_sdk.judges.cascade import CascadeJudge
+from guardreasoner_sdk.judges.safe_judging import judge_safely, judge_safely_now
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Judgement, Verdict, decisive
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.calibration import Calibration
 
-__all__ = ["Checks", "result_of", "result_soon"]
+__all__ = ["Checker", "await_result", "wait_for_result"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
@@ -36,19 +38,41 @@ T = TypeVar("T")
 
 _LONGEST = 1e9  # seconds; a number beyond every float is none
 
-_judging: ContextVar[frozenset[Checks]] = ContextVar("guardreasoner_judging", default=frozenset())
+_judging: ContextVar[frozenset[Checker]] = ContextVar("guardreasoner_judging", default=frozenset())
 """Whose judge is at work around here: a guard that its own judge asks would wait for itself."""
 
 
-class Checks:
+@dataclass(slots=True)
+class Batch:
+    """Rows on their way to verdicts.
+
+    Args:
+        started: when they were taken in.
+        deadline: when nobody waits for them any more; None: never.
+        rows: each as an exchange, with what is known of it already. One that is no exchange has a judgement that says why.
+        to_judge: the exchanges of which nothing is known.
+    """
+
+    started: float
+    deadline: Deadline | None
+    rows: list[tuple[Exchange | None, Judgement | None]] = field(default_factory=list)
+    to_judge: list[Exchange] = field(default_factory=list)
+
+
+_Window: TypeAlias = deque[tuple[Batch, Future[list[Judgement]]]]
+"""The batches that the judge has in its hands, oldest first."""
+
+
+class Checker:
     """A judge with what an application needs around it: deadline, cache, policy, events, and an event loop of its own.
 
     Args:
         judge: who judges.
         policy: what a finding means.
-        timeout: seconds for one part of the work; None: no limit.
+        timeout: seconds for one batch; None: no limit.
         cache: most judgements to remember.
         on_verdict: see :class:`guardreasoner_sdk.Guard`.
+        concurrency: most batches in the judge's hands at a time, of one caller.
         calibration: of one of the judge's models, or the file that holds it.
 
     Raises:
@@ -63,6 +87,7 @@ class Checks:
         timeout: float | None,
         cache: int,
         on_verdict: Callable[[Exchange, Verdict], None] | None,
+        concurrency: int,
         calibration: str | Path | Calibration | None = None,
     ) -> None:
         self.judge = judge
@@ -71,80 +96,103 @@ class Checks:
         self._timeout = timeout
         self._cache = JudgementCache(cache)
         self._on_verdict = on_verdict
+        self._concurrency = concurrency
         self._calibration = None if calibration is None else _calibration_of(judge, calibration)
         self._loop = GuardLoop()
         self._closed = False
 
-    @property
-    def direct(self) -> bool:
-        """Whether the judge answers in the calling thread, so that there is nothing to wait for meanwhile."""
-        return self._direct is not None
-
     def check(self, *readings: Exchange, timeout: float | None) -> Verdict:
         """One verdict, for a thread that waits: the one that counts among those on all readings of what is judged."""
-        verdicts: list[Verdict] = []
-        for part in parts(readings, self.judge.batch_size):
-            work = self.begin(part, timeout)
-            verdicts += self.settle(work, self.judged(work))
-        return self._decided(verdicts)
+        return self._decided(list(self.iter_many(readings, timeout=timeout)))
 
     async def acheck(self, *readings: Exchange, timeout: float | None) -> Verdict:
         """:meth:`check` for a coroutine."""
-        verdicts: list[Verdict] = []
-        for part in parts(readings, self.judge.batch_size):
-            work = self.begin(part, timeout)
-            verdicts += self.settle(work, await result_soon(self.hosted(work)))
-        return self._decided(verdicts)
+        return self._decided([verdict async for verdict in self.aiter_many(readings, timeout=timeout)])
 
-    def begin(self, rows: Sequence[Row], timeout: float | None) -> Work:
-        """Take in one part of a batch: what is known already, and what the judge has to see."""
+    def iter_many(self, rows: Iterable[Row], *, timeout: float | None) -> Iterator[Verdict]:
+        """A verdict for each row, in order; rows are read as far as ``concurrency`` batches go beyond the one waited for."""
+        window: _Window = deque()
+        try:
+            for part in batches(rows, self.judge.batch_size):
+                batch = self._take_in(part, timeout)
+                if self._direct is not None:
+                    yield from self._to_verdicts(batch, self._judge_here(self._direct, batch))
+                    continue
+                window.append((batch, self._judge_on_loop(batch)))
+                if len(window) >= self._concurrency:
+                    batch, judging = window.popleft()
+                    yield from self._to_verdicts(batch, wait_for_result(judging))
+            while window:
+                batch, judging = window.popleft()
+                yield from self._to_verdicts(batch, wait_for_result(judging))
+        finally:
+            _cancel(window)
+
+    async def aiter_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None) -> AsyncIterator[Verdict]:
+        """:meth:`iter_many` for a coroutine. A direct judge, too, works on the guard's loop: the caller's stays free."""
+        window: _Window = deque()
+        try:
+            async for part in abatches(rows, self.judge.batch_size):
+                batch = self._take_in(part, timeout)
+                window.append((batch, self._judge_on_loop(batch)))
+                if len(window) >= self._concurrency:
+                    batch, judging = window.popleft()
+                    for verdict in self._to_verdicts(batch, await await_result(judging)):
+                        yield verdict
+            while window:
+                batch, judging = window.popleft()
+                for verdict in self._to_verdicts(batch, await await_result(judging)):
+                    yield verdict
+        finally:
+            _cancel(window)
+
+    def _take_in(self, rows: Sequence[Row], timeout: float | None) -> Batch:
+        """Make a batch of rows: what is known already, and what the judge has to see."""
         self._check_usable()
         limit = self._timeout if timeout is None else timeout
         number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if limit is not None and not (number and 0 < limit <= _LONGEST):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
-        work = Work(time.monotonic(), None if limit is None else Deadline.after(limit))
+        batch = Batch(time.monotonic(), None if limit is None else Deadline.after(limit))
         for row in rows:
             try:
                 exchange = exchange_from(row)
             except InputError as error:
                 # Nobody knows whether there was a response: no part of such a row may pass for one that was not asked for.
-                work.slots.append((None, Judgement.unable(str(error), response=True)))
+                batch.rows.append((None, Judgement.unable(str(error), response=True)))
                 continue
             known = self._cache.get(exchange)
-            work.slots.append((exchange, known))
+            batch.rows.append((exchange, known))
             if known is None:
-                work.misses.append(exchange)
-        return work
+                batch.to_judge.append(exchange)
+        return batch
 
-    def judged(self, work: Work) -> list[Judgement]:
-        """Have the judge work, in the calling thread where it can."""
-        if not work.misses:
+    def _judge_here(self, judge: DirectJudge, batch: Batch) -> list[Judgement]:
+        """Have the judge work in the calling thread."""
+        if not batch.to_judge:
             return []
-        if self._direct is None:
-            return result_of(self.hosted(work))
         around = _judging.set(_judging.get() | {self})
         try:
-            return judge_carefully_now(self._direct, work.misses, work.deadline)
+            return judge_safely_now(judge, batch.to_judge, batch.deadline)
         finally:
             _judging.reset(around)
 
-    def hosted(self, work: Work) -> Future[list[Judgement]]:
+    def _judge_on_loop(self, batch: Batch) -> Future[list[Judgement]]:
         """Have the judge work on the guard's own loop."""
-        if not work.misses:
-            done: Future[list[Judgement]] = Future()
-            done.set_result([])
-            return done
-        return self._loop.submit(self._judged, work, _judging.get() | {self})
+        if not batch.to_judge:
+            nothing: Future[list[Judgement]] = Future()
+            nothing.set_result([])
+            return nothing
+        return self._loop.submit(self._judged, batch, _judging.get() | {self})
 
-    def settle(self, work: Work, judgements: list[Judgement]) -> list[Verdict]:
-        """Make verdicts of judgements: cache, policy, events."""
-        latency = (time.monotonic() - work.started) * 1000
+    def _to_verdicts(self, batch: Batch, judgements: list[Judgement]) -> list[Verdict]:
+        """Make verdicts of judgements: calibration, policy, cache, events."""
+        latency = (time.monotonic() - batch.started) * 1000
         fresh = iter(judgements)
         verdicts = []
-        for exchange, known in work.slots:
+        for exchange, known in batch.rows:
             judgement = next(fresh) if known is None else known
-            decider = judgement.path[-1] if judgement.path else self.judge
+            decider = judgement.decider or self.judge
             # Not what is remembered: that stays as the judge gave it.
             calibrated = self._calibrated(judgement, decider.model)
             verdict = self.policy.verdict(
@@ -204,9 +252,9 @@ class Checks:
         if self in _judging.get():
             raise BackendError("the judge used the guard that it judges for; give it a guard of its own")
 
-    async def _judged(self, work: Work, around: frozenset[Checks]) -> list[Judgement]:
+    async def _judged(self, batch: Batch, around: frozenset[Checker]) -> list[Judgement]:
         _judging.set(around)  # for this task and what it starts
-        return await judge_carefully(self.judge, work.misses, work.deadline)
+        return await judge_safely(self.judge, batch.to_judge, batch.deadline)
 
     def _tell(self, exchange: Exchange, verdict: Verdict) -> None:
         if self._on_verdict is not None:
@@ -224,6 +272,12 @@ class Checks:
         return verdict
 
 
+def _cancel(window: _Window) -> None:
+    """Call off what nobody waits for any more."""
+    for _, judging in window:
+        judging.cancel()
+
+
 def _calibration_of(judge: Judge, given: str | Path | Calibration) -> Calibration:
     from guardreasoner_sdk.calibration import Calibration
 
@@ -234,7 +288,7 @@ def _calibration_of(judge: Judge, given: str | Path | Calibration) -> Calibratio
     return calibration
 
 
-def result_of(future: Future[T]) -> T:
+def wait_for_result(future: Future[T]) -> T:
     """Wait for what runs on the guard's loop."""
     try:
         return future.result()
@@ -243,8 +297,8 @@ def result_of(future: Future[T]) -> T:
         raise ClosedError("the guard was closed before it decided") from None
 
 
-async def result_soon(future: Future[T]) -> T:
-    """:func:`result_of` for a coroutine."""
+async def await_result(future: Future[T]) -> T:
+    """:func:`wait_for_result` for a coroutine."""
     try:
         return await asyncio.wrap_future(future)
     except asyncio.CancelledError:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from guardreasoner_sdk import BackendError, ClosedError, ConfigurationError, DeadlineError
-from guardreasoner_sdk.backends._worker import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
 from guardreasoner_sdk.generation import Completion, Query
 
 

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._forks import abandon, renew_after_fork
-from guardreasoner_sdk.backends._answers import failed
+from guardreasoner_sdk.backends._results import failed
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.generation import Completion, Query
 

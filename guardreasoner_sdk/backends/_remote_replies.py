@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Choices, Completion, Query
+from guardreasoner_sdk.generation import Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 __all__ = ["read_answer", "read_choices", "read_owner"]
@@ -89,7 +89,7 @@ def read_owner(body: str, model: str) -> str | None:
     return owner if isinstance(owner, str) else None
 
 
-def read_choices(logprobs: object, text: str) -> Choices | None:
+def read_choices(logprobs: object, text: str) -> TokenProbabilities | None:
     """Read the log-probabilities of an answer, in the shape of completions or of chats.
 
     Args:
@@ -150,7 +150,7 @@ def _of_completion(logprobs: Mapping[str, Any], tokens: Sequence[object]) -> Lis
     return listed
 
 
-def _chosen(tokens: Sequence[str], listed: Listed, text: str) -> Choices | None:
+def _chosen(tokens: Sequence[str], listed: Listed, text: str) -> TokenProbabilities | None:
     if not tokens:
         return None
     starts, known = _places(tokens, text)
@@ -169,7 +169,7 @@ def _chosen(tokens: Sequence[str], listed: Listed, text: str) -> Choices | None:
                 found[token] = min(1.0, found.get(token, 0.0) + math.exp(min(0.0, logprob)))
         return found
 
-    return Choices(starts, alternatives)
+    return TokenProbabilities(starts, alternatives)
 
 
 def _shown(token: object, content: object = None) -> str:

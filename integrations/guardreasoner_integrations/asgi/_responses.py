@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from guardreasoner_integrations._messages import NO_PROMPT
 from guardreasoner_integrations._readings import both_readings, read_by_tool
@@ -14,8 +15,10 @@ from guardreasoner_integrations.asgi._channel import Channel
 from guardreasoner_integrations.asgi._events import Cutter, Piece, cutter_for
 from guardreasoner_integrations.asgi._replies import Message, RefusedError, Replies, Send, unreadable
 from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts
-from guardreasoner_sdk import Exchange, Guard, InputError, VerdictError
-from guardreasoner_sdk.exchange import visible
+from guardreasoner_sdk import Exchange, InputError, VerdictError
+from guardreasoner_sdk.blocking import BlockRule
+from guardreasoner_sdk.exchange import has_visible_text
+from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 from guardreasoner_sdk.verdict import decisive
 
 __all__ = ["Answer", "Options", "StoppedError"]
@@ -27,40 +30,21 @@ class StoppedError(OSError):
     """The response was ended by the guard; to the app it is as if the client had left."""
 
 
+@dataclass(frozen=True, slots=True)
 class Options:
     """How answers are judged.
 
     Args:
-        guard: who judges.
+        rule: who judges, and what follows a block.
+        stream: when a stream is judged.
         replies: what the client hears of a block.
-        message: the text in place of a blocked one; None: an error.
         max_body: most bytes of a response that is read as a whole, or of one event.
-        mode, window, timeout: as in :meth:`guardreasoner_sdk.Guard.astream`.
     """
 
-    def __init__(
-        self,
-        guard: Guard,
-        replies: Replies,
-        *,
-        message: str | None,
-        max_body: int,
-        mode: Literal["hold", "pass"],
-        window: int,
-        timeout: float | None,
-    ) -> None:
-        self.guard = guard
-        self.replies = replies
-        self.message = message
-        self.max_body = max_body
-        self.mode = mode
-        self.window = window
-        self.timeout = timeout
-
-    def instead(self, error: Exception) -> str | None:
-        """The message in place of what is blocked; None: the error."""
-        replaced = isinstance(error, VerdictError) and not self.guard.policy.insists(error.verdict)
-        return self.message if replaced else None
+    rule: BlockRule
+    stream: StreamOptions
+    replies: Replies
+    max_body: int
 
 
 class Answer:
@@ -138,15 +122,15 @@ class Answer:
     async def _judge_whole(self) -> None:
         found, texts = self._read_whole()
         read = (read_by_tool((str(place[-1]) if place else "", text)) for place, text in texts.items())
-        answers = [answer for answer in both_readings({(): "\n\n".join(read)}).values() if visible(answer)]
+        answers = [answer for answer in both_readings({(): "\n\n".join(read)}).values() if has_visible_text(answer)]
+        options = self._options
         try:
-            asked, options = self._asked, self._options
-            exchanges = [Exchange(asked.prompt, answer, asked.history) for answer in answers]
-            verdict = decisive(await options.guard.acheck_many(exchanges, timeout=options.timeout))
+            exchanges = [self._asked.with_response(answer) for answer in answers]
+            verdict = decisive(await options.rule.guard.acheck_many(exchanges, timeout=options.stream.timeout))
             if verdict is not None:
                 verdict.raise_for_block()
         except Exception as error:
-            message = self._options.instead(error)
+            message = options.rule.message_for(error)
             if message is None:
                 await self._stop(error)
                 return
@@ -182,16 +166,9 @@ class Answer:
         return found, dict(texts or ())
 
     async def _pass_on(self, cutter: Cutter, chunks: AsyncIterator[bytes]) -> None:
-        options = self._options
-        stream = options.guard.astream(
-            self._asked.prompt,
-            self._pieces(cutter, chunks),
-            history=self._asked.history,
-            mode=options.mode,
-            window=options.window,
-            timeout=options.timeout,
-            text=lambda piece: piece.texts,
-            on_block="raise",
+        guard, pieces = self._options.rule.guard, self._pieces(cutter, chunks)
+        stream = AsyncGuardedStream(
+            guard, self._asked, pieces, self._options.stream, text=lambda piece: piece.texts, on_block="raise"
         )
         async with stream:
             while True:
@@ -254,7 +231,7 @@ class Answer:
         self._stopped = True
         if not isinstance(error, VerdictError):
             logger.error("could not judge an answer: %s", error if isinstance(error, RefusedError) else type(error).__name__)
-        reply, message, cutter = self._options.replies.of(error), self._options.instead(error), self._cutter
+        reply, message, cutter = self._options.replies.of(error), self._options.rule.message_for(error), self._cutter
         if cutter is not None and message is not None:
             self._start = {**self._start, "headers": self._new_headers(None)}
             separator = cutter.separator if self._started else b""

@@ -16,12 +16,12 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import DirectJudge, Judge, keeps_deadline
 from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["judge_carefully", "judge_carefully_now", "stops_the_task", "unable"]
+__all__ = ["judge_safely", "judge_safely_now", "stops_the_task", "unable"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
 
-async def judge_carefully(judge: Judge, exchanges: Sequence[Exchange], deadline: float | None) -> list[Judgement]:
+async def judge_safely(judge: Judge, exchanges: Sequence[Exchange], deadline: float | None) -> list[Judgement]:
     """Judge; never raise but for a configuration that cannot work.
 
     Args:
@@ -41,20 +41,20 @@ async def judge_carefully(judge: Judge, exchanges: Sequence[Exchange], deadline:
             raise
         if _alone_might_do(error, exchanges):
             # Side by side: one that hangs must not take the time of the others.
-            alone = await asyncio.gather(*(judge_carefully(judge, [exchange], deadline) for exchange in exchanges))
+            alone = await asyncio.gather(*(judge_safely(judge, [exchange], deadline) for exchange in exchanges))
             return [judgement for [judgement] in alone]
         return unable(error, exchanges)
 
 
-def judge_carefully_now(judge: DirectJudge, exchanges: Sequence[Exchange], deadline: float | None) -> list[Judgement]:
-    """:func:`judge_carefully` for a judge that answers in the calling thread."""
+def judge_safely_now(judge: DirectJudge, exchanges: Sequence[Exchange], deadline: float | None) -> list[Judgement]:
+    """:func:`judge_safely` for a judge that answers in the calling thread."""
     try:
         return _read(judge.judge_now(exchanges, deadline=deadline), exchanges)
     except BaseException as error:
         if _stops_the_caller(error):
             raise
         if _alone_might_do(error, exchanges):
-            return [judge_carefully_now(judge, [exchange], deadline)[0] for exchange in exchanges]
+            return [judge_safely_now(judge, [exchange], deadline)[0] for exchange in exchanges]
         return unable(error, exchanges)
 
 
