@@ -33,11 +33,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training import hsdpo, rsft
 from guardreasoner_training._trainers.advice import is_out_of_memory
-from guardreasoner_training._trainers.arguments import Layout, trainer_arguments
+from guardreasoner_training._trainers.arguments import Layout
 from guardreasoner_training._trainers.encoded import encoded, labelled
-from guardreasoner_training.recipe import HSDPOSettings, RSFTSettings, TrainerSettings
+from guardreasoner_training._trainers.stage import TrainingStage
+from guardreasoner_training.hsdpo import HSDPOStage
+from guardreasoner_training.recipe import HSDPOSettings, Recipe, RSFTSettings, TrainerSettings
+from guardreasoner_training.rsft import RSFTStage
 from guardreasoner_training.tiny.tokenizer import learn_tokenizer
 
 PAPER = {"rsft": {"rows": 127_544, "epochs": 3, "gpu_hours": 6.33}, "hsdpo": {"rows": 23_000, "epochs": 2, "gpu_hours": 3.70}}
@@ -127,26 +129,13 @@ def write_rows(folder: Path, stage: str, sizes: list[int], vocabulary: int) -> P
 def make_trainer(settings: TrainerSettings, base: Path, rows: Path, output: Path, longest: int, steps: int) -> Any:
     """The trainer of a stage, as the stage makes it; it saves nothing."""
     from transformers import AutoTokenizer
-    from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.sft_config import SFTConfig
 
-    stage: Any = rsft if isinstance(settings, RSFTSettings) else hsdpo
-    more: dict[str, Any] = {"max_length": None}
-    if isinstance(settings, HSDPOSettings):
-        more |= {"beta": settings.beta, "precompute_ref_log_probs": settings.precompute_reference}
-    elif isinstance(settings, RSFTSettings) and settings.packing:
-        more = {"packing": True, "packing_strategy": "bfd", "max_length": longest}
-    args = trainer_arguments(
-        SFTConfig if stage is rsft else DPOConfig,
-        settings,
-        output=output,
-        seed=0,
-        spread=Layout(1, settings.batch, settings.accumulation),
-        max_steps=steps,
-        **more,
-    )
+    kind: type[TrainingStage[Any]] = RSFTStage if isinstance(settings, RSFTSettings) else HSDPOStage
+    stage = kind(rows, base, output, Recipe.model_construct(max_tokens=longest, seed=0))
+    args = stage.arguments(settings, Layout(1, settings.batch, settings.accumulation))
+    args.max_steps = steps
     args.save_strategy = "no"
-    return stage._trainer(args, base, rows, AutoTokenizer.from_pretrained(base), settings)
+    return stage.trainer(args, rows, AutoTokenizer.from_pretrained(base), settings)
 
 
 def now() -> float:

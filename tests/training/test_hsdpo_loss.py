@@ -106,19 +106,11 @@ def make(folder: Path, tmp_path: Path) -> Make:
         tokenizer = load_tokenizer(folder / "base", recipe)
         tokenizer.pad_token = tokenizer.eos_token
         rows = tmp_path / recipe.rendering
+        own = stage.HSDPOStage(folder / "pairs.jsonl", folder / "base", tmp_path, recipe)
         if not rows.exists():
-            stage._encode(folder / "pairs.jsonl", rows, recipe, tokenizer)
+            own.encode(rows, tokenizer)
         chosen = recipe.hsdpo
-        args = trainer_arguments(
-            DPOConfig,
-            chosen,
-            output=tmp_path,
-            seed=1,
-            spread=Layout(1, chosen.batch, chosen.accumulation),
-            beta=chosen.beta,
-            precompute_ref_log_probs=chosen.precompute_reference,
-            max_length=None,
-        )
+        args = own.arguments(chosen, Layout(1, chosen.batch, chosen.accumulation))
         trainer = kind(
             settings=chosen,
             model=load_model(folder / "base", chosen).double(),

@@ -17,8 +17,8 @@ from guardreasoner_sdk import Guard  # noqa: E402
 from guardreasoner_sdk.data.run_folder import opened  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
-from guardreasoner_training._trainers import training  # noqa: E402
-from guardreasoner_training._trainers.arguments import Layout, layout, trainer_arguments, usable_devices  # noqa: E402
+from guardreasoner_training._trainers import stage as stages  # noqa: E402
+from guardreasoner_training._trainers.arguments import Layout, layout, usable_devices  # noqa: E402
 from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402
 from guardreasoner_training._trainers.sft import RSFTTrainer  # noqa: E402
 from guardreasoner_training.formats import labels_in  # noqa: E402
@@ -98,23 +98,14 @@ def weights_of(output: Path) -> dict[str, Any]:
 def trainer_of(folder: Path, output: Path, recipe: Recipe, load: Callable[[RSFTSettings], Any] | None = None) -> Any:
     """The stage's trainer; with a ``load``, the same around the model that it loads."""
     from datasets import Dataset
-    from trl.trainer.sft_config import SFTConfig
 
     tokenizer = load_tokenizer(folder / "base", recipe)
-    stage._encode(folder / "rows.jsonl", output, recipe, tokenizer)
+    own = stage.RSFTStage(folder / "rows.jsonl", folder / "base", output, recipe)
+    own.encode(output, tokenizer)
     chosen = recipe.rsft
-    args = trainer_arguments(
-        SFTConfig,
-        chosen,
-        output=output,
-        seed=0,
-        spread=Layout(1, chosen.batch, chosen.accumulation),
-        packing=chosen.packing,
-        packing_strategy="bfd",
-        max_length=recipe.max_tokens if chosen.packing else None,
-    )
+    args = own.arguments(chosen, Layout(1, chosen.batch, chosen.accumulation))
     if load is None:
-        return stage._trainer(args, folder / "base", output / "rows.arrow", tokenizer, chosen)
+        return own.trainer(args, output / "rows.arrow", tokenizer, chosen)
     return RSFTTrainer(
         model=load(chosen),
         args=args,
@@ -342,8 +333,8 @@ def test_devices_that_are_left_out_are_told(
         asked.update(rest, count=count, name=name)
         return {"steps": 7}
 
-    monkeypatch.setattr(training, "idle_devices", lambda: devices)
-    monkeypatch.setattr(training, "spread_over", started)
+    monkeypatch.setattr(stages, "idle_devices", lambda: devices)
+    monkeypatch.setattr(stages, "spread_over", started)
     said: list[str] = []
     assert trained(folder, tmp_path / "out", said) == {"steps": 7}
     assert (asked["count"], asked["name"], asked["output"]) == (used, "rsft", tmp_path / "out")

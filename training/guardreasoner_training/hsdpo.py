@@ -14,11 +14,11 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_training._trainers.arguments import Layout, require_training, trainer_arguments
 from guardreasoner_training._trainers.encoded import encoded
 from guardreasoner_training._trainers.model import adapter_config, load_model
-from guardreasoner_training._trainers.stage import train_stage
+from guardreasoner_training._trainers.stage import TrainingStage
 from guardreasoner_training.formats import encode, messages_or_text
 from guardreasoner_training.recipe import HSDPOSettings, Recipe
 
-__all__ = ["hsdpo"]
+__all__ = ["HSDPOStage", "hsdpo"]
 
 
 def hsdpo(
@@ -52,69 +52,63 @@ def hsdpo(
         MissingExtraError: the extra ``train`` is not installed.
     """
     require_training()
+    return HSDPOStage(pairs, base, output, recipe).run(restart=restart, report=report)
 
-    def arguments(settings: HSDPOSettings, spread: Layout) -> Any:
+
+class HSDPOStage(TrainingStage[HSDPOSettings]):
+    """What is HS-DPO's own of a stage that trains."""
+
+    name = "hsdpo"
+    title = "HS-DPO"
+    unit = "pairs"
+    values = ("preference", "sft", "rewards/margins", "rewards/accuracies")
+
+    def arguments(self, settings: HSDPOSettings, spread: Layout) -> Any:
+        """TRL's arguments of its DPO trainer."""
         from trl.trainer.dpo_config import DPOConfig
 
         return trainer_arguments(
             DPOConfig,
             settings,
-            output=output,
-            seed=recipe.seed,
+            output=self.output,
+            seed=self.recipe.seed,
             spread=spread,
             beta=settings.beta,
             precompute_ref_log_probs=settings.precompute_reference,
             max_length=None,  # longer pairs are gone, and nothing is cut
         )
 
-    return train_stage(
-        "hsdpo",
-        recipe.hsdpo,
-        {"pairs": pairs, "base": base},
-        output,
-        recipe,
-        unit="pairs",
-        title="HS-DPO",
-        values=("preference", "sft", "rewards/margins", "rewards/accuracies"),
-        made_of={},
-        arguments=arguments,
-        encode=lambda folder, tokenizer: _encode(pairs, folder, recipe, tokenizer),
-        trainer=lambda args, data, tokenizer, settings: _trainer(args, base, data, tokenizer, settings),
-        restart=restart,
-        report=report,
-    )
+    def encode(self, folder: Path, tokenizer: Any) -> None:
+        """Pairs as token ids, with their weights."""
+        import pyarrow
 
+        counts: Counter[str] = Counter(rows=0, too_long=0, tokens=0)
+        ids = pyarrow.list_(pyarrow.int32())
+        columns = {"prompt_ids": ids, "chosen_ids": ids, "rejected_ids": ids, "alpha": pyarrow.float64()}
+        encoded(folder, _encoded_pairs(self.data, self.recipe, tokenizer, counts), counts, columns)
 
-def _trainer(args: Any, base: str | Path, pairs: Path, tokenizer: Any, settings: HSDPOSettings) -> Any:
-    from datasets import Dataset
+    def trainer(self, args: Any, encoded: Path, tokenizer: Any, settings: HSDPOSettings) -> Any:
+        """TRL's trainer, with the weights of the pairs in its loss."""
+        from datasets import Dataset
 
-    from guardreasoner_training._trainers.dpo import HSDPOTrainer, WeightedCollator
+        from guardreasoner_training._trainers.dpo import HSDPOTrainer, WeightedCollator
 
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # what fills a batch up is masked, whatever it is
-    dataset = Dataset.from_file(str(pairs))
-    trainer = HSDPOTrainer(
-        settings=settings,
-        model=load_model(base, settings),
-        args=args,
-        data_collator=WeightedCollator(pad_token_id=tokenizer.pad_token_id),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=adapter_config(settings),
-    )
-    if settings.group_by_length:
-        answers = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
-        trainer.lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in answers]
-    return trainer
-
-
-def _encode(pairs: Path, folder: Path, recipe: Recipe, tokenizer: Any) -> None:
-    import pyarrow
-
-    counts: Counter[str] = Counter(rows=0, too_long=0, tokens=0)
-    ids = pyarrow.list_(pyarrow.int32())
-    columns = {"prompt_ids": ids, "chosen_ids": ids, "rejected_ids": ids, "alpha": pyarrow.float64()}
-    encoded(folder, _encoded_pairs(pairs, recipe, tokenizer, counts), counts, columns)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token  # what fills a batch up is masked, whatever it is
+        dataset = Dataset.from_file(str(encoded))
+        trainer = HSDPOTrainer(
+            settings=settings,
+            model=load_model(self.base, settings),
+            args=args,
+            data_collator=WeightedCollator(pad_token_id=tokenizer.pad_token_id),
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=adapter_config(settings),
+        )
+        if settings.group_by_length:
+            answers = zip(dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"], strict=True)
+            trainer.lengths = [len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in answers]
+        return trainer
 
 
 def _encoded_pairs(pairs: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from guardreasoner_training._trainers.arguments import Layout, require_training, trainer_arguments
 from guardreasoner_training._trainers.encoded import encoded, labelled
 from guardreasoner_training._trainers.model import adapter_config, load_model
-from guardreasoner_training._trainers.stage import train_stage
+from guardreasoner_training._trainers.stage import TrainingStage
 from guardreasoner_training.formats import encode, examples_of, messages_or_text, output_of
 from guardreasoner_training.recipe import Recipe, RSFTSettings
 from guardreasoner_training.rows import read_rows
 
-__all__ = ["rsft"]
+__all__ = ["RSFTStage", "rsft"]
 
 
 def rsft(
@@ -50,63 +50,63 @@ def rsft(
         MissingExtraError: the extra ``train`` is not installed.
     """
     require_training()
+    return RSFTStage(rows, base, output, recipe).run(restart=restart, report=report)
 
-    def arguments(settings: RSFTSettings, spread: Layout) -> Any:
+
+class RSFTStage(TrainingStage[RSFTSettings]):
+    """What is R-SFT's own of a stage that trains."""
+
+    name = "rsft"
+    title = "R-SFT"
+    unit = "rows"
+
+    @property
+    def made_of(self) -> Mapping[str, Any]:
+        """What is done with rows that are too long."""
+        return {"data": {"too_long": self.recipe.data.too_long}}
+
+    def arguments(self, settings: RSFTSettings, spread: Layout) -> Any:
+        """TRL's arguments of its SFT trainer."""
         from trl.trainer.sft_config import SFTConfig
 
         return trainer_arguments(
             SFTConfig,
             settings,
-            output=output,
-            seed=recipe.seed,
+            output=self.output,
+            seed=self.recipe.seed,
             spread=spread,
             packing=settings.packing,
             packing_strategy="bfd",
-            max_length=recipe.max_tokens if settings.packing else None,  # longer rows are gone, and nothing is cut
+            max_length=self.recipe.max_tokens if settings.packing else None,  # longer rows are gone, and nothing is cut
         )
 
-    return train_stage(
-        "rsft",
-        recipe.rsft,
-        {"rows": rows, "base": base},
-        output,
-        recipe,
-        unit="rows",
-        title="R-SFT",
-        made_of={"data": {"too_long": recipe.data.too_long}},
-        arguments=arguments,
-        encode=lambda folder, tokenizer: _encode(rows, folder, recipe, tokenizer),
-        trainer=lambda args, data, tokenizer, settings: _trainer(args, base, data, tokenizer, settings),
-        restart=restart,
-        report=report,
-    )
+    def encode(self, folder: Path, tokenizer: Any) -> None:
+        """Rows as token ids, and which of them are learnt."""
+        import pyarrow
 
+        counts: Counter[str] = Counter(rows=0, too_long=0, cut=0, tokens=0, learnt_tokens=0)
+        ids = pyarrow.list_(pyarrow.int32())
+        rows = _encoded_rows(self.data, self.recipe, tokenizer, counts)
+        encoded(folder, rows, counts, {"input_ids": ids, "labels": ids})
 
-def _trainer(args: Any, base: str | Path, rows: Path, tokenizer: Any, settings: RSFTSettings) -> Any:
-    from datasets import Dataset
+    def trainer(self, args: Any, encoded: Path, tokenizer: Any, settings: RSFTSettings) -> Any:
+        """TRL's trainer, which keeps checkpoints as the recipe says."""
+        from datasets import Dataset
 
-    from guardreasoner_training._trainers.sft import RSFTTrainer
+        from guardreasoner_training._trainers.sft import RSFTTrainer
 
-    dataset = Dataset.from_file(str(rows))
-    trainer = RSFTTrainer(
-        model=load_model(base, settings),
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        peft_config=adapter_config(settings),
-    )
-    trainer.keep_checkpoints = settings.keep_checkpoints
-    if settings.group_by_length and not settings.packing:
-        trainer.lengths = [len(row) for row in dataset["input_ids"]]
-    return trainer
-
-
-def _encode(rows: Path, folder: Path, recipe: Recipe, tokenizer: Any) -> None:
-    import pyarrow
-
-    counts: Counter[str] = Counter(rows=0, too_long=0, cut=0, tokens=0, learnt_tokens=0)
-    ids = pyarrow.list_(pyarrow.int32())
-    encoded(folder, _encoded_rows(rows, recipe, tokenizer, counts), counts, {"input_ids": ids, "labels": ids})
+        dataset = Dataset.from_file(str(encoded))
+        trainer = RSFTTrainer(
+            model=load_model(self.base, settings),
+            args=args,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            peft_config=adapter_config(settings),
+        )
+        trainer.keep_checkpoints = settings.keep_checkpoints
+        if settings.group_by_length and not settings.packing:
+            trainer.lengths = [len(row) for row in dataset["input_ids"]]
+        return trainer
 
 
 def _encoded_rows(rows: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from guardreasoner_sdk.data.atomic import read_json, write_json
 from guardreasoner_sdk.data.run_folder import FIGURES
@@ -17,6 +18,9 @@ from guardreasoner_sdk.errors import ConfigurationError, GuardError, InputError
 from guardreasoner_training.recipe import Recipe
 
 __all__ = ["idle_devices", "spread_over"]
+
+STAGES: Final = {"rsft": "guardreasoner_training.rsft", "hsdpo": "guardreasoner_training.hsdpo"}
+"""The stages that train, and the modules whose functions of that name they are: imported in the process that does one."""
 
 _MARK = "\x1e"
 """Stands before what a process reports, among all else that libraries write to standard output."""
@@ -110,17 +114,16 @@ def _work(job: Path) -> int:
     arguments: dict[str, Any] = {name: value if name == "base" else Path(value) for name, value in told["arguments"].items()}
     recipe = Recipe.model_validate(told["recipe"])
     rank = int(os.environ.get("RANK", "0"))
-    from guardreasoner_training.hsdpo import hsdpo
-    from guardreasoner_training.rsft import rsft
 
     def report(message: str) -> None:
         if not rank:
             for line in message.splitlines():
                 print(f"{_MARK}{line}", flush=True)  # noqa: T201 - it is how the process that started this one hears of it
 
-    stages: dict[str, Any] = {"rsft": rsft, "hsdpo": hsdpo}
     try:
-        stages[told["stage"]](**arguments, recipe=recipe, restart=told["restart"], report=report)
+        getattr(import_module(STAGES[told["stage"]]), told["stage"])(
+            **arguments, recipe=recipe, restart=told["restart"], report=report
+        )
     except GuardError as error:
         parts = [error.field, error.problem, error.fix] if isinstance(error, InputError) else None
         # A file for each: they may all fail at the same moment.

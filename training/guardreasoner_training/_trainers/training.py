@@ -1,33 +1,27 @@
-"""How a stage trains: begun once, gone on with after an interruption, ended with a guard and its figures."""
+"""How a trainer trains: gone on with after an interruption, ended with a guard and its figures."""
 
 from __future__ import annotations
 
 import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from guardreasoner_sdk.data.identity import content_hash
-from guardreasoner_sdk.data.run_folder import Stage, opened
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training._trainers.advice import ANEW, is_out_of_memory, memory_advice
-from guardreasoner_training._trainers.arguments import Layout, check_machine, usable_devices
+from guardreasoner_training._trainers.arguments import Layout
 from guardreasoner_training._trainers.checkpoints import Setup, discard_incomplete, newest_complete, setup_of
 from guardreasoner_training._trainers.curves import loss_curve
-from guardreasoner_training._trainers.launch import idle_devices, spread_over
 from guardreasoner_training._trainers.threads import cpu_threads
 from guardreasoner_training.recipe import Recipe, TrainerSettings
 
 Settings = TypeVar("Settings", bound=TrainerSettings)
 
-Opening = Callable[[], AbstractContextManager[Stage]]
-Making = Callable[[], AbstractContextManager[Any]]
-
-__all__ = ["begun", "figures_of", "from_main", "on_this_machine", "processes", "spread_note", "trained"]
+__all__ = ["figures_of", "from_main", "on_this_machine", "processes", "quiet", "spread_note", "trained"]
 
 
 def processes() -> int:
@@ -58,96 +52,6 @@ def on_this_machine(settings: Settings) -> Settings:
     """
     spread = processes() > 1 and settings.tuning != "qlora"
     return settings if spread else settings.model_copy(update={"deepspeed": None})
-
-
-def begun(
-    name: str,
-    output: Path,
-    recipe: Recipe,
-    settings: TrainerSettings,
-    *,
-    inputs: Mapping[str, Path | str],
-    identity: Mapping[str, Any],
-    restart: bool,
-    arguments: Callable[[], Any],
-    report: Callable[[str], None],
-) -> AbstractContextManager[tuple[Stage, Any]]:
-    """Open a stage's folder, once for all processes, and make the trainer's arguments unless nothing is left to do.
-
-    One process that sees several GPUs has a process for each do the stage, and nothing is left to do then.
-
-    Args:
-        name: of the stage.
-        output: its folder.
-        recipe: every setting.
-        settings: of the trainer.
-        inputs: what it reads, by the name of the argument.
-        identity: all that changes what comes out.
-        restart: throw away what an earlier run left.
-        arguments: makes the arguments; processes can talk to each other from then on.
-        report: is told what is done otherwise than the recipe says.
-
-    Raises:
-        InputError: the folder cannot be used.
-        ConfigurationError: the machine cannot do it.
-    """
-    opening = partial(opened, name, output, inputs=inputs, settings=identity, restart=restart)
-    making = partial(_made, name, settings, arguments)
-    if processes() > 1:
-        return _among_others(opening, making, Stage(output, None))
-    if (devices := idle_devices()) > 1:
-        return nullcontext((_by_others(opening, devices, name, output, recipe, settings, inputs, report), None))
-    return _alone(opening, making)
-
-
-@contextmanager
-def _alone(opening: Opening, making: Making) -> Iterator[tuple[Stage, Any]]:
-    """In this process, which has one device."""
-    with opening() as stage, ExitStack() as stack:
-        yield stage, None if stage.figures is not None else stack.enter_context(making())
-
-
-@contextmanager
-def _among_others(opening: Opening, making: Making, stage: Stage) -> Iterator[tuple[Stage, Any]]:
-    """In this process and others that somebody started; the first one opens the folder, and tells the others what is there."""
-    with making() as args, ExitStack() as stack:
-        state = args.distributed_state
-        if state.is_main_process:
-            stage = stack.enter_context(opening())
-        stage.figures = from_main(state, stage.figures)
-        yield stage, args
-
-
-def _by_others(
-    opening: Opening,
-    devices: int,
-    name: str,
-    output: Path,
-    recipe: Recipe,
-    settings: TrainerSettings,
-    inputs: Mapping[str, Path | str],
-    report: Callable[[str], None],
-) -> Stage:
-    """In processes that are started here, one for each device."""
-    with opening() as stage:
-        figures = stage.figures
-    if figures is None:  # the processes take the lock of the folder themselves
-        used = usable_devices(settings, devices)
-        if used < devices:
-            report(
-                f"{used} of the {devices} devices train: the {settings.effective_batch} rows of a step cannot be spread "
-                f"evenly over more; {name}.accumulation changes how many they are"
-            )
-        figures = spread_over(used, name, recipe, restart=False, output=output, report=report, **inputs)
-    return Stage(output, figures)
-
-
-@contextmanager
-def _made(name: str, settings: TrainerSettings, arguments: Callable[[], Any]) -> Iterator[Any]:
-    """The trainer's arguments, after a look whether the machine can do it."""
-    check_machine(name, settings)
-    with _quiet(settings.threads):
-        yield arguments()
 
 
 def spread_note(settings: TrainerSettings, spread: Layout) -> str | None:
@@ -294,8 +198,12 @@ def figures_of(log: list[dict[str, Any]], output: Path, title: str, names: tuple
 
 
 @contextmanager
-def _quiet(threads: int | None) -> Iterator[None]:
-    """So many threads, and no bar for every file that is read or written; both as before in the end."""
+def quiet(threads: int | None) -> Iterator[None]:
+    """So many threads, and no bar for every file that is read or written; both as before in the end.
+
+    Args:
+        threads: processor threads; None: as they are.
+    """
     from transformers.utils import logging
 
     bars: Any = logging
