@@ -72,7 +72,7 @@ class Guard:
         (False, 'harmful')
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything a guard can be told
         self,
         model: str | None = None,
         *,

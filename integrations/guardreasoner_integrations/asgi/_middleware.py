@@ -50,7 +50,7 @@ class GuardMiddleware:
         ConfigurationError: options that cannot work.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a middleware are its arguments
         self,
         app: ASGIApp,
         *,

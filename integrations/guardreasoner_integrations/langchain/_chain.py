@@ -68,7 +68,7 @@ class GuardedChain(Runnable[Any, Any]):
         InputError: an input that holds no prompt, or an output that holds no answer, that the guard could read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a chain are its arguments
         self,
         guard: Guard,
         chain: Runnable[Any, Any],

@@ -126,7 +126,7 @@ class GuardReasonerGuardrail(_Applicable):
         ValueError: a mode that is not supported.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of a proxy's configuration are its arguments
         self,
         guardrail_name: str | None = None,
         *,

@@ -71,7 +71,7 @@ class Prepared:
     described: dict[str, object]
 
 
-def build(
+def build(  # noqa: PLR0913 - the options of the command
     data: Path,
     output: Path,
     work: Path,
