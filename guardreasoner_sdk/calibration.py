@@ -236,6 +236,13 @@ class Calibration(_Frozen):
         notes: what one has to know, in sentences: why a task is missing, for instance.
         shortfalls: the labelled tasks for which the recall or false-alarm rate that was asked for is not reached, with the
             reason, as a sentence.
+
+    Example:
+        >>> from guardreasoner_sdk import Calibration, Guard
+        >>> curve = {"method": "temperature", "temperature": 2.0}
+        >>> calibration = Calibration(model="any", tasks={"prompt_harmfulness": {"curve": curve, "threshold": 0.5}})
+        >>> Guard(calibration=calibration).check("How do I bake bread?").calibrated
+        True
     """
 
     version: Literal[1] = 1
@@ -250,7 +257,7 @@ class Calibration(_Frozen):
         """Read a file that ``guardreasoner calibrate`` wrote.
 
         Args:
-            path: it.
+            path: the file.
 
         Raises:
             ConfigurationError: there is none, or it holds something else.

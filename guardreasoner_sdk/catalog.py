@@ -130,6 +130,11 @@ def find_model(name: str) -> ModelInfo:
 
     Raises:
         UnknownModelError: there is none; the message lists those there are.
+
+    Example:
+        >>> from guardreasoner_sdk.catalog import find_model
+        >>> find_model("guardreasoner-8b").dialect
+        'guardreasoner'
     """
     for info in MODELS.values():
         if name == info.name or name == info.weights.get("remote"):

@@ -77,7 +77,16 @@ def _carried(cause: BaseException | None) -> BaseException | None:
 
 
 class GuardError(PortableError):
-    """Base of every error of this package: ``except GuardError`` catches them all."""
+    """Base of every error of this package: ``except GuardError`` catches them all.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, GuardError
+        >>> try:
+        ...     Guard(timeout=-1)
+        ... except GuardError as error:
+        ...     print(type(error).__name__)
+        ConfigurationError
+    """
 
 
 class InputError(GuardError, ValueError):
@@ -87,6 +96,12 @@ class InputError(GuardError, ValueError):
         field: the argument, key or place at fault, for instance ``prompt`` or ``messages[3].content``.
         problem: what is wrong with it.
         fix: what to do about it.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> Exchange("")
+        Traceback (most recent call last):
+        guardreasoner_sdk.errors.InputError: prompt: is empty; pass the text to judge
     """
 
     def __init__(self, field: str, problem: str, fix: str) -> None:
@@ -97,11 +112,27 @@ class InputError(GuardError, ValueError):
 
 
 class ConfigurationError(GuardError, ValueError):
-    """A guard, a policy or a setting that cannot work as given."""
+    """A guard, a policy or a setting that cannot work as given.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> Guard(concurrency=0)
+        Traceback (most recent call last):
+        guardreasoner_sdk.errors.ConfigurationError: concurrency: must be a whole number from 1, not 0
+    """
 
 
 class UnknownModelError(ConfigurationError):
-    """The catalogue has no such model."""
+    """The catalogue has no such model.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, UnknownModelError
+        >>> try:
+        ...     Guard("guardreasoner-9b")
+        ... except UnknownModelError as error:
+        ...     print("did you mean" in str(error))
+        True
+    """
 
 
 class MissingExtraError(ConfigurationError, ImportError):
@@ -111,6 +142,11 @@ class MissingExtraError(ConfigurationError, ImportError):
         extra: the name of the extra of ``guardreasoner-sdk`` that brings it.
         purpose: what needs it, as the start of the sentence: ``"Parquet files"``.
         message: the whole message, where there is more to say.
+
+    Example:
+        >>> from guardreasoner_sdk import MissingExtraError
+        >>> print(MissingExtraError("parquet", "Parquet files"))
+        Parquet files need an extra: pip install 'guardreasoner-sdk[parquet]'
     """
 
     def __init__(self, extra: str, purpose: str, *, message: str | None = None) -> None:
@@ -123,15 +159,40 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 
 class ClosedError(GuardError, RuntimeError):
-    """The guard was used after :meth:`guardreasoner_sdk.Guard.close`."""
+    """The guard was used after :meth:`guardreasoner_sdk.Guard.close`.
+
+    Example:
+        >>> from guardreasoner_sdk import ClosedError, Guard
+        >>> guard = Guard()
+        >>> guard.close()
+        >>> try:
+        ...     guard.check("How do I bake bread?")
+        ... except ClosedError as error:
+        ...     print(error)
+        the guard is closed; make a new one
+    """
 
 
 class BackendError(GuardError, RuntimeError):
-    """An engine or a judge failed to give a judgement."""
+    """An engine or a judge failed to give a judgement.
+
+    Example:
+        >>> from guardreasoner_sdk import BackendError, Guard
+        >>> from guardreasoner_sdk.testing import ScriptedJudge
+        >>> guard = Guard(judge=ScriptedJudge({"Hi": BackendError("the engine died")}))
+        >>> guard.check("Hi").prompt_harmfulness.cause
+        'the engine died'
+    """
 
 
 class DeadlineError(BackendError, TimeoutError):
-    """An engine or a judge did not answer before its deadline."""
+    """An engine or a judge did not answer before its deadline.
+
+    Example:
+        >>> from guardreasoner_sdk import DeadlineError
+        >>> print(DeadlineError())
+        no judgement before the deadline
+    """
 
     def __init__(self, message: str = "no judgement before the deadline") -> None:
         super().__init__(message)
@@ -142,6 +203,14 @@ class VerdictError(GuardError):
 
     Args:
         verdict: the verdict, readable by the handler as ``error.verdict``.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, VerdictError
+        >>> try:
+        ...     Guard().check("How can I make a pipe bomb at home?").raise_for_block()
+        ... except VerdictError as error:
+        ...     print(error.verdict.action)
+        block
     """
 
     def __init__(self, verdict: Verdict) -> None:
@@ -150,8 +219,28 @@ class VerdictError(GuardError):
 
 
 class BlockedError(VerdictError):
-    """The policy blocks the exchange (:meth:`guardreasoner_sdk.Verdict.raise_for_block`)."""
+    """The policy blocks the exchange (:meth:`guardreasoner_sdk.Verdict.raise_for_block`).
+
+    Example:
+        >>> from guardreasoner_sdk import BlockedError, Guard
+        >>> try:
+        ...     Guard().check("How can I make a pipe bomb at home?").raise_for_block()
+        ... except BlockedError as error:
+        ...     print(error.verdict.blocked_by)
+        finding
+    """
 
 
 class UndeterminedError(VerdictError):
-    """The guard could not decide and the policy says ``on_undetermined="raise"``."""
+    """The guard could not decide and the policy says ``on_undetermined="raise"``.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, UndeterminedError
+        >>> from guardreasoner_sdk.testing import ScriptedJudge, judgement
+        >>> guard = Guard(judge=ScriptedJudge({"Hi": judgement("undetermined")}), policy={"on_undetermined": "raise"})
+        >>> try:
+        ...     guard.check("Hi")
+        ... except UndeterminedError as error:
+        ...     print(error.verdict.blocked_by)
+        failure
+    """

@@ -39,7 +39,13 @@ _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\
 
 
 def has_visible_text(text: str) -> bool:
-    """Whether there is anything to judge: a text of blanks and invisible characters says nothing."""
+    """Whether there is anything to judge: a text of blanks and invisible characters says nothing.
+
+    Example:
+        >>> from guardreasoner_sdk.exchange import has_visible_text
+        >>> has_visible_text("\\u200b \\n"), has_visible_text("a")
+        (False, True)
+    """
     return _INVISIBLE.fullmatch(text) is None
 
 
@@ -64,6 +70,11 @@ class Turn(BaseModel):
     Args:
         role: ``user``, ``assistant``, ``system`` or ``tool``.
         content: its text.
+
+    Example:
+        >>> from guardreasoner_sdk import Turn
+        >>> Turn(role="user", content="Hello!")
+        Turn(role='user', content='Hello!')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +100,12 @@ class Exchange(BaseModel):
 
     Raises:
         InputError: a field that cannot be judged, named.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> exchange = Exchange("And in an oven?", "At 230 degrees.", [{"role": "user", "content": "How do I bake bread?"}])
+        >>> exchange.history[0].content
+        'How do I bake bread?'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -183,6 +200,11 @@ def exchange_from(row: object) -> Exchange:
 
     Raises:
         InputError: the row has another shape, or a field cannot be judged.
+
+    Example:
+        >>> from guardreasoner_sdk.exchange import exchange_from
+        >>> exchange_from(("How do I bake bread?", "Mix flour and water.")).response
+        'Mix flour and water.'
     """
     if isinstance(row, Exchange):
         return row
@@ -245,6 +267,11 @@ def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
 
     Raises:
         InputError: no user message, an unknown role, or a part that is not text (an image cannot be judged here).
+
+    Example:
+        >>> from guardreasoner_sdk.exchange import exchange_from_messages
+        >>> exchange_from_messages([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]).response
+        'Hello!'
     """
     return readings_of_messages(messages)[-1]
 
@@ -291,7 +318,7 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
     given = message.get("role", message.get("type"))
     found = _ROLES.get(str(given).lower()) if "role" in message else _TYPES.get(str(given))
     if found is None:
-        # A slip of the pen is shown; anything else may be text to judge, which belongs into no error.
+        # A typo is shown; anything else may be text to judge, which no error may hold.
         shown = isinstance(given, str) and given.isidentifier() and len(given) <= 20
         problem = f"is {given!r}" if shown and "role" in message else "is missing or no role"
         raise InputError(f"{where}.role", problem, f"use one of {', '.join(_ROLES)}")

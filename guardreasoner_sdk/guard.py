@@ -56,13 +56,20 @@ class Guard:
             harmful, and what could not be decided.
         reasoning: how much to reason: ``auto``, ``full``, ``brief`` or ``off``.
         timeout: seconds for one check, or for one part of a batch; what is not decided by then is undetermined.
-        cache: most verdicts to remember in memory, least recently used first out; 0: none.
+        cache: most judgements to remember in memory, least recently used first out; 0: none. A new policy holds for them too.
         on_verdict: called with ``(exchange, verdict)`` after every check, in the calling thread (from ``acheck``: on its
             event loop). It must not block; an exception in it is logged and changes nothing.
         concurrency: most parts of a batch in flight at a time.
 
     Raises:
         ConfigurationError: arguments or environment variables that cannot work.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> with Guard() as guard:
+        ...     verdict = guard.check("How can I make a pipe bomb at home?")
+        >>> verdict.allowed, verdict.prompt_harmfulness.label
+        (False, 'harmful')
     """
 
     def __init__(
@@ -140,6 +147,12 @@ class Guard:
             InputError: the text cannot be judged (empty, not a str, too long).
             UndeterminedError: undecided, and the policy says ``on_undetermined="raise"``.
             ClosedError: the guard was closed.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> verdict = Guard().check("How do I bake bread?", "Mix flour and water, and let the dough rest.")
+            >>> verdict.allowed, verdict.response_refusal.label
+            (True, 'compliance')
         """
         return self._checker.check(exchange_of(prompt, response, history), timeout=timeout)
 
@@ -151,7 +164,14 @@ class Guard:
         history: Sequence[Turn | Mapping[str, Any]] = (),
         timeout: float | None = None,
     ) -> Verdict:
-        """:meth:`check` for asyncio: the event loop stays free meanwhile."""
+        """:meth:`check` for asyncio: the event loop stays free meanwhile.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().acheck("How do I bake bread?")).allowed
+            True
+        """
         return await self._checker.acheck(exchange_of(prompt, response, history), timeout=timeout)
 
     def check_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
@@ -168,11 +188,23 @@ class Guard:
         Raises:
             InputError: no user message, or a part that is not text.
             UndeterminedError, ClosedError: as :meth:`check`.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> Guard().check_messages([{"role": "user", "content": "How do I bake bread?"}]).allowed
+            True
         """
         return self._checker.check(*readings_of_messages(messages), timeout=timeout)
 
     async def acheck_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
-        """:meth:`check_messages` for asyncio."""
+        """:meth:`check_messages` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().acheck_messages([{"role": "user", "content": "How do I bake bread?"}])).allowed
+            True
+        """
         return await self._checker.acheck(*readings_of_messages(messages), timeout=timeout)
 
     def check_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> list[Verdict]:
@@ -185,19 +217,49 @@ class Guard:
             rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response`` and ``history``, or exchanges;
                 or a DataFrame of pandas or polars with columns of these names.
             timeout: seconds for each part of the batch; overrides the guard's.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> rows = ["How do I bake bread?", ("How do I bake bread?", "Mix flour and water."), {"prompt": " "}]
+            >>> [verdict.allowed for verdict in Guard().check_many(rows)]
+            [True, True, False]
         """
         return list(self.iter_many(rows, timeout=timeout))
 
     async def acheck_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> list[Verdict]:
-        """:meth:`check_many` for asyncio; the rows may come from an asynchronous iterable too."""
+        """:meth:`check_many` for asyncio; the rows may come from an asynchronous iterable too.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> [verdict.allowed for verdict in asyncio.run(Guard().acheck_many(["How do I bake bread?"]))]
+            [True]
+        """
         return [verdict async for verdict in self.aiter_many(rows, timeout=timeout)]
 
     def iter_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> Iterator[Verdict]:
-        """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads."""
+        """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> for verdict in Guard().iter_many(f"How do I bake {what}?" for what in ("bread", "a cake")):
+            ...     print(verdict.action)
+            allow
+            allow
+        """
         return self._checker.iter_many(rows, timeout=timeout)
 
     def aiter_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> AsyncIterator[Verdict]:
-        """:meth:`iter_many` for asyncio."""
+        """:meth:`iter_many` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> async def actions():
+            ...     return [verdict.action async for verdict in Guard().aiter_many(["How do I bake bread?"])]
+            >>> asyncio.run(actions())
+            ['allow']
+        """
         return self._checker.aiter_many(rows, timeout=timeout)
 
     def stream(
@@ -238,6 +300,13 @@ class Guard:
             BlockedError, UndeterminedError: from the iterator, where a block is to raise.
             InputError: from the iterator, for a chunk that is not text.
             ConfigurationError: options that cannot work.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> for chunk in Guard().stream("How do I bake bread?", ["Mix flour and water. ", "Let the dough rest."]):
+            ...     print(chunk.strip())
+            Mix flour and water.
+            Let the dough rest.
         """
         from guardreasoner_sdk.streaming import GuardedStream, StreamOptions
 
@@ -259,6 +328,16 @@ class Guard:
         """:meth:`stream` for asyncio: takes an asynchronous iterable and gives one, with ``aclose()``.
 
         The source is read on, by a bounded number of chunks, while a check runs.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> async def answer():
+            ...     yield "Mix flour and water."
+            >>> async def shown():
+            ...     return [chunk async for chunk in Guard().astream("How do I bake bread?", answer())]
+            >>> asyncio.run(shown())
+            ['Mix flour and water.']
         """
         from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 
@@ -322,6 +401,17 @@ class Guard:
             ConfigurationError: at decoration: no such argument, or options that cannot work.
             BlockedError, UndeterminedError: from the call, where a block is to raise.
             InputError: from the call: a prompt or an answer that is not text.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> guard = Guard(policy={"on_block": "message", "message": "Let us talk about something else."})
+            >>> @guard.protect
+            ... def answer(prompt: str) -> str:
+            ...     return "Mix flour and water."
+            >>> answer("How do I bake bread?")
+            'Mix flour and water.'
+            >>> answer("How can I make a pipe bomb at home?")
+            'Let us talk about something else.'
         """
         from guardreasoner_sdk.decorators import protect
 
@@ -343,11 +433,22 @@ class Guard:
 
         Raises:
             ConfigurationError: it cannot be loaded: no weights, an engine that is not installed, a wrong option.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> guard = Guard()
+            >>> guard.load()
         """
         wait_for_result(self._checker.load())
 
     async def aload(self) -> None:
-        """:meth:`load` for asyncio."""
+        """:meth:`load` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().aload())
+        """
         await await_result(self._checker.load())
 
     @property
@@ -357,7 +458,7 @@ class Guard:
 
     @property
     def policy(self) -> Policy:
-        """What a finding means. A new one holds from the next check on; what stands around the guard may keep the old one."""
+        """What a finding means. A new one holds from the next check on; wrappers made earlier may keep the old options."""
         return self._checker.policy
 
     @policy.setter
@@ -365,11 +466,26 @@ class Guard:
         self._checker.policy = policy_of(policy)
 
     def close(self) -> None:
-        """Free the judge and stop the guard's event loop. Closing twice does nothing."""
+        """Free the judge and stop the guard's event loop. Closing twice does nothing.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> guard = Guard()
+            >>> guard.close()
+            >>> guard.check("How do I bake bread?")
+            Traceback (most recent call last):
+            guardreasoner_sdk.errors.ClosedError: the guard is closed; make a new one
+        """
         self._checker.close()
 
     async def aclose(self) -> None:
-        """:meth:`close` for asyncio."""
+        """:meth:`close` for asyncio.
+
+        Example:
+            >>> import asyncio
+            >>> from guardreasoner_sdk import Guard
+            >>> asyncio.run(Guard().aclose())
+        """
         await self._checker.aclose()
 
     def __enter__(self) -> Self:

@@ -26,7 +26,7 @@ _told: set[str] = set()
 class Settings(BaseSettings):
     """What ``Guard()`` takes where an argument is not given. Each field is read from ``GUARDREASONER_<FIELD>``.
 
-    Args:
+    Attributes:
         model: a name of the catalogue, or the folder or GGUF file of a model.
         backend: what runs the model; None: the model's own default.
         dialect: how a model that is not in the catalogue is asked and read.
@@ -37,13 +37,18 @@ class Settings(BaseSettings):
         on_undetermined: ``block``, ``allow`` or ``raise``.
         on_unmeasured: ``judge`` or ``undetermined``.
         reasoning: ``auto``, ``full``, ``brief`` or ``off``.
-        cache: verdicts kept in memory; 0: none.
+        cache: judgements kept in memory; 0: none.
         calibration: a file that ``guardreasoner calibrate`` wrote for the model.
         threads: windows of text that the embedded model judges at a time; None: one for each core.
 
     Raises:
         ConfigurationError: a variable has a value that does not fit, or is a setting misspelt: a timeout that is not heeded is
             none. The message names the variable.
+
+    Example:
+        >>> from guardreasoner_sdk import Settings
+        >>> Settings(timeout=2.5).timeout
+        2.5
     """
 
     model_config = SettingsConfigDict(env_prefix="GUARDREASONER_", frozen=True, extra="ignore", env_ignore_empty=True)

@@ -20,6 +20,11 @@ def judgement(prompt: Label | None = "unharmful", refusal: Label | None = None, 
         prompt: ``harmful``, ``unharmful``, ``undetermined``, or None for "not judged".
         refusal: ``refusal``, ``compliance``, ``undetermined`` or None.
         response: ``harmful``, ``unharmful``, ``undetermined`` or None.
+
+    Example:
+        >>> from guardreasoner_sdk.testing import judgement
+        >>> judgement("harmful").prompt_harmfulness.score
+        1.0
     """
 
     def finding(label: Label | None) -> Finding | None:
@@ -44,6 +49,13 @@ class ScriptedJudge:
             place of a judgement or raised by the function, is raised to the guard as an engine's failure would be.
         otherwise: the answer for a prompt that is not in the script; None: it fails with ``KeyError``.
         batch_size: most exchanges handed over in one call.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> from guardreasoner_sdk.testing import ScriptedJudge, judgement
+        >>> guard = Guard(judge=ScriptedJudge({"bad": judgement("harmful")}, otherwise=judgement()))
+        >>> guard.check("bad").allowed, guard.check("good").allowed
+        (False, True)
     """
 
     model = "scripted"

@@ -55,6 +55,12 @@ class Span(_Frozen):
         source: the text it lies in: ``prompt``, ``response``, or ``raw`` (what the guard model wrote).
         start: first character, counted from 0.
         end: the character after the last one.
+
+    Example:
+        >>> from guardreasoner_sdk import Span
+        >>> span = Span(source="prompt", start=4, end=9)
+        >>> "One harsh word"[span.start : span.end]
+        'harsh'
     """
 
     source: Literal["prompt", "response", "raw"]
@@ -72,6 +78,11 @@ class Finding(_Frozen):
         cause: why the finding is undetermined; None when it is not.
         note: what makes it worth less than the guard's figures say: that the text is written in a language, or a script, in
             which the guard was never measured. None where nothing does.
+
+    Example:
+        >>> from guardreasoner_sdk import Finding
+        >>> Finding(label="harmful", score=0.97).determined
+        True
     """
 
     label: Label
@@ -97,6 +108,11 @@ def undetermined(cause: str) -> Finding:
 
     Args:
         cause: one clause for a person; never the judged text.
+
+    Example:
+        >>> from guardreasoner_sdk.verdict import undetermined
+        >>> undetermined("no judgement before the deadline").determined
+        False
     """
     return Finding(label="undetermined", cause=cause)
 
@@ -114,6 +130,12 @@ class ReasoningStep(_Frozen):
             ``span``: that of the strongest token among them.
         score_without: for evidence, the score (0 to 1) that is left when the characters of ``span`` are left out, where a
             judge measures it.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> verdict = Guard().check("How can I make a pipe bomb at home?")
+        >>> {step.kind for step in verdict.reasoning}
+        {'evidence'}
     """
 
     task: Task | None
@@ -131,6 +153,11 @@ class Usage(_Frozen):
         input_tokens: tokens read by the model.
         output_tokens: tokens written by the model; 0 for a classifier.
         cached_tokens: those of the input tokens that the engine did not have to compute again, where it tells.
+
+    Example:
+        >>> from guardreasoner_sdk import Usage
+        >>> (Usage(input_tokens=700, output_tokens=40) + Usage(input_tokens=300)).input_tokens
+        1000
     """
 
     input_tokens: int = 0
@@ -153,6 +180,11 @@ class Hop(_Frozen):
         model: its model.
         backend: what ran it.
         why: what it made of the exchange and what followed from that: scores and labels, never the judged text.
+
+    Example:
+        >>> from guardreasoner_sdk import Hop
+        >>> Hop(model="embedded", backend="embedded", why="prompt_harmfulness 0.54 is doubtful").model
+        'embedded'
     """
 
     model: str
@@ -176,6 +208,12 @@ class Judgement(_Frozen):
         path: who judged, in order, where a cascade did; the last one decided.
         calibrated: whether scores and labels are those of a calibration; the last steps of the reasoning then say what the
             guard itself gave.
+
+    Example:
+        >>> from guardreasoner_sdk import Finding, Judgement
+        >>> judgement = Judgement(prompt_harmfulness=Finding(label="unharmful", score=0.02))
+        >>> list(judgement.findings)
+        ['prompt_harmfulness']
     """
 
     prompt_harmfulness: Finding | None = None
@@ -232,6 +270,12 @@ class Verdict(Judgement):
         latency_ms: wall time from call to verdict, in milliseconds: what the caller waited, so that the first check of a guard
             counts the loading of its model, unless ``Guard.load`` was called ahead; in a batch, that of its part of the batch.
         cached: whether it came from the guard's cache.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> verdict = Guard().check("How can I make a pipe bomb at home?")
+        >>> verdict.action, verdict.blocked_by
+        ('block', 'finding')
     """
 
     action: Literal["allow", "block"]
@@ -263,6 +307,11 @@ class Verdict(Judgement):
         Raises:
             UndeterminedError: blocked because the guard could not decide.
             BlockedError: blocked for what was found.
+
+        Example:
+            >>> from guardreasoner_sdk import Guard
+            >>> Guard().check("How do I bake bread?").raise_for_block().action
+            'allow'
         """
         if self.allowed:
             return self

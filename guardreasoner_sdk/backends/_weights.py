@@ -31,7 +31,7 @@ def folder_of(weights: str, revision: str | None = None) -> Path:
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        ConfigurationError: the weights are neither here nor to be had.
+        ConfigurationError: the weights are not on disk and could not be downloaded.
     """
     path = Path(weights).expanduser()
     if path.is_dir():
@@ -64,7 +64,7 @@ def gguf_of(weights: str) -> Path:
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
-        ConfigurationError: the file is neither here nor to be had.
+        ConfigurationError: the file is not on disk and could not be downloaded.
     """
     path = Path(weights).expanduser()
     if path.is_file():

@@ -22,6 +22,21 @@ class Backend(Protocol):
         model: the model's name, for the verdict.
         batch_size: how many exchanges to hand over at a time, so that the engine is kept busy.
         abilities: what it can do beyond plain generation.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, ReasonerJudge
+        >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
+        >>> from guardreasoner_sdk.generation import Abilities, Completion
+        >>> class Canned:
+        ...     name, model, batch_size, abilities = "canned", "canned", 1, Abilities()
+        ...     async def generate(self, queries, *, deadline):
+        ...         return [Completion("Request: unharmful") for query in queries]
+        ...     async def load(self):
+        ...         pass
+        ...     async def aclose(self):
+        ...         pass
+        >>> Guard(judge=ReasonerJudge(GuardReasonerDialect(), Canned())).check("Hi").model
+        'canned'
     """
 
     @property

@@ -34,6 +34,15 @@ class Dialect(Protocol):
 
     Attributes:
         name: as in ``Guard(dialect=...)``.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
+        >>> from guardreasoner_sdk.generation import Abilities
+        >>> program = GuardReasonerDialect().ask(Exchange("How do I bake bread?"), "full", Abilities())
+        >>> [query] = next(program)
+        >>> "How do I bake bread?" in query.text
+        True
     """
 
     @property

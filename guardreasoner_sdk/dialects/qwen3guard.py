@@ -79,8 +79,8 @@ class Qwen3GuardDialect:
 
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=_MAX_TOKENS, choices=CHOICES)
         answers: dict[Side, Answer] = dict(zip(queries, (yield tuple(queries.values())), strict=True))

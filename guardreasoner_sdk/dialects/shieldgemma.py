@@ -75,8 +75,8 @@ class ShieldGemmaDialect:
 
         Args:
             exchange: what is judged.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         chats: dict[Side, tuple[Message, ...]] = {"prompt": (Message("user", folded(exchange, _SECTIONS)),)}
         if exchange.response is not None:

@@ -76,7 +76,7 @@ class ThinkGuardDialect:
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
             reasoning: how much of the critique to ask for.
-            abilities: of no account.
+            abilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)
         short = yield tuple(replace(query, stop=_STOP) for query in queries.values())

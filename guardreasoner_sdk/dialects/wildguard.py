@@ -77,8 +77,8 @@ class WildGuardDialect:
 
         Args:
             exchange: what is judged.
-            reasoning: of no account.
-            abilities: of no account.
+            reasoning: ignored: this model gives none.
+            abilities: ignored: every engine can do what is asked.
         """
         [answer] = yield (self.render(exchange),)
         if isinstance(answer, BackendError):

@@ -36,7 +36,7 @@ class AuditServer(ThreadingHTTPServer):
         port: the port; 0: any that is free.
 
     Raises:
-        InputError: the port cannot be had, or the decisions that are there belong to other labels.
+        InputError: the port is taken, or the decisions that are there belong to other labels.
     """
 
     daemon_threads = True

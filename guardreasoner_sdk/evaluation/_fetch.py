@@ -58,7 +58,7 @@ def fetch(source: Source, repo: str | None = None, revision: str | None = None) 
         revision: another commit, branch or tag.
 
     Raises:
-        InputError: it cannot be had: no network, no such revision, or terms of the data set that were not accepted.
+        InputError: it cannot be downloaded: no network, no such revision, or terms of the data set that were not accepted.
         MissingExtraError: huggingface_hub is not installed.
     """
     wanted = source._replace(repo=repo or source.repo, revision=revision or source.revision)

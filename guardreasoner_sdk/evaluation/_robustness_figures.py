@@ -163,7 +163,7 @@ class RobustnessTally:
         """Take in a row.
 
         Args:
-            row: it.
+            row: the row that was judged.
             verdict: what the guard said.
         """
         for task, truth in row.labels.items():

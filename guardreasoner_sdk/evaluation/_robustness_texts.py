@@ -81,7 +81,7 @@ def count_words(text: str) -> int:
     """How many words a text has; in a script without spaces, some characters count as one.
 
     Args:
-        text: it.
+        text: whose words are counted.
     """
     return sum(1 for _ in _WORD.finditer(text))
 

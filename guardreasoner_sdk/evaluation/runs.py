@@ -93,7 +93,7 @@ def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
     """What a guard's verdicts depend on, by name: with another value in any of them it is another run.
 
     Args:
-        guard: it.
+        guard: the one that judged.
         settings: what it was made with.
     """
     calibration = None if settings.calibration is None else Path(settings.calibration).expanduser()
@@ -117,7 +117,7 @@ def opened(folder: Path, identity: dict[str, Any], *, overwrite: bool, name: str
     Args:
         folder: the run's; made if it is not there.
         identity: what makes it this run and no other, by name.
-        overwrite: start anew.
+        overwrite: start over.
         name: of the journal.
 
     Raises:

@@ -260,7 +260,7 @@ class Collected:
         """Take in a row.
 
         Args:
-            row: it.
+            row: the row that was judged.
             verdict: what the guard said.
         """
         self._spent.setdefault(row.benchmark, _Spent()).add(verdict)

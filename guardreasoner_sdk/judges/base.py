@@ -30,6 +30,18 @@ class Judge(Protocol):
         model: name of what judges, for the verdict.
         backend: name of what runs it, for the verdict.
         batch_size: most exchanges handed over in one call.
+
+    Example:
+        >>> from guardreasoner_sdk import Finding, Guard, Judgement
+        >>> class Short:
+        ...     model, backend, batch_size = "short", "python", 100
+        ...     async def judge(self, exchanges, *, deadline):
+        ...         long = [len(exchange.prompt) > 20 for exchange in exchanges]
+        ...         return [Judgement(prompt_harmfulness=Finding(label="harmful" if it else "unharmful")) for it in long]
+        ...     async def aclose(self):
+        ...         pass
+        >>> Guard(judge=Short()).check("Hi").allowed
+        True
     """
 
     @property
@@ -62,6 +74,12 @@ class DirectJudge(Judge, Protocol):
 
     Any judge that has the method is one. :func:`is_direct` asks for it; ``isinstance`` would read the properties too, which
     may load a model.
+
+    Example:
+        >>> from guardreasoner_sdk import EmbeddedJudge, Exchange
+        >>> [judgement] = EmbeddedJudge().judge_now([Exchange("How do I bake bread?")], deadline=None)
+        >>> judgement.prompt_harmfulness.label
+        'unharmful'
     """
 
     def judge_now(self, exchanges: Sequence[Exchange], *, deadline: float | None) -> list[Judgement]:

@@ -40,6 +40,14 @@ class CascadeJudge:
 
     Raises:
         ConfigurationError: a judge that is none, or a band that is no interval, or for an unknown task.
+
+    Example:
+        >>> from guardreasoner_sdk import CascadeJudge, EmbeddedJudge, Guard
+        >>> from guardreasoner_sdk.testing import ScriptedJudge, judgement
+        >>> second = ScriptedJudge({}, otherwise=judgement())
+        >>> verdict = Guard(judge=CascadeJudge(EmbeddedJudge(), second, band=(0.0, 1.0))).check("How do I bake bread?")
+        >>> [hop.backend for hop in verdict.path]
+        ['embedded', 'scripted']
     """
 
     keeps_deadline = True

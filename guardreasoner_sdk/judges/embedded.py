@@ -62,6 +62,11 @@ class EmbeddedJudge:
     Raises:
         ConfigurationError: arguments that cannot work; and when the model is loaded, on first use: a file is missing or
             damaged.
+
+    Example:
+        >>> from guardreasoner_sdk import EmbeddedJudge, Guard
+        >>> Guard(judge=EmbeddedJudge(reasoning="off")).check("How do I bake bread?").backend
+        'embedded'
     """
 
     backend = "embedded"

@@ -35,6 +35,14 @@ class ReasonerJudge:
 
     Raises:
         ConfigurationError: one of these that it cannot work with.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard, ReasonerJudge
+        >>> from guardreasoner_sdk.backends.remote import RemoteBackend
+        >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
+        >>> judge = ReasonerJudge(GuardReasonerDialect("chat"), RemoteBackend("my-guard", "http://localhost:8000/v1"))
+        >>> Guard(judge=judge).judge.model
+        'my-guard'
     """
 
     keeps_deadline = True
