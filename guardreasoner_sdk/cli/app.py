@@ -10,19 +10,18 @@ from guardreasoner_sdk import __version__
 from guardreasoner_sdk.cli.audit import audit
 from guardreasoner_sdk.cli.calibrate import calibrate
 from guardreasoner_sdk.cli.check import check
+from guardreasoner_sdk.cli.commands import WithOthers
 from guardreasoner_sdk.cli.doctor import doctor
 from guardreasoner_sdk.cli.evaluate import evaluate
-from guardreasoner_sdk.cli.export import export
-from guardreasoner_sdk.cli.finetune import finetune
 from guardreasoner_sdk.cli.models import models
 from guardreasoner_sdk.cli.schema import schema
 from guardreasoner_sdk.cli.score import score
 from guardreasoner_sdk.cli.terminal import ExitCode, prepare, reported, unwritten, write
-from guardreasoner_sdk.cli.train import train
 
 __all__ = ["app", "run"]
 
 app = typer.Typer(
+    cls=WithOthers,
     help="Guardrails that say not only whether a prompt or an answer is harmful, but why.",
     epilog="Exit codes: 0 allowed or done, 1 blocked, 2 cannot be run as given, 3 undetermined, "
     "4 not reached (calibrate), 130 interrupted, 141 output closed.",
@@ -50,9 +49,8 @@ def _options(
 
 # What stands behind the prompt is told by the command itself, which knows what may be meant.
 app.command(context_settings={"allow_extra_args": True})(reported(check))
-for _command in (doctor, models, schema, evaluate, score, calibrate, audit, finetune, export):
+for _command in (doctor, models, schema, evaluate, score, calibrate, audit):
     app.command()(reported(_command))
-app.add_typer(train, name="train")
 
 
 def run(arguments: list[str] | None) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from guardreasoner_sdk.cli.train import changes_of, train
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_training.cli.train import changes_of, train
 from guardreasoner_training.recipe import load_recipe, recipe_names
 from teachers import rows_in, teaching
 
@@ -35,16 +35,10 @@ def needs_extra() -> None:
         pytest.importorskip(module, reason="needs guardreasoner-sdk[train]")
 
 
-def test_help_loads_no_training_library() -> None:
-    code = (
-        "import sys; from guardreasoner_sdk.cli import main; code = main(['train', '--help']);"
-        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'guardreasoner_training'} & set(sys.modules);"
-        "sys.exit(code or ', '.join(heavy) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_help_names_the_stages(run: Callable[..., Any]) -> None:
+    shown = run("train", "--help").stdout
     for name in ("check", "synthesize", "rsft", "mine", "hsdpo", "pipeline", "recipes"):
-        assert f" {name} " in done.stdout
+        assert f" {name} " in shown
 
 
 def test_recipes_are_listed_and_printed_as_files_to_change(run: Callable[..., Any], tmp_path: Path) -> None:

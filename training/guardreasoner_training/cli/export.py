@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guardreasoner_sdk.cli.terminal import write
-from guardreasoner_sdk.cli.train import columns_of, prepare_training, tell
+from guardreasoner_training.cli.train import columns_of, prepare_training, tell
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.exchange import Exchange

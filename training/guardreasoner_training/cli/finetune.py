@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from guardreasoner_sdk.cli.terminal import note, write
-from guardreasoner_sdk.cli.train import changes_of, columns_of, interruptible, prepare_training, tell, with_teacher
+from guardreasoner_training.cli.train import changes_of, columns_of, interruptible, prepare_training, tell, with_teacher
 
 __all__ = ["finetune"]
 
