@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk import Guard
-from guardreasoner_sdk.evaluation._audit_decisions import apply
-from guardreasoner_sdk.evaluation._audit_run import Audit, Item, predictions, run
-from guardreasoner_sdk.evaluation._audit_set import LabelledSet
 from guardreasoner_sdk.evaluation.audit import AT_MOST, propose
+from guardreasoner_sdk.evaluation.audit.decisions import apply
+from guardreasoner_sdk.evaluation.audit.labelled_set import LabelledSet
+from guardreasoner_sdk.evaluation.audit.run import Audit, Item, predictions, run
 from guardreasoner_sdk.evaluation.rows import Prediction
 from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
 from guardreasoner_sdk.verdict import TASKS

@@ -33,14 +33,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training._trainers.advice import is_out_of_memory
-from guardreasoner_training._trainers.arguments import Layout
-from guardreasoner_training._trainers.encoded import encoded, labelled
-from guardreasoner_training._trainers.stage import TrainingStage
 from guardreasoner_training.hsdpo import HSDPOStage
 from guardreasoner_training.recipe import HSDPOSettings, Recipe, RSFTSettings, TrainerSettings
 from guardreasoner_training.rsft import RSFTStage
 from guardreasoner_training.tiny.tokenizer import learn_tokenizer
+from guardreasoner_training.trainers.advice import is_out_of_memory
+from guardreasoner_training.trainers.arguments import Layout
+from guardreasoner_training.trainers.encoded import encoded, labelled
+from guardreasoner_training.trainers.stage import TrainingStage
 
 PAPER = {"rsft": {"rows": 127_544, "epochs": 3, "gpu_hours": 6.33}, "hsdpo": {"rows": 23_000, "epochs": 2, "gpu_hours": 3.70}}
 MEAN, SPREAD = 640, 0.6
@@ -150,7 +150,7 @@ def now() -> float:
 @contextmanager
 def reference_seconds() -> Iterator[list[float]]:
     """How long the reference's log-probabilities take, which are computed while the trainer is made."""
-    from guardreasoner_training._trainers.dpo import HSDPOTrainer
+    from guardreasoner_training.trainers.dpo import HSDPOTrainer
 
     compute, found = HSDPOTrainer._precompute_ref_logps, list[float]()
 

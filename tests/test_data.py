@@ -20,7 +20,7 @@ from guardreasoner_sdk.data.records import Reading
 from guardreasoner_sdk.data.run_folder import figures_of, identity_of
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import read_file
-from guardreasoner_sdk.evaluation._audit_correct import write_corrected
+from guardreasoner_sdk.evaluation.audit.correct import write_corrected
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
@@ -141,7 +141,7 @@ def _uses(tree: ast.AST) -> set[str]:
 
 # The correction of labels keeps every other byte of a file: it writes what it reads. An export puts a folder of files into place.
 ALLOWED = {
-    "guardreasoner_sdk/evaluation/_audit_correct.py": {"csv", "gzip", "lzma"},
+    "guardreasoner_sdk/evaluation/audit/correct.py": {"csv", "gzip", "lzma"},
     "training/guardreasoner_training/export.py": {"a file put in place of another"},
 }
 

@@ -28,8 +28,8 @@ from guardreasoner_sdk.evaluation.audit import AT_MOST
 from guardreasoner_sdk.verdict import TASKS
 
 if TYPE_CHECKING:
-    from guardreasoner_sdk.evaluation._audit_decisions import Correction
-    from guardreasoner_sdk.evaluation._audit_run import Audit, Item
+    from guardreasoner_sdk.evaluation.audit.decisions import Correction
+    from guardreasoner_sdk.evaluation.audit.run import Audit, Item
 
 __all__ = ["audit"]
 
@@ -95,7 +95,7 @@ def audit(
         raise InputError("--output", "is missing", "name a folder for the verdicts and the page, e.g. --output audit")
     if at_most == 0:
         raise InputError("--at-most", "is 0", "give a share above 0, such as 0.1")
-    from guardreasoner_sdk.evaluation._audit_run import load, load_items
+    from guardreasoner_sdk.evaluation.audit.run import load, load_items
 
     if file is None:
         if not serve:
@@ -115,10 +115,10 @@ def _run(
 ) -> tuple[Audit, list[Item]]:
     from guardreasoner_sdk.cli.progress import progress
     from guardreasoner_sdk.data.atomic import write_atomic
-    from guardreasoner_sdk.evaluation._audit_decisions import DECISIONS, read_decisions
-    from guardreasoner_sdk.evaluation._audit_page import render
-    from guardreasoner_sdk.evaluation._audit_run import run
-    from guardreasoner_sdk.evaluation._audit_set import LabelledSet
+    from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, read_decisions
+    from guardreasoner_sdk.evaluation.audit.labelled_set import LabelledSet
+    from guardreasoner_sdk.evaluation.audit.page import render
+    from guardreasoner_sdk.evaluation.audit.run import run
     from guardreasoner_sdk.evaluation.runs import settings_of
 
     labels = LabelledSet(file, tuple(columns))
@@ -169,7 +169,7 @@ def _sum_up(found: Audit, items: Sequence[Item], output: Path) -> None:
 
 
 def _serve(folder: Path, found: Audit, items: Sequence[Item], *, port: int, open_page: bool) -> None:
-    from guardreasoner_sdk.evaluation._audit_server import AuditServer
+    from guardreasoner_sdk.evaluation.audit.server import AuditServer
 
     with AuditServer(folder, found, items, port=port) as server:
         write(server.url)
@@ -184,8 +184,8 @@ def _serve(folder: Path, found: Audit, items: Sequence[Item], *, port: int, open
 
 
 def _apply(folder: Path, file: Path | None, decisions: Path | None, corrected: Path | None) -> None:
-    from guardreasoner_sdk.evaluation._audit_decisions import DECISIONS, apply, read_decisions
-    from guardreasoner_sdk.evaluation._audit_run import load
+    from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, apply, read_decisions
+    from guardreasoner_sdk.evaluation.audit.run import load
 
     found = load(folder)
     labels = found.labels(file)

@@ -154,7 +154,7 @@ def _stored(rows: list[LabelledRow], path: Path) -> Iterator[tuple[LabelledRow, 
     """The rows with the verdicts of a file."""
     from pydantic import ValidationError
 
-    from guardreasoner_sdk.evaluation._joined import joined
+    from guardreasoner_sdk.evaluation.calibration.joined import joined
     from guardreasoner_sdk.verdict import Verdict
 
     left = {row.id: row for row in rows}

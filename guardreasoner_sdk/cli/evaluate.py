@@ -179,8 +179,8 @@ def _rows(
 
 def _found_in(data: Path | None) -> list[str]:
     """The benchmarks that a folder has."""
-    from guardreasoner_sdk.evaluation._fetch import local_file
     from guardreasoner_sdk.evaluation.benchmarks import BENCHMARKS
+    from guardreasoner_sdk.evaluation.benchmarks.fetch import local_file
 
     if data is None:
         fix = f"name some of {', '.join(BENCHMARKS)}, or files of your own, or a folder of benchmarks with --data"

@@ -22,9 +22,9 @@ from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.dialects.labels import Statement, read_statements
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import paper
-from guardreasoner_sdk.evaluation._authors import labels_of, paper_reading, reading_of
-from guardreasoner_sdk.evaluation._joined import joined
 from guardreasoner_sdk.evaluation.benchmarks import find_benchmark
+from guardreasoner_sdk.evaluation.benchmarks.authors import labels_of, paper_reading, reading_of
+from guardreasoner_sdk.evaluation.calibration.joined import joined
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from guardreasoner_sdk.evaluation._authors import reading_of
-from guardreasoner_sdk.evaluation._robustness_figures import Robustness
+from guardreasoner_sdk.evaluation.benchmarks.authors import reading_of
 from guardreasoner_sdk.evaluation.metrics import Measures, averages, measure
 from guardreasoner_sdk.evaluation.paper import sample_count
+from guardreasoner_sdk.evaluation.robustness.figures import Robustness
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, called, task_name
 from guardreasoner_sdk.verdict import TASKS, Task, Verdict
 

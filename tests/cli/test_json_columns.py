@@ -9,7 +9,7 @@ import pytest
 from guardreasoner_sdk.data.check_rows import rows_of
 from guardreasoner_sdk.data.readers import open_source, records_of
 from guardreasoner_sdk.data.records import Reading
-from guardreasoner_sdk.evaluation._audit_correct import write_corrected
+from guardreasoner_sdk.evaluation.audit.correct import write_corrected
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

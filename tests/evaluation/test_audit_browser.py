@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from guardreasoner_sdk.evaluation._audit_decisions import DECISIONS, read_decisions
-from guardreasoner_sdk.evaluation._audit_page import render
-from guardreasoner_sdk.evaluation._audit_run import Audit, Item, Step
-from guardreasoner_sdk.evaluation._audit_server import AuditServer
+from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, read_decisions
+from guardreasoner_sdk.evaluation.audit.page import render
+from guardreasoner_sdk.evaluation.audit.run import Audit, Item, Step
+from guardreasoner_sdk.evaluation.audit.server import AuditServer
 
 pytest.importorskip("jinja2", reason="the page needs the extra 'eval'")
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk.data.readers import records_of
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation._audit_correct import write_corrected
-from guardreasoner_sdk.evaluation._audit_set import LabelledSet, other_word
+from guardreasoner_sdk.evaluation.audit.correct import write_corrected
+from guardreasoner_sdk.evaluation.audit.labelled_set import LabelledSet, other_word
 
 LINES = (
     '\ufeff{"prompt": "a", "prompt_harmful":true , "n": 1.50}\r\n'

@@ -11,9 +11,9 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Guard, Judgement
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation._audit_decisions import DECISIONS, append_decisions, apply, read_decisions
-from guardreasoner_sdk.evaluation._audit_run import load, load_items, predictions, run
-from guardreasoner_sdk.evaluation._audit_set import LabelledSet
+from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, append_decisions, apply, read_decisions
+from guardreasoner_sdk.evaluation.audit.labelled_set import LabelledSet
+from guardreasoner_sdk.evaluation.audit.run import load, load_items, predictions, run
 from guardreasoner_sdk.testing import ScriptedJudge
 from guardreasoner_sdk.verdict import Finding, ReasoningStep
 

@@ -23,9 +23,9 @@ from guardreasoner_sdk import (
     Policy,
 )
 from guardreasoner_sdk.calibration import Calibration, Isotonic, Temperature
-from guardreasoner_sdk.evaluation._curves import draw
-from guardreasoner_sdk.evaluation._promises import allowed, needed
 from guardreasoner_sdk.evaluation.calibration import Case, Plan, calibrate, count_labels, fit
+from guardreasoner_sdk.evaluation.calibration.curves import draw
+from guardreasoner_sdk.evaluation.calibration.promises import allowed, needed
 from guardreasoner_sdk.evaluation.metrics import calibration_error
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.judges.cascade import CascadeJudge

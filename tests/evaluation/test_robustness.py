@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, InputError
-from guardreasoner_sdk.evaluation import _robustness_texts as written
 from guardreasoner_sdk.evaluation import measure_robustness, robustness_rows
-from guardreasoner_sdk.evaluation._robustness_figures import ALONE
-from guardreasoner_sdk.evaluation._robustness_sets import POSITIONS, WORDS
 from guardreasoner_sdk.evaluation.robustness import CLEAR_CUT, SETS, Share
+from guardreasoner_sdk.evaluation.robustness import texts as written
+from guardreasoner_sdk.evaluation.robustness.figures import ALONE
+from guardreasoner_sdk.evaluation.robustness.sets import POSITIONS, WORDS
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 

@@ -12,7 +12,7 @@ import pytest
 from guardreasoner_sdk import Finding, InputError, Verdict
 from guardreasoner_sdk.dialects import Completion, GuardReasonerDialect
 from guardreasoner_sdk.evaluation import LabelledRow, Prediction, paper, predictions_of, score, stored_sets
-from guardreasoner_sdk.evaluation._authors import paper_reading
+from guardreasoner_sdk.evaluation.benchmarks.authors import paper_reading
 from guardreasoner_sdk.evaluation.stored import workers_pool
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guardreasoner_training._trainers.checkpoints import (
+from guardreasoner_training.trainers.checkpoints import (
     MARK,
     Setup,
     discard_incomplete,

@@ -17,8 +17,8 @@ from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 from guardreasoner_sdk.verdict import TASKS, Task
-from guardreasoner_training._checks.duplicates import deduplicate
 from guardreasoner_training.checks import DataReport, check_rows, find_leaks, measure_lengths, prepare
+from guardreasoner_training.checks.duplicates import deduplicate
 from guardreasoner_training.embedded.split import group_prompts, normalise
 from guardreasoner_training.formats import output_of
 from guardreasoner_training.recipe import Recipe, override

@@ -7,7 +7,7 @@ import pytest
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk.data.atomic import read_json
 from guardreasoner_sdk.data.run_folder import FIGURES, RECORD, opened
-from guardreasoner_sdk.evaluation._audit_decisions import read_decisions
+from guardreasoner_sdk.evaluation.audit.decisions import read_decisions
 from guardreasoner_training import hsdpo
 
 DAMAGES = ["[" * 100_000 + "]" * 100_000, '{"x": 1e999}', '{"x": NaN}', '{"x": ' + "9" * 5_000 + "}", "{", "7", ""]

@@ -18,8 +18,8 @@ pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
 
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_training._pipeline.run import base_of, described_base
 from guardreasoner_training.finetune import finetune, finetune_recipe
+from guardreasoner_training.pipeline.run import base_of, described_base
 from guardreasoner_training.recipe import Recipe, ScratchSettings, load_recipe, override
 from guardreasoner_training.rows import read_rows
 from samples import quiet

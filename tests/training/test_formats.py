@@ -18,7 +18,6 @@ from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.generation import Abilities, Completion
 from guardreasoner_sdk.verdict import LABELS, TASKS, Judgement, Task
-from guardreasoner_training._rows.hazards import hazards_in
 from guardreasoner_training.formats import (
     LLAMA3_TEMPLATE,
     THINKGUARD_TEMPLATE,
@@ -34,6 +33,7 @@ from guardreasoner_training.formats import (
     template_of,
 )
 from guardreasoner_training.rows import TrainingRow
+from guardreasoner_training.rows.hazards import hazards_in
 from guardreasoner_training.steps import derive_steps
 
 HOSTILE = (

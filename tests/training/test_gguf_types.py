@@ -14,9 +14,9 @@ import pytest
 gguf = pytest.importorskip("gguf", reason="needs guardreasoner-sdk[train]")
 
 from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
-from guardreasoner_training._export import quantize as module  # noqa: E402
-from guardreasoner_training._export.quantize import kept_weights, quantize_gguf  # noqa: E402
-from guardreasoner_training._export.safetensors import stored_tensors  # noqa: E402
+from guardreasoner_training.export import quantize as module  # noqa: E402
+from guardreasoner_training.export.quantize import kept_weights, quantize_gguf  # noqa: E402
+from guardreasoner_training.export.safetensors import stored_tensors  # noqa: E402
 from guardreasoner_training.gguf import export_gguf  # noqa: E402
 
 

@@ -9,7 +9,7 @@ pytest.importorskip("trl", reason="training needs the extra 'train'")
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from guardreasoner_training._trainers.head import answer_log_probs, scored_whole
+from guardreasoner_training.trainers.head import answer_log_probs, scored_whole
 
 
 @pytest.fixture

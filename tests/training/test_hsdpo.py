@@ -16,10 +16,10 @@ transformers = pytest.importorskip("transformers", reason="training needs transf
 pytest.importorskip("trl", reason="training needs TRL")
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
-from guardreasoner_training._trainers.arguments import layout  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
 from guardreasoner_training.recipe import HSDPOSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from guardreasoner_training.trainers.arguments import layout  # noqa: E402
 from samples import TRAINER, Done, finished, small_recipe, write  # noqa: E402
 
 pytestmark = [

@@ -20,13 +20,13 @@ from trl.trainer.dpo_config import DPOConfig  # noqa: E402
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer  # noqa: E402
 
 from guardreasoner_training import hsdpo as stage  # noqa: E402
-from guardreasoner_training._trainers.arguments import Layout, trainer_arguments  # noqa: E402
-from guardreasoner_training._trainers.dpo import HSDPOTrainer, WeightedCollator  # noqa: E402
-from guardreasoner_training._trainers.head import MOST  # noqa: E402
-from guardreasoner_training._trainers.loss import hs_dpo_loss  # noqa: E402
-from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402
 from guardreasoner_training.recipe import Recipe, ScratchSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from guardreasoner_training.trainers.arguments import Layout, trainer_arguments  # noqa: E402
+from guardreasoner_training.trainers.dpo import HSDPOTrainer, WeightedCollator  # noqa: E402
+from guardreasoner_training.trainers.head import MOST  # noqa: E402
+from guardreasoner_training.trainers.loss import hs_dpo_loss  # noqa: E402
+from guardreasoner_training.trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -12,7 +12,7 @@ transformers = pytest.importorskip("transformers", reason="needs guardreasoner-s
 peft = pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
 
 from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
-from guardreasoner_training._trainers.merging import merge_adapter  # noqa: E402
+from guardreasoner_training.trainers.merging import merge_adapter  # noqa: E402
 
 # peft's advice to untie, which is what is tested here.
 pytestmark = [

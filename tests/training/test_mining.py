@@ -19,9 +19,9 @@ import torch
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._mining.sampling import Asked, Drawn, Sampler, Sampling, pick
 from guardreasoner_training.formats import LLAMA3_TEMPLATE, labels_in
 from guardreasoner_training.mining import mine, statistics_text
+from guardreasoner_training.mining.sampling import Asked, Drawn, Sampler, Sampling, pick
 from guardreasoner_training.recipe import EnsembleMember, MineSettings, Recipe
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.tiny.tasks import draw

@@ -15,8 +15,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_training._mining.sampling import Sampler
 from guardreasoner_training.mining import mine
+from guardreasoner_training.mining.sampling import Sampler
 from guardreasoner_training.recipe import MineSettings, Recipe
 from guardreasoner_training.rows import TrainingRow, write_rows
 from guardreasoner_training.tiny.tasks import draw

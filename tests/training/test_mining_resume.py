@@ -20,7 +20,7 @@ pytest.importorskip("transformers", reason="mining needs the extra 'train'")
 
 from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_training._mining.generate import generations_in
+from guardreasoner_training.mining.generate import generations_in
 from guardreasoner_training.rows import TrainingRow, write_rows
 from guardreasoner_training.tiny.tasks import draw
 

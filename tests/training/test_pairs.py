@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._mining.pairs import (
+from guardreasoner_training.mining.pairs import (
     Choice,
     Generation,
     Pair,

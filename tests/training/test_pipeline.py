@@ -21,14 +21,14 @@ pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._pipeline.measure import benchmark_files, benchmark_rows, dev_rows, measure_guard
-from guardreasoner_training._pipeline.table import as_markdown, as_text, tables
-from guardreasoner_training._toml import recipe_text
 from guardreasoner_training.hsdpo import hsdpo
 from guardreasoner_training.manifest import Manifest
 from guardreasoner_training.mining import PAIRS, SELF_PAIRS, mine
 from guardreasoner_training.pipeline import SYSTEMS, pipeline, stages_of
+from guardreasoner_training.pipeline.measure import benchmark_files, benchmark_rows, dev_rows, measure_guard
+from guardreasoner_training.pipeline.table import as_markdown, as_text, tables
 from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override, recipe_names
+from guardreasoner_training.recipe.toml import recipe_text
 from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.rsft import rsft
 from samples import quiet, synthetic, write

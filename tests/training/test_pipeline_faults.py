@@ -13,10 +13,10 @@ pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.evaluation.rows import LabelledRow
-from guardreasoner_training._pipeline.measure import measure_guard
 from guardreasoner_training.finetune import finetune, finetune_recipe
 from guardreasoner_training.manifest import Manifest
 from guardreasoner_training.pipeline import SYSTEMS, pipeline, stages_of
+from guardreasoner_training.pipeline.measure import measure_guard
 from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override
 from guardreasoner_training.rsft import rsft
 from samples import quiet, synthetic

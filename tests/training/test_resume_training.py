@@ -83,9 +83,9 @@ def starts(folder: Path) -> dict[str, Start]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "guardreasoner_training._trainers.sft",
-            "guardreasoner_training._trainers.dpo",
-            "guardreasoner_training._trainers.model",
+            "guardreasoner_training.trainers.sft",
+            "guardreasoner_training.trainers.dpo",
+            "guardreasoner_training.trainers.model",
         ]
     )
     stages = {"rsft": (rsft, "rows"), "hsdpo": (hsdpo, "pairs")}

@@ -14,10 +14,10 @@ from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.verdict import TASKS
-from guardreasoner_training._pipeline.measure import benchmark_files
-from guardreasoner_training._rows.files import names_of
-from guardreasoner_training._rows.hub import split_files
+from guardreasoner_training.pipeline.measure import benchmark_files
 from guardreasoner_training.rows import TrainingRow, from_source, hub_rows, read_each, read_rows, write_rows
+from guardreasoner_training.rows.files import names_of
+from guardreasoner_training.rows.hub import split_files
 
 PROMPT, REFUSAL, RESPONSE = TASKS
 

@@ -17,14 +17,14 @@ from guardreasoner_sdk import Guard  # noqa: E402
 from guardreasoner_sdk.data.run_folder import opened  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
-from guardreasoner_training._trainers import stage as stages  # noqa: E402
-from guardreasoner_training._trainers.arguments import Layout, layout, usable_devices  # noqa: E402
-from guardreasoner_training._trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402
-from guardreasoner_training._trainers.sft import RSFTTrainer  # noqa: E402
 from guardreasoner_training.formats import labels_in  # noqa: E402
 from guardreasoner_training.recipe import Recipe, RSFTSettings, load_recipe, override  # noqa: E402
 from guardreasoner_training.rows import read_rows  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from guardreasoner_training.trainers import stage as stages  # noqa: E402
+from guardreasoner_training.trainers.arguments import Layout, layout, usable_devices  # noqa: E402
+from guardreasoner_training.trainers.model import adapter_config, load_model, load_tokenizer  # noqa: E402
+from guardreasoner_training.trainers.sft import RSFTTrainer  # noqa: E402
 from samples import TRAINER, Done, finished, small_recipe, write  # noqa: E402
 
 pytestmark = [

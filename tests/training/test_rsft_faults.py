@@ -20,14 +20,14 @@ from benchmark_scripts import load_benchmark  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError  # noqa: E402
 from guardreasoner_training import export  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
-from guardreasoner_training._trainers.advice import memory_advice  # noqa: E402
-from guardreasoner_training._trainers.arguments import require_training  # noqa: E402
-from guardreasoner_training._trainers.checkpoints import Setup  # noqa: E402
-from guardreasoner_training._trainers.threads import cpu_threads  # noqa: E402
-from guardreasoner_training._trainers.training import on_this_machine  # noqa: E402
 from guardreasoner_training.cli.train import prepare_training  # noqa: E402
 from guardreasoner_training.recipe import HSDPOSettings, RSFTSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from guardreasoner_training.trainers.advice import memory_advice  # noqa: E402
+from guardreasoner_training.trainers.arguments import require_training  # noqa: E402
+from guardreasoner_training.trainers.checkpoints import Setup  # noqa: E402
+from guardreasoner_training.trainers.threads import cpu_threads  # noqa: E402
+from guardreasoner_training.trainers.training import on_this_machine  # noqa: E402
 from samples import TRAINER, quiet, small_recipe  # noqa: E402
 
 pytestmark = [

@@ -14,10 +14,10 @@ from guardreasoner_sdk import Guard
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 from guardreasoner_sdk.verdict import TASKS, Task
-from guardreasoner_training._steps.evidence import opening, word_phrases
 from guardreasoner_training.formats import labels_in, output_of
 from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.steps import complete_labels, derive_steps
+from guardreasoner_training.steps.evidence import opening, word_phrases
 
 PROMPT, REFUSAL, RESPONSE = TASKS
 

@@ -13,16 +13,16 @@ from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion
-from guardreasoner_training._synthesis.budget import Budget, Cost, Prices
-from guardreasoner_training._synthesis.examined import REASONS, Accepted, examined
-from guardreasoner_training._synthesis.quality import TABLE_1, quality_text
-from guardreasoner_training._synthesis.questions import question
-from guardreasoner_training._synthesis.teacher import Patience, Teacher
 from guardreasoner_training.checks import prepare
 from guardreasoner_training.formats import labels_in, output_of
 from guardreasoner_training.recipe import load_recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.synthesis import synthesize
+from guardreasoner_training.synthesis.budget import Budget, Cost, Prices
+from guardreasoner_training.synthesis.examined import REASONS, Accepted, examined
+from guardreasoner_training.synthesis.quality import TABLE_1, quality_text
+from guardreasoner_training.synthesis.questions import question
+from guardreasoner_training.synthesis.teacher import Patience, Teacher
 from samples import quiet
 from teachers import REFUSAL, REQUEST, RESPONSE, chat, good, rows_in, settings, teaching, truth_in
 

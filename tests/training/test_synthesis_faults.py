@@ -17,9 +17,9 @@ from random import Random
 import pytest
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_training._synthesis.teacher import Teacher
 from guardreasoner_training.rows import read_rows
 from guardreasoner_training.synthesis import Patience, synthesize
+from guardreasoner_training.synthesis.teacher import Teacher
 from samples import lines, quiet
 from teachers import chat, good, rows_in, settings, teaching, truth_in
 
@@ -126,7 +126,7 @@ def alike(tmp_path, count):
 
 
 def test_a_budget_of_tokens_is_kept_exactly_and_raised(tmp_path):
-    from guardreasoner_training._synthesis.questions import question
+    from guardreasoner_training.synthesis.questions import question
 
     alike(tmp_path, 30)
     rows = list(read_rows(tmp_path / "rows.jsonl"))

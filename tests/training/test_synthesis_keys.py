@@ -9,8 +9,8 @@ import typer
 from pydantic import ValidationError
 
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_training._settings import Recipe, SynthesisSettings
 from guardreasoner_training.recipe import load_recipe, override
+from guardreasoner_training.recipe.settings import Recipe, SynthesisSettings
 from guardreasoner_training.synthesis import synthesize
 from samples import quiet
 from teachers import act, row_in, rows_in, settings, teaching

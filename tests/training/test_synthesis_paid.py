@@ -12,7 +12,7 @@ import pytest
 from guardreasoner_sdk.data.run_folder import FIGURES, RECORD
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._pipeline.run import Run
+from guardreasoner_training.pipeline.run import Run
 from guardreasoner_training.recipe import load_recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.synthesis import ANSWERS, synthesize

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs guardreasoner-sdk[train]")
 
-from guardreasoner_training._trainers.threads import cpu_threads, release_threads  # noqa: E402
+from guardreasoner_training.trainers.threads import cpu_threads, release_threads  # noqa: E402
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")

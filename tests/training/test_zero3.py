@@ -16,11 +16,11 @@ for module in ("torch", "trl", "deepspeed"):
     pytest.importorskip(module, reason=f"ZeRO-3 needs {module}")
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
-from guardreasoner_training._trainers import launch  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
 from guardreasoner_training.recipe import override  # noqa: E402
 from guardreasoner_training.rsft import rsft  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
+from guardreasoner_training.trainers import launch  # noqa: E402
 from samples import TRAINER, small_recipe, write  # noqa: E402
 
 pytestmark = [

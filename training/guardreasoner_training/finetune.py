@@ -12,11 +12,11 @@ from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.dialects.base import Dialect
 from guardreasoner_sdk.dialects.families import find_dialect
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_training._pipeline.run import Run, base_of, described_base
-from guardreasoner_training._pipeline.start import check_base
 from guardreasoner_training.export import guard_dialect, is_export
 from guardreasoner_training.manifest import MANIFEST
 from guardreasoner_training.mining import SELF_PAIRS
+from guardreasoner_training.pipeline.run import Run, base_of, described_base
+from guardreasoner_training.pipeline.start import check_base
 from guardreasoner_training.recipe import Recipe, ScratchSettings, load_recipe, override
 
 __all__ = ["SCRATCH", "finetune", "finetune_recipe"]

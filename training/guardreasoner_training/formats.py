@@ -14,10 +14,10 @@ from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Query
 from guardreasoner_sdk.verdict import LABELS, Finding, Task
-from guardreasoner_training._rows.outputs import answer_block, critique, reasoned
-from guardreasoner_training._rows.parsing import steps_in
-from guardreasoner_training._rows.templates import LLAMA3_TEMPLATE, THINKGUARD_TEMPLATE
 from guardreasoner_training.rows import TrainingRow
+from guardreasoner_training.rows.outputs import answer_block, critique, reasoned
+from guardreasoner_training.rows.parsing import steps_in
+from guardreasoner_training.rows.templates import LLAMA3_TEMPLATE, THINKGUARD_TEMPLATE
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends._tokens import PromptEncoder

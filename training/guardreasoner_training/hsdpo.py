@@ -11,12 +11,12 @@ from typing import Any
 
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training._trainers.arguments import Layout, require_training, trainer_arguments
-from guardreasoner_training._trainers.encoded import encoded
-from guardreasoner_training._trainers.model import adapter_config, load_model
-from guardreasoner_training._trainers.stage import TrainingStage
 from guardreasoner_training.formats import encode, messages_or_text
 from guardreasoner_training.recipe import HSDPOSettings, Recipe
+from guardreasoner_training.trainers.arguments import Layout, require_training, trainer_arguments
+from guardreasoner_training.trainers.encoded import encoded
+from guardreasoner_training.trainers.model import adapter_config, load_model
+from guardreasoner_training.trainers.stage import TrainingStage
 
 __all__ = ["HSDPOStage", "hsdpo"]
 
@@ -91,7 +91,7 @@ class HSDPOStage(TrainingStage[HSDPOSettings]):
         """TRL's trainer, with the weights of the pairs in its loss."""
         from datasets import Dataset
 
-        from guardreasoner_training._trainers.dpo import HSDPOTrainer, WeightedCollator
+        from guardreasoner_training.trainers.dpo import HSDPOTrainer, WeightedCollator
 
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token  # what fills a batch up is masked, whatever it is

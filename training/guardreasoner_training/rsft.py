@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training._trainers.arguments import Layout, require_training, trainer_arguments
-from guardreasoner_training._trainers.encoded import encoded, labelled
-from guardreasoner_training._trainers.model import adapter_config, load_model
-from guardreasoner_training._trainers.stage import TrainingStage
 from guardreasoner_training.formats import encode, examples_of, messages_or_text, output_of
 from guardreasoner_training.recipe import Recipe, RSFTSettings
 from guardreasoner_training.rows import read_rows
+from guardreasoner_training.trainers.arguments import Layout, require_training, trainer_arguments
+from guardreasoner_training.trainers.encoded import encoded, labelled
+from guardreasoner_training.trainers.model import adapter_config, load_model
+from guardreasoner_training.trainers.stage import TrainingStage
 
 __all__ = ["RSFTStage", "rsft"]
 
@@ -93,7 +93,7 @@ class RSFTStage(TrainingStage[RSFTSettings]):
         """TRL's trainer, which keeps checkpoints as the recipe says."""
         from datasets import Dataset
 
-        from guardreasoner_training._trainers.sft import RSFTTrainer
+        from guardreasoner_training.trainers.sft import RSFTTrainer
 
         dataset = Dataset.from_file(str(encoded))
         trainer = RSFTTrainer(

@@ -10,10 +10,10 @@ from guardreasoner_sdk.data.atomic import writing
 from guardreasoner_sdk.data.identity import content_hash
 from guardreasoner_sdk.data.run_folder import opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_training._trainers.arguments import require_training
 from guardreasoner_training.formats import examples_of, messages_or_text, output_of, template_of
 from guardreasoner_training.recipe import Recipe, ScratchSettings
 from guardreasoner_training.rows import read_rows
+from guardreasoner_training.trainers.arguments import require_training
 
 __all__ = ["scratch"]
 

@@ -54,8 +54,8 @@ def _check(
     """
     if tokenizer is not None:
         prepare_training()
-    from guardreasoner_training._pipeline.measure import benchmark_files
     from guardreasoner_training.checks import check_rows, prepare
+    from guardreasoner_training.pipeline.measure import benchmark_files
 
     given = recipe_of(recipe, changes)
     if benchmarks:
@@ -115,7 +115,7 @@ def _rsft(
     On several machines: torchrun (or accelerate launch) ... -m guardreasoner_sdk train rsft ... on each of them.
     """
     prepare_training()
-    from guardreasoner_training._pipeline.run import base_of
+    from guardreasoner_training.pipeline.run import base_of
     from guardreasoner_training.rsft import rsft
 
     given = recipe_of(recipe, changes)
@@ -227,7 +227,7 @@ def _recipes(
             base = recipe.base if isinstance(recipe.base, str) else "made from scratch"
             write(f"{one:<18} {recipe.rsft.tuning:<6} {recipe.rsft.devices} device{'s' * (recipe.rsft.devices > 1):<2} {base}")
         return
-    from guardreasoner_training._toml import recipe_text
+    from guardreasoner_training.recipe.toml import recipe_text
 
     write(recipe_text(load_recipe(name)).rstrip("\n"))
 
@@ -250,7 +250,7 @@ def prepare_training() -> None:
     Raises:
         MissingExtraError: the extra ``train`` is not installed.
     """
-    from guardreasoner_training._trainers.arguments import require_training
+    from guardreasoner_training.trainers.arguments import require_training
 
     require_training()
     if not sys.stderr.isatty():
@@ -348,8 +348,8 @@ def with_teacher(recipe: Recipe, address: str | None, model: str | None) -> Reci
 
 
 def _tokenizer(base: str, recipe: Recipe) -> Any:
-    from guardreasoner_training._pipeline.run import base_of
-    from guardreasoner_training._trainers.model import load_tokenizer
+    from guardreasoner_training.pipeline.run import base_of
+    from guardreasoner_training.trainers.model import load_tokenizer
 
     return load_tokenizer(base_of(base), recipe)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from guardreasoner_sdk.data.readers import each_record
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_training._rows.files import stem_of
+from guardreasoner_training.rows.files import stem_of
 
 HEADS: Final = ("prompt_harmful", "response_refusal", "response_harmful")
 """The model's outputs, in order. The score of each is the probability of the word it is named after."""

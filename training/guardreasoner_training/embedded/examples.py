@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.evaluation.rows import EVERYDAY, OVER_REFUSAL
-from guardreasoner_training._rows.hazards import hazards_in
 from guardreasoner_training.embedded.data import HEADS, Row
 from guardreasoner_training.embedded.sources import source_of
+from guardreasoner_training.rows.hazards import hazards_in
 
 HAZARD_CODES = tuple(HAZARDS)
 """The hazard categories, in the order of the model's second output (MLCommons, arXiv:2503.05731)."""

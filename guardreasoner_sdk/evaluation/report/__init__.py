@@ -1,0 +1,19 @@
+"""What a run shows: tables on the terminal beside the paper's rows, and one self-contained page."""
+
+from guardreasoner_sdk.evaluation.report.standings import (
+    Line,
+    Standing,
+    print_report,
+    standings,
+    write_page,
+    write_summary,
+)
+
+__all__ = [
+    "Line",
+    "Standing",
+    "print_report",
+    "standings",
+    "write_page",
+    "write_summary",
+]

@@ -1,1 +1,0 @@
-"""What is looked for in rows before they are trained on."""

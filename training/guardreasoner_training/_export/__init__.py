@@ -1,1 +1,0 @@
-"""What an exported guard is made of."""

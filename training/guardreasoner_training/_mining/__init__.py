@@ -1,1 +1,0 @@
-"""Several answers to a row, and the pairs they make."""

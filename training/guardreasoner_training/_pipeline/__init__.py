@@ -1,1 +1,0 @@
-"""The stages of a training, and its figures."""

@@ -1,1 +1,0 @@
-"""What derived reasoning steps say."""

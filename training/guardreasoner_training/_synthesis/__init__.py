@@ -1,1 +1,0 @@
-"""A teacher, what it is asked, and what becomes of its answers."""

@@ -1,0 +1,201 @@
+"""Hard-sample mining (arXiv:2501.18492, section 3.3): rows that a model answers now right, now wrong, as weighed pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk.data.atomic import write_atomic, write_json
+from guardreasoner_sdk.data.run_folder import opened
+from guardreasoner_sdk.errors import ConfigurationError, InputError
+from guardreasoner_training.checks.choosing import drawn
+from guardreasoner_training.formats import examples_of
+from guardreasoner_training.mining.generate import Generating, engine_for, generate, generations_in
+from guardreasoner_training.mining.pairs import Choice, Pair, marks_of, merged, pair_of, weighed
+from guardreasoner_training.mining.sampling import Sampling
+from guardreasoner_training.mining.statistics import ModelStatistics, set_statistics, statistics_text
+from guardreasoner_training.recipe import EnsembleMember, Recipe
+from guardreasoner_training.rows import TrainingRow, from_source, read_rows
+
+__all__ = ["PAIRS", "SELF_PAIRS", "STATISTICS", "mine", "statistics_text"]
+
+PAIRS = "pairs.jsonl"
+"""The pairs to train on: H_ensemble where there are further models, else H_self."""
+
+SELF_PAIRS = "pairs-self.jsonl"
+"""H_self, the R-SFT model's own pairs."""
+
+STATISTICS = "statistics.json"
+
+
+def mine(
+    rows: Path,
+    models: Mapping[str, Path],
+    output: Path,
+    recipe: Recipe,
+    *,
+    restart: bool = False,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Find the hard rows, and make pairs of a right and a wrong generation of each.
+
+    The first model is the R-SFT model itself: it writes about all rows. The others are named as in ``recipe.mine.ensemble``;
+    each writes about the rows of its own sources, but for those that the R-SFT model's pairs are taken of
+    (``recipe.mine.own_sources``). A killed run goes on where it was.
+
+    Args:
+        rows: JSON lines, as :func:`guardreasoner_training.rows.write_rows` writes them.
+        models: folders of models by name, the R-SFT model first.
+        output: the stage's folder: ``generations-<model>.jsonl``, ``pairs.jsonl``, ``pairs-self.jsonl``, ``statistics.json``
+            and, last, ``figures.json``.
+        recipe: ``mine``, ``format``, ``rendering`` and ``max_tokens`` of it count.
+        restart: throw away what an earlier run left.
+        report: is told the progress, a line at a time.
+
+    Returns:
+        the figures: how many rows and pairs, in all and by set, source and task.
+
+    Raises:
+        ConfigurationError: a model that the recipe does not know, or that cannot be loaded; not enough memory.
+        InputError: rows that cannot be read, two rows of one name, or an output folder of another run.
+        MissingExtraError: what the engine needs is not installed.
+    """
+    settings = recipe.mine
+    members = _members(models, settings.ensemble)
+    engine = engine_for(settings.engine)
+    choice = Choice(settings.pair, settings.seed, settings.unreadable, settings.strict_chosen)
+    with opened(
+        "mine",
+        output,
+        inputs={"rows": rows, **{f"models.{name}": folder for name, folder in models.items()}},
+        settings={
+            # How many rows are asked at a time is no part of what is asked of each.
+            "mine": settings.model_dump(mode="json", exclude={"batch"}) | {"engine": engine},
+            **recipe.model_dump(mode="json", include={"format", "rendering", "max_tokens"}),
+        },
+        restart=restart,
+    ) as stage:
+        if stage.figures is not None:
+            return stage.figures
+        how = Generating(
+            engine=engine,
+            sampling=Sampling(settings.k, settings.temperature, settings.top_p, settings.max_new_tokens, settings.seed),
+            format=recipe.format,
+            rendering=recipe.rendering,
+            batch=settings.batch,
+            most_tokens=recipe.max_tokens,
+        )
+        known = _examples(rows, recipe)
+        found: dict[str, list[Pair]] = {}
+        figures: dict[str, Any] = {}
+        for name, folder in models.items():
+            own = _rows_for(known, members.get(name), settings.own_sources)
+            journal = output / f"generations-{name}.jsonl"
+            generate(own, folder, journal, how, name=name, report=report)
+            found[name], figures[name] = _pairs(own, journal, choice, how, name)
+        sets = _sets(known, found, settings.own_sources, settings.gamma)
+        write_atomic(output / SELF_PAIRS, _lines(sets["self"]))
+        write_atomic(output / PAIRS, _lines(sets.get("ensemble", sets["self"])))
+        statistics = {"models": figures, "sets": {name: set_statistics(pairs) for name, pairs in sets.items()}}
+        write_json(output / STATISTICS, statistics)
+        report(statistics_text(statistics))
+        for problem in _problems(known, members.values(), sets, settings.own_sources):
+            report(problem)
+        return stage.finish({"rows": len(known), "engine": engine, "k": settings.k, **statistics})
+
+
+def _members(models: Mapping[str, Path], ensemble: Sequence[EnsembleMember]) -> dict[str, EnsembleMember]:
+    """The further models, by name."""
+    if not models:
+        raise ConfigurationError("models: there is none; name the R-SFT model, {'self': folder}")
+    by_name = {member.name: member for member in ensemble}
+    for name in list(models)[1:]:
+        if name not in by_name:
+            known = ", ".join(by_name) or "none"
+            raise ConfigurationError(f"models: {name!r} is not in mine.ensemble ({known}); add it there with its sources")
+    for name in models:
+        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise ConfigurationError(f"models: {name!r} cannot be part of a file's name; use letters, digits, - and _")
+    return {name: by_name[name] for name in list(models)[1:]}
+
+
+def _examples(path: Path, recipe: Recipe) -> list[TrainingRow]:
+    """The rows to generate on, with the labels that are the truth: those that a guard has filled in are not.
+
+    Their outputs are dropped: they are long, and what is judged are new ones.
+    """
+    known: dict[str, TrainingRow] = {}
+    for row in read_rows(path):
+        for example in examples_of(row, recipe.format):
+            if example.id in known:
+                raise InputError(f"{path}: id", f"two rows are named {example.id!r}", "give every row a name of its own")
+            labels = {task: label for task, label in example.labels.items() if task not in example.filled}
+            if labels:
+                known[example.id] = replace(example, labels=labels, output=None, reasoning={})
+    if not known:
+        raise InputError(str(path), "has no labelled row", "check the rows that training wrote")
+    most = recipe.mine.max_rows
+    kept = known if most is None else set(sorted(known, key=lambda name: drawn(recipe.mine.seed, name))[:most])
+    return [row for name, row in known.items() if name in kept]
+
+
+def _rows_for(rows: Sequence[TrainingRow], member: EnsembleMember | None, own_sources: Sequence[str]) -> list[TrainingRow]:
+    if member is None:
+        return list(rows)
+    return [row for row in rows if from_source(row.source, member.sources) and not from_source(row.source, own_sources)]
+
+
+def _pairs(
+    rows: Sequence[TrainingRow], journal: Path, choice: Choice, how: Generating, name: str
+) -> tuple[list[Pair], dict[str, Any]]:
+    """The pairs of a model's generations, in the order of the rows, and its figures."""
+    by_id = {row.id: row for row in rows}
+    statistics = ModelStatistics(how.sampling.k, choice)
+    pairs: dict[str, Pair] = {}
+    seen = 0
+    for identity, generations in generations_in(journal):
+        seen += 1
+        row = by_id[identity]
+        marks = marks_of(row, generations, how.format)
+        pair = pair_of(row, generations, marks, choice, model=name)
+        statistics.add(row, marks, pair, sum(one.finish == "length" for one in generations))
+        if pair is not None:
+            pairs[identity] = pair
+    return [pairs[row.id] for row in rows if row.id in pairs], statistics.figures(len(rows) - seen)
+
+
+def _sets(
+    rows: Sequence[TrainingRow], found: Mapping[str, list[Pair]], own_sources: Sequence[str], gamma: float
+) -> dict[str, list[Pair]]:
+    """H_self, and H_ensemble where there are further models; in the order of the rows."""
+    own, *others = found.values()
+    sets = {"self": weighed(own, gamma)}
+    if others:
+        places = {row.id: place for place, row in enumerate(rows)}
+        mixed = sorted(merged(own, others, own_sources), key=lambda pair: places[pair.row.id])
+        sets["ensemble"] = weighed(mixed, gamma)
+    return sets
+
+
+def _problems(
+    rows: Sequence[TrainingRow], members: Any, sets: Mapping[str, Sequence[Pair]], own_sources: Sequence[str]
+) -> list[str]:
+    """What a user should know of the outcome."""
+    problems = [
+        f"no row is hard for H_{name}: HS-DPO has nothing to learn from; raise mine.temperature or mine.k, or train less"
+        for name, pairs in sets.items()
+        if not pairs
+    ]
+    if "ensemble" in sets:
+        patterns = [*own_sources, *(pattern for member in members for pattern in member.sources)]
+        left = sorted({row.source for row in rows if not from_source(row.source, patterns)})
+        if left:
+            problems.append(f"no model of H_ensemble has the sources {', '.join(left)}; name them in mine.ensemble")
+    return problems
+
+
+def _lines(pairs: Sequence[Pair]) -> bytes:
+    return "".join(f"{json_text(pair.line())}\n" for pair in pairs).encode()

@@ -1,0 +1,25 @@
+"""Rows to train on: read from a user's files or from the hub, written in the one form that every stage reads."""
+
+from guardreasoner_training.rows.training_row import (
+    FIELDS,
+    HUB,
+    SPLITS,
+    TrainingRow,
+    from_source,
+    hub_rows,
+    read_each,
+    read_rows,
+    write_rows,
+)
+
+__all__ = [
+    "FIELDS",
+    "HUB",
+    "SPLITS",
+    "TrainingRow",
+    "from_source",
+    "hub_rows",
+    "read_each",
+    "read_rows",
+    "write_rows",
+]
