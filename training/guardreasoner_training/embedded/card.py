@@ -66,7 +66,8 @@ language model is at hand: no download, no GPU. It does not reason, and does not
 The prompt is judged from the prompt alone, whatever the response says, and once more behind the last turns where there are
 some. The score of a window is about that of its strongest words, and that of a text is the highest of its windows, of whose
 logit {_shifts(metrics)} is taken off for each doubling of their number: over many windows the highest of harmless ones comes
-near any threshold. A refusal is read from the beginning of the response. The score is a probability under the training data's
+near any threshold. Where that leaves a doubt (a chance of 0.08 or more, below the threshold), the two strongest sentences are
+read again, each by itself, less what length takes off: among other text a sentence scores less than alone. A refusal is read from the beginning of the response. The score is a probability under the training data's
 proportions, not under yours."""
 
 
@@ -113,8 +114,8 @@ Prompts kept out of training together with all their near-duplicates.
 ### Unseen sources
 
 {_names(metrics["config"]["unseen_sources"])}: held out whole, so none of their rows was learnt. The
-sizes of the windows, and that a refusal is read from an opening, were chosen with them in view, and refusals that go on with
-advice are written for the training since those of one source were missed. All of this flatters the model here.
+sizes of the windows, that a refusal is read from an opening, and from which chance on sentences are read again, were chosen
+with them in view, and refusals that go on with advice are written for the training since those of one source were missed. All of this flatters the model here.
 
 {_heads_table(metrics["unseen"])}"""
 
