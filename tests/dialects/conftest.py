@@ -1,5 +1,6 @@
 """What the tests of the families share: running a program with given answers, and probabilities made by hand."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
@@ -42,17 +43,7 @@ def _spans_hold(judgement: Judgement) -> None:
         if finding.span is not None:
             assert judgement.raw is not None
             word = judgement.raw[finding.span.start : finding.span.end]
-            assert word.lower() in (
-                "safe",
-                "unsafe",
-                "controversial",
-                "yes",
-                "no",
-                "harmful",
-                "unharmful",
-                "refusal",
-                "compliance",
-            )
+            assert re.fullmatch(r"\w+", word), "the label's own word, and nothing beside it"
     for step in judgement.reasoning:
         assert step.span is not None
         assert (judgement.raw or "")[step.span.start : step.span.end] == step.text

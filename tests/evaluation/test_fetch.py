@@ -15,7 +15,8 @@ from urllib.parse import unquote
 import pytest
 
 from guardreasoner_sdk import InputError, MissingExtraError
-from guardreasoner_sdk.evaluation import BENCHMARKS, _fetch, read_benchmark
+from guardreasoner_sdk.evaluation import BENCHMARKS, read_benchmark
+from guardreasoner_sdk.evaluation.benchmarks import fetch
 
 SST = BENCHMARKS["SimpleSafetyTests"].source
 HARMBENCH = BENCHMARKS["HarmBenchPrompt"].source
@@ -123,7 +124,7 @@ def test_a_file_that_the_hub_has_not_is_named_with_the_revision(host: Host, tmp_
 
 def test_harmbench_comes_from_its_own_repository_and_stays(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(_fetch, "_GITHUB", host.address)
+    monkeypatch.setattr(fetch, "_GITHUB", host.address)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     host.files[f"/{HARMBENCH.repo}/{HARMBENCH.revision}/{HARMBENCH.file}"] = (
         b"Behavior,FunctionalCategory,BehaviorID\none,standard,x\ntwo,contextual,y\n"
@@ -137,7 +138,7 @@ def test_harmbench_comes_from_its_own_repository_and_stays(host: Host, tmp_path:
 
 
 def test_offline_asks_nobody(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fetch, "_GITHUB", host.address)
+    monkeypatch.setattr(fetch, "_GITHUB", host.address)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(InputError, match="cannot be downloaded at revision .*HF_HUB_OFFLINE"):

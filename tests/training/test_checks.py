@@ -597,7 +597,7 @@ def test_the_hubs_splits_must_have_the_rows_that_the_recipe_expects(monkeypatch:
         asked.append((splits, repo, revision))
         return [replace(one, source="A") for one in both()]
 
-    monkeypatch.setattr("guardreasoner_training.checks.hub_rows", rows)
+    monkeypatch.setattr("guardreasoner_training.checks.preparing.hub_rows", rows)
     own = recipe(source="some/where", revision="abc", splits={"A": 2})
     assert ids(prepare(None, own).train) == ["yes", "no"]
     assert asked == [(("A",), "some/where", "abc")]

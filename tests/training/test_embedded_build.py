@@ -31,6 +31,7 @@ from guardreasoner_sdk.judges.encoding import (  # noqa: E402
     Window,
     collate,
 )
+from guardreasoner_sdk.verdict import TASKS  # noqa: E402
 from guardreasoner_training.embedded import export, scoring  # noqa: E402
 from guardreasoner_training.embedded import train as train_module  # noqa: E402
 from guardreasoner_training.embedded.__main__ import main  # noqa: E402
@@ -328,7 +329,14 @@ def test_the_runtime_gives_the_scores_that_were_measured(built: Path, tmp_path: 
     for example, judged, scores in zip(JUDGED, judgements, expected, strict=True):
         found = [judged.prompt_harmfulness, judged.response_refusal, judged.response_harmfulness]
         asked = found[1:] if example.response is not None else found[:1]
-        assert [of.score for of in asked if of is not None] == pytest.approx(scores[~np.isnan(scores)].tolist(), abs=1e-9)
+        for of, task, score in zip(
+            asked, TASKS[1:] if example.response is not None else TASKS[:1], scores[~np.isnan(scores)], strict=True
+        ):
+            assert of is not None
+            assert of.score is not None
+            # What is found harmful is not read again, sentence by sentence: that could only raise its score.
+            decided = task != "response_refusal" and of.score >= config["thresholds"][HEADS[TASKS.index(task)]]
+            assert of.score == pytest.approx(score, abs=1e-9) or (decided and of.score < score)
     free = scoring.score(run, encoder, JUDGED)
     # What length costs is paid by long texts alone, and never for a refusal.
     assert free[3, 0] > expected[3, 0]

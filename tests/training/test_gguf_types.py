@@ -16,8 +16,8 @@ gguf = pytest.importorskip("gguf", reason="needs guardreasoner-sdk[train]")
 from guardreasoner_sdk.errors import ConfigurationError  # noqa: E402
 from guardreasoner_training.export import quantize as module  # noqa: E402
 from guardreasoner_training.export.quantize import kept_weights, quantize_gguf  # noqa: E402
-from guardreasoner_training.export.safetensors import stored_tensors  # noqa: E402
 from guardreasoner_training.gguf import export_gguf  # noqa: E402
+from guardreasoner_training.weights import stored_tensors  # noqa: E402
 
 
 def tensors(path: Path) -> dict[str, Any]:

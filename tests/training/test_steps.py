@@ -132,7 +132,7 @@ def test_few_rows_are_explained_by_the_guard_and_many_by_words(monkeypatch: pyte
         asked.append(len(exchanges))
         return [{} for _ in exchanges]
 
-    monkeypatch.setattr("guardreasoner_training.steps.guard_phrases", phrases)
+    monkeypatch.setattr("guardreasoner_training.steps.spell.guard_phrases", phrases)
     rows = [TrainingRow(str(number), Exchange(f"p {number}"), {PROMPT: True}) for number in range(1001)]
     derive_steps(rows[:1000])
     derive_steps(rows)

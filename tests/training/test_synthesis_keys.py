@@ -52,7 +52,7 @@ def test_the_help_says_which_variable_holds_the_key(words):
 
     command = typer.main.get_command(app)
     for word in words:
-        command = command.commands[word]
+        command = command.get_command(typer.Context(command), word)
     [option] = [option for option in command.params if option.name == "teacher"]
     assert "its key: the variable named by --set synthesize.api_key_env" in option.help
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from guardreasoner_sdk.data.atomic import replacing, writing
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
-from guardreasoner_training.export.safetensors import Stored, model_json, stored_tensors
+from guardreasoner_training.weights import Stored, model_json, stored_tensors
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType, GGUFWriter

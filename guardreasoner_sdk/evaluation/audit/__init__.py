@@ -1,6 +1,6 @@
 """Labels that a guard contradicts: which of them to show to a person, most confident first."""
 
-from guardreasoner_sdk.evaluation.audit.propose import (
+from guardreasoner_sdk.evaluation.audit.proposals import (
     AT_MOST,
     Proposal,
     TaskAudit,

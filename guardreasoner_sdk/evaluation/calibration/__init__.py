@@ -1,6 +1,6 @@
 """From labelled rows and a guard's scores to a :class:`~guardreasoner_sdk.calibration.Calibration`."""
 
-from guardreasoner_sdk.evaluation.calibration.fit import (
+from guardreasoner_sdk.evaluation.calibration.fitting import (
     CONFIDENCE,
     FALSE_ALARM_RATE,
     LEAST,

@@ -1,6 +1,6 @@
 """What a run shows: tables on the terminal beside the paper's rows, and one self-contained page."""
 
-from guardreasoner_sdk.evaluation.report.standings import (
+from guardreasoner_sdk.evaluation.report.tables import (
     Line,
     Standing,
     print_report,

@@ -1,6 +1,6 @@
 """Training data: checked as a whole, cleaned, cut into parts, and made ready for training."""
 
-from guardreasoner_training.checks.prepare import (
+from guardreasoner_training.checks.preparing import (
     DataReport,
     Leak,
     Lengths,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +12,9 @@ from guardreasoner_training.embedded.split import normalise
 from guardreasoner_training.formats import Format, examples_of, tasks_of
 from guardreasoner_training.recipe.settings import DataSettings
 from guardreasoner_training.rows import TrainingRow
+from guardreasoner_training.rows.drawing import drawn
 
-__all__ = ["capped", "complete", "drawn", "prompt_alone"]
+__all__ = ["capped", "complete", "prompt_alone"]
 
 
 def complete(row: TrainingRow, format: Format) -> bool:  # noqa: A002 - the recipe's word
@@ -76,13 +76,3 @@ def _limits(row: TrainingRow, settings: DataSettings) -> list[tuple[object, int]
     if settings.max_rows is not None:
         found.append(("all", settings.max_rows))
     return found
-
-
-def drawn(*what: object) -> int:
-    """A random number that depends on the seed and the names given, and on nothing else.
-
-    Args:
-        what: seed and names.
-    """
-    data = "\x1f".join(map(str, what)).encode("utf-8", "replace")
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")

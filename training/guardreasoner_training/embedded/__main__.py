@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--again", type=Path, help="folder of a model made here: train nothing, choose windows and thresholds anew"
     )
+    parser.add_argument("--keep-disguises", action="store_true", help="with --again: keep the figures that take the longest")
     parser.add_argument("--epochs", type=int, default=defaults.epochs)
     parser.add_argument(
         "--written",
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 benchmarks=given.benchmarks,
                 ablation=given.ablation,
                 config=config,
+                keep_disguises=given.keep_disguises,
                 say=_say,
             )
             return 0

@@ -67,8 +67,8 @@ The prompt is judged from the prompt alone, whatever the response says, and once
 some. The score of a window is about that of its strongest words, and that of a text is the highest of its windows, of whose
 logit {_shifts(metrics)} is taken off for each doubling of their number: over many windows the highest of harmless ones comes
 near any threshold. Where that leaves a doubt (a chance of 0.08 or more, below the threshold), the two strongest sentences are
-read again, each by itself, less what length takes off: among other text a sentence scores less than alone. A refusal is read from the beginning of the response. The score is a probability under the training data's
-proportions, not under yours."""
+read again, each by itself, less what length takes off: among other text a sentence scores less than alone. A refusal is
+read from the beginning of the response. The score is a probability under the training data's proportions, not under yours."""
 
 
 def _shifts(metrics: Metrics) -> str:
@@ -115,7 +115,8 @@ Prompts kept out of training together with all their near-duplicates.
 
 {_names(metrics["config"]["unseen_sources"])}: held out whole, so none of their rows was learnt. The
 sizes of the windows, that a refusal is read from an opening, and from which chance on sentences are read again, were chosen
-with them in view, and refusals that go on with advice are written for the training since those of one source were missed. All of this flatters the model here.
+with them in view, and refusals that go on with advice are written for the training since those of one source were missed. All
+of this flatters the model here.
 
 {_heads_table(metrics["unseen"])}"""
 
@@ -123,9 +124,9 @@ with them in view, and refusals that go on with advice are written for the train
 def _again(metrics: Metrics) -> str:
     if not metrics.get("measured_again"):
         return ""
-    return """ How text is
+    return f""" How text is
 read has changed since the training: windows and thresholds were chosen again after that, and all was measured again but what 8
-bits cost."""
+bits cost{"" if metrics.get("disguises_measured_again", True) else ", and disguises"}."""
 
 
 def _alarms(metrics: Metrics) -> str:

@@ -60,6 +60,8 @@ def figures(
     unseen: Sequence[Example],
     benchmarks: Sequence[Benchmark],
     config: TrainConfig,
+    *,
+    disguises: object = None,
 ) -> dict[str, object]:
     """Measure judges.
 
@@ -69,6 +71,7 @@ def figures(
         unseen: examples of unseen sources.
         benchmarks: what nothing was chosen on.
         config: how many examples are disguised, and the seed.
+        disguises: figures of disguises that were measured before; None: they are measured, which takes the longest.
 
     Returns:
         The parts of metrics.json that tell how good the judges are.
@@ -90,7 +93,7 @@ def figures(
             "dev": measures.false_alarms(dev, shipped.dev, shipped.thresholds),
             "unseen": measures.false_alarms(unseen, shipped.unseen, shipped.thresholds),
         },
-        "disguises": _disguises(shipped, dev, config),
+        "disguises": _disguises(shipped, dev, config) if disguises is None else disguises,
         "benchmarks": {of.name: _measure_benchmark(of, judges) for of in benchmarks},
     }
 

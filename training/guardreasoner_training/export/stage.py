@@ -19,8 +19,8 @@ from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtr
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_training.export.card import described, model_card
 from guardreasoner_training.export.quantize import check_kind, kept_weights, quantize_gguf
-from guardreasoner_training.export.safetensors import model_json, stored_tensors
 from guardreasoner_training.gguf import Precision, check_llama, export_gguf
+from guardreasoner_training.weights import model_json, stored_tensors
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.dialects.base import Dialect

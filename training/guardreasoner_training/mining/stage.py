@@ -11,7 +11,6 @@ from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.data.atomic import write_atomic, write_json
 from guardreasoner_sdk.data.run_folder import opened
 from guardreasoner_sdk.errors import ConfigurationError, InputError
-from guardreasoner_training.checks.choosing import drawn
 from guardreasoner_training.formats import examples_of
 from guardreasoner_training.mining.generate import Generating, engine_for, generate, generations_in
 from guardreasoner_training.mining.pairs import Choice, Pair, marks_of, merged, pair_of, weighed
@@ -19,6 +18,7 @@ from guardreasoner_training.mining.sampling import Sampling
 from guardreasoner_training.mining.statistics import ModelStatistics, set_statistics, statistics_text
 from guardreasoner_training.recipe import EnsembleMember, Recipe
 from guardreasoner_training.rows import TrainingRow, from_source, read_rows
+from guardreasoner_training.rows.drawing import drawn
 
 __all__ = ["PAIRS", "SELF_PAIRS", "STATISTICS", "mine", "statistics_text"]
 

@@ -20,13 +20,13 @@ from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import JOURNAL, fingerprints, go_on, verdicts
 from guardreasoner_sdk.evaluation.summary import Collected, Summary
 from guardreasoner_training.export import guard_dialect
-from guardreasoner_training.export.safetensors import model_json
 from guardreasoner_training.gguf import check_llama
 from guardreasoner_training.mining.generate import engine_for
 from guardreasoner_training.recipe.settings import EvaluateSettings
 from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.rows.files import files_in
 from guardreasoner_training.trainers.threads import cpu_threads, release_threads
+from guardreasoner_training.weights import model_json
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends.base import Backend

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
-from guardreasoner_training.checks.choosing import drawn
 from guardreasoner_training.rows import TrainingRow
+from guardreasoner_training.rows.drawing import drawn
 from guardreasoner_training.rows.hazards import hazards_in
 from guardreasoner_training.steps.evidence import Phrases, guard_phrases, opening, word_phrases
 from guardreasoner_training.steps.wordings import DECLINED, JUDGED, NAMED, NOTHING, OPENED, POINTED

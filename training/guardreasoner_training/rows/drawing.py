@@ -1,0 +1,17 @@
+"""Draws that depend on a seed and on names, and on nothing else: the same rows are drawn wherever it is done."""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = ["drawn"]
+
+
+def drawn(*what: object) -> int:
+    """A random number that depends on the seed and the names given, and on nothing else.
+
+    Args:
+        what: seed and names.
+    """
+    data = "\x1f".join(map(str, what)).encode("utf-8", "replace")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
