@@ -16,6 +16,7 @@ for module in ("torch", "trl", "deepspeed"):
     pytest.importorskip(module, reason=f"ZeRO-3 needs {module}")
 
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
+from guardreasoner_training import _worker  # noqa: E402
 from guardreasoner_training._trainers import launch  # noqa: E402
 from guardreasoner_training.hsdpo import hsdpo  # noqa: E402
 from guardreasoner_training.recipe import override  # noqa: E402
@@ -105,7 +106,7 @@ def test_what_is_wrong_in_another_process_is_said_in_this_one(folder: Path, tmp_
     arguments = {"rows": str(rows), "base": str(folder / "base"), "output": str(tmp_path / "out")}
     told = {"stage": "rsft", "arguments": arguments, "restart": False, "recipe": RECIPE.model_dump(mode="json")}
     job.write_text(json.dumps(told), "utf-8")
-    assert launch._work(job) == 1
+    assert _worker._work(job) == 1
     error = launch._error(tmp_path, "unknown")
     assert isinstance(error, InputError)
     assert f"{rows}:1" in str(error)

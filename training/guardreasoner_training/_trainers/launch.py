@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from guardreasoner_sdk.errors import ConfigurationError, GuardError, InputError
 from guardreasoner_training._stage import FIGURES, read_json, write_json
 from guardreasoner_training.recipe import Recipe
 
-__all__ = ["idle_devices", "spread_over"]
+__all__ = ["MARK", "idle_devices", "spread_over"]
 
-_MARK = "\x1e"
+MARK = "\x1e"
 """Stands before what a process reports, among all else that libraries write to standard output."""
 
 
@@ -65,7 +65,7 @@ def spread_over(
         # The modules are found where this process found them, however it was started.
         paths = os.pathsep.join(path for path in sys.path if path)
         with subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [*command, "-m", "guardreasoner_training._trainers.launch", str(job)],
+            [*command, "-m", "guardreasoner_training._worker", str(job)],
             env={**os.environ, "PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:backslashreplace"},
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -87,8 +87,8 @@ def spread_over(
 def _followed(process: subprocess.Popen[str], report: Callable[[str], None]) -> int:
     """Hand on what the processes write until they have ended; their exit code."""
     for line in process.stdout or ():
-        if line.startswith(_MARK):
-            report(line.removeprefix(_MARK).rstrip("\n"))
+        if line.startswith(MARK):
+            report(line.removeprefix(MARK).rstrip("\n"))
         else:
             sys.stderr.write(line)
     return process.wait()
@@ -101,32 +101,3 @@ def _error(folder: Path, otherwise: str) -> GuardError:
         return ConfigurationError(otherwise)
     told = json.loads(found.read_bytes())
     return InputError(*told["input"]) if told["input"] else ConfigurationError(told["text"])
-
-
-def _work(job: Path) -> int:
-    """What each process does."""
-    told: Mapping[str, Any] = json.loads(job.read_bytes())
-    arguments: dict[str, Any] = {name: value if name == "base" else Path(value) for name, value in told["arguments"].items()}
-    recipe = Recipe.model_validate(told["recipe"])
-    rank = int(os.environ.get("RANK", "0"))
-    from guardreasoner_training.hsdpo import hsdpo
-    from guardreasoner_training.rsft import rsft
-
-    def report(message: str) -> None:
-        if not rank:
-            for line in message.splitlines():
-                print(f"{_MARK}{line}", flush=True)  # noqa: T201 - it is how the process that started this one hears of it
-
-    stages: dict[str, Any] = {"rsft": rsft, "hsdpo": hsdpo}
-    try:
-        stages[told["stage"]](**arguments, recipe=recipe, restart=told["restart"], report=report)
-    except GuardError as error:
-        parts = [error.field, error.problem, error.fix] if isinstance(error, InputError) else None
-        # A file for each: they may all fail at the same moment.
-        write_json(job.with_name(f"error-{rank:05}.json"), {"text": str(error), "input": parts})
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_work(Path(sys.argv[1])))
