@@ -56,63 +56,6 @@ def test_every_extra_that_an_error_or_the_doctor_names_exists() -> None:
     assert {info.extra for info in BACKENDS.values() if info.extra} <= set(extras)
 
 
-def test_imports_run_one_way() -> None:
-    """cli -> guard -> judges -> dialects, catalog -> exchange, verdict, policy, errors, settings."""
-    ranks = {
-        "errors": 0,
-        "exchange": 1,
-        "verdict": 1,
-        "policy": 2,
-        "settings": 2,
-        "generation": 2,
-        "dialects": 3,
-        "backends": 3,
-        "catalog": 3,
-        "judges": 4,
-    }
-    ranks |= {
-        "_arguments": 2,
-        "_batches": 2,
-        "_content": 0,
-        "_content_table": 0,
-        "_unescaping": 0,
-        "_deadline": 0,
-        "_forks": 0,
-        "_checker": 4,
-        "_cache": 2,
-        "_cpus": 0,
-        "_failures": 0,
-        "_loop": 2,
-        "testing": 5,
-        "_window": 2,
-        "_ahead": 0,
-        "trampoline": 0,
-        "blocking": 3,
-        "streaming": 5,
-        "decorators": 5,
-        "guard": 5,
-        "evaluation": 5,
-        "calibration": 3,
-        "data": 3,
-        "_text": 0,
-        "cli": 6,
-        "__init__": 9,
-        "__main__": 9,
-    }
-    package = ROOT / "guardreasoner_sdk"
-    for path in package.rglob("*.py"):
-        own = path.relative_to(package).parts[0].removesuffix(".py")
-        tree = ast.parse(path.read_text("utf-8"))
-        # What only a type checker sees is not imported.
-        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
-        for node in ast.walk(tree):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                if name and name.startswith("guardreasoner_sdk."):
-                    assert ranks[name.split(".")[1]] <= ranks[own], f"{path}: imports {name}"
-
-
 def test_the_modules_of_public_names_are_attributes_and_others_are_none() -> None:
     code = (
         "import guardreasoner_sdk as g; print(g.errors.InputError is g.InputError, g.guard.Guard is g.Guard, 'Guard' in dir(g))"
