@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["log_failure", "trail"]
+from guardreasoner_sdk.errors import ConfigurationError
+
+__all__ = ["config_errors", "log_failure", "trail"]
 
 _FRAMES = 30
 
@@ -24,6 +27,28 @@ def log_failure(logger: logging.Logger, message: str, error: BaseException) -> N
     """
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug("%s: %s", message, trail(error))
+
+
+@contextmanager
+def config_errors(told: Callable[[Exception], str | Exception]) -> Iterator[None]:
+    """Load something by foreign code: whatever it raises is a wrong configuration.
+
+    The one place where all of it is caught: onnxruntime, tokenizers, transformers, torch, vLLM and llama.cpp raise bare classes
+    of their own, and other ones with each version. Nothing was judged yet, so that their words can be shown.
+
+    Args:
+        told: from what was raised to the message, or to the error itself.
+
+    Raises:
+        ConfigurationError: with that message. One that was raised inside stays as it is.
+    """
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        found = told(error)
+        raise (ConfigurationError(found) if isinstance(found, str) else found) from error
 
 
 def trail(error: BaseException) -> str:

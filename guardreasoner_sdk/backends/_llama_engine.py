@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk._forks import Lock
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
 from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
@@ -48,12 +49,8 @@ class LlamaEngine:
     """
 
     def __init__(self, path: Path, *, context: int | None, n_gpu_layers: int, threads: int, n_batch: int) -> None:
-        try:
+        with config_errors(lambda error: f"llama_cpp: is installed but does not load ({error}); reinstall llama-cpp-python"):
             import llama_cpp
-        except Exception as error:  # its shared library fails in its own ways
-            raise ConfigurationError(
-                f"llama_cpp: is installed but does not load ({error}); reinstall llama-cpp-python"
-            ) from error
         try:
             with path.open("rb") as file:
                 known = file.read(4) == b"GGUF"
@@ -61,22 +58,20 @@ class LlamaEngine:
             raise ConfigurationError(f"model: {path} cannot be read ({error.strerror}); fix the path or its rights") from error
         if not known:
             raise ConfigurationError(f"model: {path} is no GGUF file; pass one, such as guard.Q4_K_M.gguf")
-        with _quietly() as complaints:
-            try:
-                llama = llama_cpp.Llama(
-                    str(path),
-                    n_ctx=context or DEFAULT_CONTEXT,
-                    n_batch=n_batch,
-                    n_gpu_layers=n_gpu_layers,
-                    n_threads=threads,
-                    n_threads_batch=threads,
-                    verbose=False,
-                )
-            except Exception as error:
-                raise ConfigurationError(
-                    f"model: {path} cannot be loaded ({complaints[0] if complaints else error}); where the file is whole, "
-                    "update llama-cpp-python, or lower context or n_gpu_layers if memory is short"
-                ) from error
+        fix = "where the file is whole, update llama-cpp-python, or lower context or n_gpu_layers if memory is short"
+        with (
+            _quietly() as complaints,
+            config_errors(lambda error: f"model: {path} cannot be loaded ({complaints[0] if complaints else error}); {fix}"),
+        ):
+            llama = llama_cpp.Llama(
+                str(path),
+                n_ctx=context or DEFAULT_CONTEXT,
+                n_batch=n_batch,
+                n_gpu_layers=n_gpu_layers,
+                n_threads=threads,
+                n_threads_batch=threads,
+                verbose=False,
+            )
         self._api: Any = llama_cpp
         self._llama = llama
         self._path = path

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
 from guardreasoner_sdk.generation import Message, Piece, Query
 
@@ -167,13 +168,9 @@ class PromptEncoder:
         except ImportError as error:
             raise MissingExtraError("transformers", "Hugging Face tokenizers") from error
         name = name or folder.name
-        try:
+        fix = f"put tokenizer.json and tokenizer_config.json of the checkpoint into {folder}"
+        with config_errors(lambda error: f"model: the tokenizer of {name} cannot be loaded ({type(error).__name__}); {fix}"):
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except Exception as error:  # tokenizers and transformers raise bare classes of their own
-            raise ConfigurationError(
-                f"model: the tokenizer of {name} cannot be loaded ({type(error).__name__}); "
-                f"put tokenizer.json and tokenizer_config.json of the checkpoint into {folder}"
-            ) from error
         return cls(tokenizer, name)
 
     def encode(self, query: Query) -> list[int]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from guardreasoner_sdk._failures import log_failure
+from guardreasoner_sdk._failures import config_errors, log_failure
 from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
 from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
 from guardreasoner_sdk.backends.options import Transformers
@@ -106,15 +106,16 @@ class TransformersBackend:
 
     def _load_model(self, folder: Path, placement: dict[str, Any]) -> Any:
         device = placement.pop("device", None)
-        try:
+
+        def told(error: Exception) -> str:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            return f"model: {self.model} cannot be loaded from {folder}: {reason}"
+
+        with config_errors(told):
             model = _transformers().AutoModelForCausalLM.from_pretrained(
                 str(folder), dtype=self._dtype, local_files_only=True, use_safetensors=True, **placement
             )
             return (model if device is None else model.to(device)).eval()
-        except Exception as error:  # of torch, safetensors, accelerate and bitsandbytes alike
-            # Nothing was judged yet, so that their own words can be shown.
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ConfigurationError(f"model: {self.model} cannot be loaded from {folder}: {reason}") from error
 
     def _placement(self) -> dict[str, Any]:
         """Where the weights go: a device to move them to, or options for loading them."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from guardreasoner_sdk._deadline import Deadline
+from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk.backends._results import by_text, failed, too_long
 from guardreasoner_sdk.backends.options import VLLM
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
@@ -177,28 +178,28 @@ class VLLMBackend:
         from guardreasoner_sdk.backends._tokens import PromptEncoder
 
         encoder = PromptEncoder.from_folder(Path(options["model"]), self.model)
-        try:
+        fix = (
+            "vLLM's own log says why. A script must make the guard under if __name__ == '__main__'; where memory is short, "
+            "lower max_model_len, or use a smaller or quantised model"
+        )
+
+        def told(error: Exception) -> str:
+            wrong = isinstance(error, TypeError | ValueError)  # an option's value, which vLLM names
+            return f"vllm: {_line(error)}" if wrong else f"vllm: the engine did not start ({_line(error)}); {fix}"
+
+        with config_errors(told):
             # The context picks the sizes of batches: as for vLLM's server, which fill the GPU. Without one they are small.
             return _Engine(
                 AsyncLLM.from_engine_args(AsyncEngineArgs(**options), usage_context=UsageContext.OPENAI_API_SERVER), encoder
             )
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"vllm: {_line(error)}") from error
-        except Exception as error:
-            raise ConfigurationError(
-                f"vllm: the engine did not start ({_line(error)}); vLLM's own log says why. A script must make the guard under "
-                "if __name__ == '__main__'; where memory is short, lower max_model_len, or use a smaller or quantised model"
-            ) from error
 
     def _prepare(self) -> dict[str, Any]:
         """Import vLLM, check the options and fetch the weights."""
         for variable, value in ENVIRONMENT.items():
             os.environ.setdefault(variable, value)
-        try:
+        with config_errors(lambda error: f"vllm: is installed but cannot be imported ({_line(error)})"):
             import_module("vllm.v1.engine.async_llm")
             from vllm.engine.arg_utils import AsyncEngineArgs
-        except Exception as error:  # its parts fail in their own ways where they do not fit each other
-            raise ConfigurationError(f"vllm: is installed but cannot be imported ({_line(error)})") from error
         _check_options(self._options, [option.name for option in fields(AsyncEngineArgs)])
         from guardreasoner_sdk.backends._weights import folder_of
 

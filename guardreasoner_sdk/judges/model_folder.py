@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk._forks import Lock
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.errors import ConfigurationError
@@ -277,10 +278,8 @@ def _session(path: Path, config: _Config) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
+    with config_errors(lambda error: _damaged(path, f"cannot be loaded ({error})")):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises bare classes of its own
-        raise _damaged(path, f"cannot be loaded ({error})") from error
     given = {one.name for one in session.get_inputs()}
     gives = {one.name for one in session.get_outputs()}
     if given != _INPUTS or not {*OUTPUTS} <= gives:
@@ -301,11 +300,9 @@ def _try(session: Any, encoder: Encoder, config: _Config, folder: Path) -> None:
         "hazards": (1, len(config.hazards)),
         "languages": (1, len(config.languages)),
     }
-    try:
+    problem = "cannot be run: model.onnx, tokenizer.model and the sizes in config.json do not fit each other"
+    with config_errors(lambda error: _damaged(folder, f"{problem} ({error})")):
         found = session.run(OUTPUTS, collate([window]))
-    except Exception as error:
-        problem = f"cannot be run: model.onnx, tokenizer.model and the sizes in config.json do not fit each other ({error})"
-        raise _damaged(folder, problem) from error
     for (name, shape), values in zip(shapes.items(), found, strict=True):
         if values.shape != shape:
             raise _damaged(folder / "model.onnx", f"cannot be used: {name} has the shape {values.shape}, not {shape}")

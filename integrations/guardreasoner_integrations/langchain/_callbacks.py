@@ -7,8 +7,9 @@ import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
@@ -163,12 +164,10 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
             if sight is not None:
                 self._stop(sight)
             return
-        try:
+        with _failures_logged():
             sight = look(what, about)
             if sight is not None:
                 self._watch(sight)
-        except Exception as error:
-            _failed(error)
 
     def _stop(self, sight: Sight) -> None:
         try:
@@ -193,9 +192,8 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
 
     def _check(self, sight: Sight) -> None:
         try:
-            self._judged(sight)
-        except Exception as error:
-            _failed(error)
+            with _failures_logged():
+                self._judged(sight)
         finally:
             self._room.release()
 
@@ -204,10 +202,8 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
         for verdict in verdicts:
             self.record.append((verdict, sight.run))
             if self._on_verdict is not None:
-                try:
+                with _failures_logged():
                     self._on_verdict(verdict, sight.run)
-                except Exception as error:
-                    _failed(error)
         return verdicts
 
 
@@ -288,11 +284,9 @@ class AsyncGuardCallbackHandler(_Handler, AsyncCallbackHandler):
         self._see(self._observer.tool_ends, output, about)
 
     def _see(self, look: Callable[[Any, Mapping[str, Any]], Sight | None], what: Any, about: Mapping[str, Any]) -> None:
-        try:
+        sight = None
+        with _failures_logged():
             sight = look(what, about)
-        except Exception as error:
-            _failed(error)
-            return
         if sight is None:
             return
         if len(self._checks) >= self._pending:
@@ -304,25 +298,26 @@ class AsyncGuardCallbackHandler(_Handler, AsyncCallbackHandler):
         check.add_done_callback(self._checks.discard)
 
     async def _check(self, sight: Sight) -> None:
-        try:
+        with _failures_logged():
             for verdict in await ajudge(self._guard, sight.questions):
                 if verdict is not None:
                     self.record.append((verdict, sight.run))
                     await self._tell(verdict, sight.run)
-        except Exception as error:
-            _failed(error)
 
     async def _tell(self, verdict: Verdict, run: ObservedRun) -> None:
         if self._on_verdict is not None:
-            try:
+            with _failures_logged():
                 told = self._on_verdict(verdict, run)
                 if inspect.isawaitable(told):
                     await told
-            except Exception as error:
-                _failed(error)
 
 
-def _failed(error: Exception) -> None:
-    # Its message may quote what was judged, which does not belong into a log.
-    logger.error("a callback handler failed: %s", type(error).__name__)
-    log_failure(logger, "the failure", error)
+@contextmanager
+def _failures_logged() -> Iterator[None]:
+    """What watches a run must not harm it, whatever fails: the guard, LangChain's data, or the application's ``on_verdict``."""
+    try:
+        yield
+    except Exception as error:
+        # Its message may quote what was judged, which does not belong into a log.
+        logger.error("a callback handler failed: %s", type(error).__name__)
+        log_failure(logger, "the failure", error)
