@@ -152,11 +152,13 @@ def test_a_name_that_no_repository_can_have_is_named(tmp_path: Path) -> None:
         list(read_benchmark("SimpleSafetyTests", "someone/what..ever"))
 
 
-@pytest.mark.parametrize(("module", "name"), [("huggingface_hub", "ToxicChat"), ("pyarrow", "WildGuardTest")])
+@pytest.mark.parametrize(
+    ("module", "name", "extra"), [("huggingface_hub", "ToxicChat", "eval"), ("pyarrow", "WildGuardTest", "parquet")]
+)
 def test_a_missing_extra_answers_with_the_pip_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / "wildguard_test.parquet").touch()
-    with pytest.raises(MissingExtraError, match=r"pip install 'guardreasoner-sdk\[eval\]'"):
+    with pytest.raises(MissingExtraError, match=rf"pip install 'guardreasoner-sdk\[{extra}\]'"):
         list(read_benchmark(name, tmp_path if name == "WildGuardTest" else None))
