@@ -25,8 +25,8 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Abilities, Completion, Query
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Verdict
-from guardreasoner_training import export as module
 from guardreasoner_training.export import export, guard_dialect, is_outdated
+from guardreasoner_training.export import stage as module
 from guardreasoner_training.export.roundtrip import Reference
 from guardreasoner_training.export.scored import Written
 from samples import quiet

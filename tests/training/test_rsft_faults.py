@@ -18,9 +18,9 @@ pytest.importorskip("trl", reason="training needs TRL")
 
 from benchmark_scripts import load_benchmark  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError  # noqa: E402
-from guardreasoner_training import export  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
 from guardreasoner_training.cli.train import prepare_training  # noqa: E402
+from guardreasoner_training.export import stage as export  # noqa: E402
 from guardreasoner_training.recipe import HSDPOSettings, RSFTSettings, override  # noqa: E402
 from guardreasoner_training.scratch import scratch  # noqa: E402
 from guardreasoner_training.trainers.advice import memory_advice  # noqa: E402
