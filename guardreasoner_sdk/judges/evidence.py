@@ -207,7 +207,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*
 _BORDER = re.compile(
     r"(?<=[.!?\u2026\u3002\uff01\uff0e\uff1f\u061f\u06d4\u0964])[\"'\u201d\u2019)\]]*+\s++"
     r"|(?<=[\u3002\uff01\uff0e\uff1f])"
-    r"|\n\s*+\n\s*+|\n(?=[ \t]*+(?:[-*\u2022\u2013>#|]|\d{1,3}[.)]))|(?<![^\n]{50})\n++"
+    r"|\n[ \t]*+\n\s*+|\n(?=[ \t]*+(?:[-*\u2022\u2013>#|]|\d{1,3}[.)]))|(?<![^\n]{50})\n++"
 )
 _BLANKS = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W_]+")

@@ -24,7 +24,7 @@ _TAIL = 300
 _WRITTEN = re.compile("# Task [123]|" + "|".join(pattern.pattern for pattern in _ANSWERS.values()), re.IGNORECASE)
 """By what an answer of a GuardReasoner is known, even one that was cut off."""
 
-_INPUT = re.compile(r"Human user:\n(?P<prompt>.*)\n\nAI assistant:\n(?P<response>.*)\n\n", re.DOTALL)
+_HUMAN, _ASSISTANT, _ENDS = "Human user:\n", "\n\nAI assistant:\n", "\n\n"
 
 _COLUMNS: dict[Task, str] = {
     "prompt_harmfulness": "prompt_harm_label",
@@ -40,10 +40,12 @@ def parts_of(text: str) -> tuple[str, str | None] | None:
     Args:
         text: the input; ``None`` as the response means that there is none.
     """
-    found = _INPUT.fullmatch(text)
-    if found is None:
+    if not (text.startswith(_HUMAN) and text.endswith(_ENDS)):
         return None
-    return found["prompt"], None if found["response"] == "None" else found["response"]
+    prompt, parted, response = text[len(_HUMAN) : -len(_ENDS)].rpartition(_ASSISTANT)
+    if not parted:
+        return None
+    return prompt, None if response == "None" else response
 
 
 def labels_of(values: Mapping[str, Any], stated: Any, tasks: Sequence[Task]) -> dict[Task, bool]:
