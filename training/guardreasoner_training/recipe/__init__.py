@@ -1,6 +1,7 @@
 """Recipes: every setting of a training, in one TOML file."""
 
-from guardreasoner_training.recipe.load import (
+from guardreasoner_training.recipe.load import load_recipe, override, recipe_names
+from guardreasoner_training.recipe.settings import (
     DataSettings,
     EnsembleMember,
     EvaluateSettings,
@@ -14,9 +15,6 @@ from guardreasoner_training.recipe.load import (
     ScratchSettings,
     SynthesisSettings,
     TrainerSettings,
-    load_recipe,
-    override,
-    recipe_names,
 )
 
 __all__ = [

@@ -12,39 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training.recipe.settings import (
-    DataSettings,
-    EnsembleMember,
-    EvaluateSettings,
-    ExportSettings,
-    HSDPOSettings,
-    LoraSettings,
-    MineSettings,
-    PaperFigures,
     Recipe,
-    RSFTSettings,
-    ScratchSettings,
-    SynthesisSettings,
-    TrainerSettings,
 )
 
-__all__ = [
-    "DataSettings",
-    "EnsembleMember",
-    "EvaluateSettings",
-    "ExportSettings",
-    "HSDPOSettings",
-    "LoraSettings",
-    "MineSettings",
-    "PaperFigures",
-    "RSFTSettings",
-    "Recipe",
-    "ScratchSettings",
-    "SynthesisSettings",
-    "TrainerSettings",
-    "load_recipe",
-    "override",
-    "recipe_names",
-]
+__all__ = ["load_recipe", "override", "recipe_names"]
 
 _FOLDER = Path(__file__).parents[1] / "recipes"
 _MOST_PARENTS = 8
