@@ -21,9 +21,6 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 def writing(path: Path) -> Iterator[None]:
     """Say of a failure to write which file it was, and what to do.
 
-    Args:
-        path: the file or folder.
-
     Raises:
         InputError: for every ``OSError``.
     """
@@ -39,10 +36,6 @@ def writing(path: Path) -> Iterator[None]:
 @contextmanager
 def replacing(path: Path, *, ending: str = ".new") -> Iterator[Path]:
     """A file to write in place of another: that is replaced when the block is through, and stays as it is where it fails.
-
-    Args:
-        path: the file to replace, or to make.
-        ending: of the new file's name until then.
 
     Raises:
         OSError: it cannot be written.
@@ -79,7 +72,6 @@ def write_json(path: Path, value: Any) -> None:
 
     Args:
         path: the file; one that is there is replaced.
-        value: what to write.
 
     Raises:
         InputError: it cannot be written.
@@ -89,9 +81,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """What a file written by :func:`write_json` holds.
-
-    Args:
-        path: the file.
 
     Raises:
         InputError: it is missing or damaged.

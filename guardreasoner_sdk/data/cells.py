@@ -12,18 +12,10 @@ _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def neutral(text: str) -> str:
-    """A text as a cell: with an apostrophe in front where a spreadsheet would run it.
-
-    Args:
-        text: what the cell is to show.
-    """
+    """A text as a cell: with an apostrophe in front where a spreadsheet would run it."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
 def restored(cell: str) -> str:
-    """The text that :func:`neutral` made a cell of.
-
-    Args:
-        cell: it.
-    """
+    """The text that :func:`neutral` made a cell of."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

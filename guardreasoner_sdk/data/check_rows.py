@@ -49,7 +49,6 @@ def rows_of(source: Source, *, after: int = 0) -> Iterator[Row]:
     """The rows of a source.
 
     Args:
-        source: the file.
         after: number of the last row to pass over.
     """
     for number, record in source.records():
@@ -62,7 +61,6 @@ def make_row(found: Record | Fault, columns: Columns) -> Row:
 
     Args:
         found: the row as it stands in the file.
-        columns: the names of prompt and response.
     """
     if isinstance(found, Fault):
         return _broken(found, found.problem, found.fix)

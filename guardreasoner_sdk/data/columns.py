@@ -225,10 +225,6 @@ def _word(value: Any) -> str:
 
 
 def near_prompt(names: Iterable[str]) -> str | None:
-    """The column that most probably holds the prompt; None where no name says so.
-
-    Args:
-        names: those of all columns.
-    """
+    """The column that most probably holds the prompt; None where no name says so."""
     found = {name.strip().lower(): name for name in names if len(name) <= _LONGEST_NAME}
     return next((found[name] for name in _PROMPTS if name in found), None)

@@ -83,9 +83,6 @@ def remedy(data: bytes, *, option: bool = True) -> str:
 def check_encoding(name: str) -> str:
     """The encoding of a name.
 
-    Args:
-        name: as Python knows it.
-
     Raises:
         InputError: Python knows none of that name.
     """
@@ -99,12 +96,7 @@ def check_encoding(name: str) -> str:
 
 
 def recoded(raw: IO[bytes], encoding: str) -> IO[bytes]:
-    """A file as UTF-8, whatever its encoding; bytes that are none of its characters stay as they are.
-
-    Args:
-        raw: the file, open.
-        encoding: its own.
-    """
+    """A file as UTF-8, whatever its encoding; bytes that are none of its characters stay as they are."""
     return io.BufferedReader(_Recoded(raw, encoding))
 
 

@@ -32,20 +32,12 @@ class Fingerprint(str):
     ends: str
 
     def matches(self, kept: object) -> bool:
-        """Whether a state that holds ``kept`` is provably of this very file.
-
-        Args:
-            kept: the fingerprint that the state holds.
-        """
+        """Whether a state that holds ``kept`` is provably of this very file."""
         size = int(self.partition(":")[0])
         return kept == str(self) or (kept == self.ends and size <= 2 * _BLOCK)
 
     def may_match(self, kept: object) -> bool:
-        """Whether ``kept`` is of both ends of a longer file, and these are the same: its middle is not known.
-
-        Args:
-            kept: the fingerprint that a state holds.
-        """
+        """Whether ``kept`` is of both ends of a longer file, and these are the same: its middle is not known."""
         return kept == self.ends and not self.matches(kept)
 
 
@@ -78,7 +70,6 @@ def content_hash(name: str, value: Path | str | None) -> str | None:
     """What tells one input from another: the hash of a file or of a model's folder; a text as it is.
 
     Args:
-        name: the argument's name, for errors.
         value: a path, the name of a model of the hub, or None.
 
     Raises:
@@ -101,12 +92,7 @@ def content_hash(name: str, value: Path | str | None) -> str | None:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """What tells the settings of one run from those of another, in words, by the name of the setting.
-
-    Args:
-        before: those of the one, by name.
-        now: those of the other.
-    """
+    """What tells the settings of one run from those of another, in words, by the name of the setting."""
     return {
         name: f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in {**before, **now}
@@ -125,10 +111,6 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def without_secrets(base_url: str) -> str:
-    """An address without the user name and the password in it, which are in no file.
-
-    Args:
-        base_url: of a server.
-    """
+    """An address without the user name and the password in it, which are in no file."""
     parts = urlsplit(base_url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -133,11 +133,7 @@ class Lines:
         self.write("".join(f"{json_text(dict(value))}\n" for value in values).encode())
 
     def keep(self, count: int) -> None:
-        """Drop all lines but the first ones.
-
-        Args:
-            count: how many stay.
-        """
+        """Drop all lines but the first ones."""
         with writing(self.path), self.path.open("rb") as file:
             self._cut(sum(len(line) for line in itertools.islice(file, count)))
 
@@ -261,11 +257,7 @@ class Journal(Lines):
 
 
 def each_line(path: Path) -> Iterator[dict[str, Any] | None]:
-    """What each line of a file of JSON lines holds: its object, or None where it is damaged.
-
-    Args:
-        path: the file.
-    """
+    """What each line of a file of JSON lines holds: its object, or None where it is damaged."""
     with path.open("rb") as file:
         yield from map(_object_in, file)
 
@@ -295,7 +287,6 @@ def lock(descriptor: int, problem: str) -> None:
     """Lock a file against a second process until it is closed.
 
     Args:
-        descriptor: the file, open.
         problem: what is said where another process has it.
 
     Raises:

@@ -19,12 +19,7 @@ Place = tuple[str | int, ...]
 
 
 def holds_lines(path: Path, how: Reading) -> bool:
-    """Whether a file is JSON lines, whatever it is called: its first two lines are an object each.
-
-    Args:
-        path: the file.
-        how: it is read.
-    """
+    """Whether a file is JSON lines, whatever it is called: its first two lines are an object each."""
     return are_objects([line for _, line in itertools.islice(lines_in(path, how), 2)])
 
 
@@ -51,10 +46,6 @@ def lists_in(whole: Any, *, levels: int = 8) -> list[tuple[Place, list[Any]]]:
     A list of objects is one, and so is a list of anything but lists; a list of lists is looked into, unless these are
     conversations. Of an object, the lists of objects count, however deep they stand; other lists are settings, unless there is
     nothing but one.
-
-    Args:
-        whole: what the file holds.
-        levels: how deep they may stand.
     """
     if not levels:
         return []
@@ -72,11 +63,7 @@ def lists_in(whole: Any, *, levels: int = 8) -> list[tuple[Place, list[Any]]]:
 
 
 def is_conversation(value: Sequence[Any]) -> bool:
-    """Whether a list holds messages, and no rows.
-
-    Args:
-        value: the list.
-    """
+    """Whether a list holds messages, and no rows."""
     keys = ({"role", "content"}, {"from", "value"})
     return bool(value) and all(isinstance(each, dict) and any(pair <= each.keys() for pair in keys) for each in value)
 

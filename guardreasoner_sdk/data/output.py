@@ -38,9 +38,6 @@ class RunState:
     def load(cls, path: Path) -> RunState | None:
         """Read it; None where there is none.
 
-        Args:
-            path: the file.
-
         Raises:
             InputError: it is damaged.
         """
@@ -59,20 +56,13 @@ class RunState:
     def save(self, path: Path) -> None:
         """Write it, whole or not at all.
 
-        Args:
-            path: the file.
-
         Raises:
             InputError: it cannot be written.
         """
         write_json(path, {"identity": self.identity, "finished": self.finished})
 
     def difference(self, identity: dict[str, Any]) -> str | None:
-        """What tells another run from this one, in words; None if it is the same.
-
-        Args:
-            identity: the other run's.
-        """
+        """What tells another run from this one, in words; None if it is the same."""
         # What earlier versions did not write down: where a state lacks it, the run goes on, as it always did.
         now = {name: value for name, value in identity.items() if name in self.identity or name not in _LATER}
         told = changes(self.identity, now)
@@ -113,9 +103,7 @@ class Output:
         """Check that a file can be the output.
 
         Args:
-            path: the file.
             asked: its format, or None to go by the ending of its name.
-            source: the input.
 
         Raises:
             InputError: it cannot.
@@ -157,8 +145,6 @@ class Output:
         """The journal to go on with.
 
         Args:
-            identity: input and settings of the run.
-            overwrite: start anew.
             blank: numbers of the input's blank lines, which have no verdict.
 
         Raises:
@@ -182,7 +168,6 @@ class Output:
         """Make the table of a complete journal. JSON lines are finished as they are.
 
         Args:
-            journal: it.
             counts: what to know of the rows when the command is run once more.
             with_text: whether the table has columns for what was judged, too.
 

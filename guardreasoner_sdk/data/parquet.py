@@ -36,9 +36,6 @@ def rows_in(batch: Any) -> list[dict[str, Any]]:
 
     A column of mixed types is kept as JSON text (the extension type ``arrow.json``, which ``datasets`` writes); read as it
     stands, a prompt would have quotes around it, and a label would be no label.
-
-    Args:
-        batch: it.
     """
     rows: list[dict[str, Any]] = batch.to_pylist()
     for field in batch.schema:
@@ -50,11 +47,7 @@ def rows_in(batch: Any) -> list[dict[str, Any]]:
 
 
 def holds_json(field: Any) -> bool:
-    """Whether the values of a column are JSON text, or have such in them.
-
-    Args:
-        field: of an Arrow schema.
-    """
+    """Whether the values of a column are JSON text, or have such in them."""
     return _is_json(field) or any(holds_json(field.type.field(place)) for place in range(field.type.num_fields))
 
 

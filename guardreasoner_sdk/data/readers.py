@@ -46,10 +46,6 @@ _OTHER_DELIMITERS = (";", "\t", "|")
 def open_source(path: Path, how: Reading) -> Source:
     """Find out how a file is to be read, and whether it can be.
 
-    Args:
-        path: the file.
-        how: what is known of it.
-
     Raises:
         InputError: no such file, or no such column, or it is in another format or encoding.
         MissingExtraError: Parquet, and pyarrow is not installed.

@@ -133,13 +133,7 @@ class Reading:
         return None if self.labelled else "--file"
 
     def error(self, path: Path, problem: str, fix: str) -> InputError:
-        """What is wrong with a file as a whole.
-
-        Args:
-            path: the file.
-            problem: what is wrong.
-            fix: what to do about it.
-        """
+        """What is wrong with a file as a whole."""
         return _error(path, problem, fix, self.option)
 
     def remedy(self, data: bytes) -> str:
@@ -185,11 +179,7 @@ class Source(Protocol):
 
 
 def ending_of(path: Path) -> str:
-    """What tells the format of a file: the end of its name, in lower case and without that of the packing.
-
-    Args:
-        path: the file.
-    """
+    """What tells the format of a file: the end of its name, in lower case and without that of the packing."""
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     if endings and endings[-1] in PACKED:
         endings.pop()
@@ -205,7 +195,6 @@ def reading(path: Path, option: str | None = None) -> Iterator[None]:
     """Say of a failure to read which file it was.
 
     Args:
-        path: the file.
         option: the one that named it; None: it is an argument of its own.
 
     Raises:
@@ -225,7 +214,6 @@ def open_unpacked(path: Path, encoding: str | None = None) -> Iterator[IO[bytes]
     """Open a file for reading, unpacked if it is packed, whatever its name says.
 
     Args:
-        path: the file.
         encoding: of its text, which is then read as UTF-8; None: as it stands.
     """
     with path.open("rb") as raw:
@@ -242,10 +230,6 @@ def open_unpacked(path: Path, encoding: str | None = None) -> Iterator[IO[bytes]
 
 def lines_in(path: Path, how: Reading = Reading(labelled=True)) -> Iterator[tuple[int, bytes | None]]:
     """The lines of a file that hold anything, with their numbers from 1; None for one too long to hold.
-
-    Args:
-        path: the file.
-        how: it is read.
 
     Raises:
         InputError: it cannot be read on.
@@ -268,9 +252,6 @@ def lines_in(path: Path, how: Reading = Reading(labelled=True)) -> Iterator[tupl
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that hold anything, with their numbers from 1.
 
-    Args:
-        path: the file.
-
     Raises:
         InputError: it cannot be read, or has a line too long to hold.
     """
@@ -284,7 +265,6 @@ def json_object(line: bytes, *, finite: bool = False) -> dict[str, Any]:
     """The object that a line holds.
 
     Args:
-        line: JSON.
         finite: whether a number without an end is none: JSON has no such thing, and programs write it all the same.
 
     Raises:

@@ -46,9 +46,6 @@ class Stage:
     def finish(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Write the figures, the last thing that a stage does.
 
-        Args:
-            figures: what it found.
-
         Returns:
             the figures, as a later run reads them.
 

@@ -29,7 +29,6 @@ def write_table(entries: Iterable[Entry], path: Path, output_format: str, *, wit
     """Write verdicts as a table, whole or not at all.
 
     Args:
-        entries: the rows.
         path: the file; one that is there is replaced. In CSV, a text that a spreadsheet would take for a formula has an
             apostrophe in front, which reading the file as rows takes away again.
         output_format: ``csv`` or ``parquet``.

@@ -190,9 +190,7 @@ def reliability(truths: Sequence[bool] | Bools, scores: Sequence[float] | Floats
     """Sort rows by score into intervals of equal width: what a reliability plot shows and the calibration error sums up.
 
     Args:
-        truths: whether each row is positive.
         scores: P(positive) of each, 0 to 1.
-        bins: how many intervals.
 
     Returns:
         the intervals that hold rows, from the lowest on.
@@ -222,7 +220,6 @@ def calibration_error(truths: Sequence[bool] | Bools, scores: Sequence[float] | 
     Args:
         truths: whether each row is positive; at least one row.
         scores: P(positive) of each, 0 to 1.
-        bins: how many intervals.
     """
     found = reliability(truths, scores, bins=bins)
     return 100 * sum(entry.rows * abs(entry.score - entry.positive) for entry in found) / sum(entry.rows for entry in found)

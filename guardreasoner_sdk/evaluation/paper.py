@@ -36,7 +36,6 @@ class PaperRow:
         """The F1 that the paper prints, in percent; None where it prints none.
 
         Args:
-            task: the task.
             benchmark: the benchmark; None: the weighted mean over all of them.
         """
         if benchmark is None:
@@ -93,12 +92,7 @@ def rows(names: Iterable[str]) -> list[PaperRow]:
 
 
 def sample_count(task: Task, benchmark: str) -> int | None:
-    """How many rows the paper says that a benchmark has; None for one that is not the paper's.
-
-    Args:
-        task: the task.
-        benchmark: the benchmark.
-    """
+    """How many rows the paper says that a benchmark has; None for one that is not the paper's."""
     count: int | None = _tables()["sample_counts"].get(task, {}).get(benchmark)
     return count
 

@@ -73,21 +73,12 @@ class Prediction:
 
 
 def called(finding: Finding | None, task: Task) -> bool | None:
-    """What a finding says: True for the positive label; None where there is none, or an undetermined one.
-
-    Args:
-        finding: the guard's.
-        task: the task.
-    """
+    """What a finding says: True for the positive label; None where there is none, or an undetermined one."""
     if finding is None or not finding.determined:
         return None
     return finding.label == LABELS[task][0]
 
 
 def task_name(task: Task) -> str:
-    """A task in words.
-
-    Args:
-        task: the task.
-    """
+    """A task in words."""
     return task.replace("_", " ")

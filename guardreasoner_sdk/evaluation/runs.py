@@ -60,10 +60,8 @@ def choose(rows: Iterable[LabelledRow], *, limit: int | None, sample: int | None
     """The rows of a benchmark that are asked, in its order.
 
     Args:
-        rows: the benchmark.
         limit: only the first so many; None: all.
         sample: only so many, drawn at random; None: all.
-        seed: of the draw.
     """
     if limit is not None:
         return list(itertools.islice(rows, limit))
@@ -76,11 +74,7 @@ def choose(rows: Iterable[LabelledRow], *, limit: int | None, sample: int | None
 
 
 def fingerprints(rows: Sequence[LabelledRow]) -> list[str]:
-    """Name, size and a hash of the rows of each benchmark: other rows, or other labels, are another run.
-
-    Args:
-        rows: those of all benchmarks.
-    """
+    """Name, size and a hash of the rows of each benchmark: other rows, or other labels, are another run."""
     digests: dict[str, Any] = {}
     counts: dict[str, int] = {}
     for row in rows:
@@ -91,12 +85,7 @@ def fingerprints(rows: Sequence[LabelledRow]) -> list[str]:
 
 
 def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
-    """What a guard's verdicts depend on, by name: with another value in any of them it is another run.
-
-    Args:
-        guard: the one that judged.
-        settings: what it was made with.
-    """
+    """What a guard's verdicts depend on, by name: with another value in any of them it is another run."""
     calibration = None if settings.calibration is None else Path(settings.calibration).expanduser()
     # Only where it is given: runs that were begun before there was such an option go on.
     unmeasured = guard.policy.on_unmeasured
@@ -118,8 +107,6 @@ def opened(folder: Path, identity: dict[str, Any], *, overwrite: bool, name: str
     Args:
         folder: the run's; made if it is not there.
         identity: what makes it this run and no other, by name.
-        overwrite: start over.
-        name: of the journal.
 
     Raises:
         InputError: the folder holds another run, or cannot be written.
@@ -134,10 +121,6 @@ def go_on(guard: Guard, rows: Sequence[LabelledRow], journal: Journal, *, done: 
     """Have a guard judge the rows that are not in the journal yet; each verdict is written as soon as it is there.
 
     Args:
-        guard: who judges.
-        rows: all rows of the run.
-        journal: where the verdicts go.
-        done: how many rows it holds.
         shown: called with the number of rows done.
     """
     left = rows[done:]
@@ -157,11 +140,6 @@ def _judged(guard: Guard, rows: Sequence[LabelledRow]) -> Iterator[Verdict]:
 
 
 def verdicts(rows: Sequence[R], journal: Journal) -> Iterator[tuple[R, Verdict]]:
-    """The rows with what the guard said to them.
-
-    Args:
-        rows: all rows of the run.
-        journal: that of the run, whole.
-    """
+    """The rows with what the guard said to them."""
     for row, entry in zip(rows, journal.entries(), strict=True):
         yield row, entry.verdict

@@ -212,11 +212,7 @@ def _size(text: str) -> str | None:
 
 
 def workers_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes to read stored answers in.
-
-    Args:
-        workers: how many.
-    """
+    """Processes to read stored answers in."""
     # Not forked: the process may have threads. A Ctrl-C is the parent's to answer.
     return ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)

@@ -257,12 +257,7 @@ class Collected:
     _errors: dict[tuple[str, Task, ErrorKind], list[tuple[float, int, Error]]] = field(default_factory=dict)
 
     def add(self, row: LabelledRow, verdict: Verdict) -> None:
-        """Take in a row.
-
-        Args:
-            row: the row that was judged.
-            verdict: what the guard said.
-        """
+        """Take in a row."""
         self._spent.setdefault(row.benchmark, _Spent()).add(verdict)
         self._all.add(verdict)
         same = hashlib.blake2b(row.exchange.model_dump_json().encode(), digest_size=16).digest()
@@ -322,11 +317,7 @@ class Collected:
         """Sum it up.
 
         Args:
-            guard: what judged, and how.
-            part: how rows were chosen, in words.
             bootstrap: draws that the intervals of F1 rest on.
-            seed: of the draws.
-            robustness: what was found on the robustness sets.
 
         Raises:
             MissingExtraError: there are scores, and scikit-learn is not installed.

@@ -48,12 +48,11 @@ _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")
 _TEXT_END = "<|end_of_text|>"
 
 
-def messages_or_text(exchange: Exchange, format: Format, rendering: Rendering) -> Query:  # noqa: A002 - the recipe's word
+def messages_or_text(exchange: Exchange, format: Format, rendering: Rendering) -> Query:
     """What the model is asked: the dialect's own query.
 
     Args:
         exchange: what is judged. A ThinkGuard is asked about its last turn: the response, where there is one.
-        format: how the model answers.
         rendering: ``chat``: a chat for the model's template; ``raw``: a plain completion prompt.
 
     Raises:
@@ -67,21 +66,17 @@ def messages_or_text(exchange: Exchange, format: Format, rendering: Rendering) -
     return queries["prompt" if exchange.response is None else "response"]
 
 
-def tasks_of(exchange: Exchange, format: Format) -> tuple[Task, ...]:  # noqa: A002
+def tasks_of(exchange: Exchange, format: Format) -> tuple[Task, ...]:
     """The tasks that an answer speaks of."""
     if format == "thinkguard":
         return ("prompt_harmfulness",) if exchange.response is None else ("response_harmfulness",)
     return exchange.tasks
 
 
-def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:  # noqa: A002
+def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:
     """The rows that a row is trained on: itself, or, for a ThinkGuard, its prompt and its response apart.
 
     A ThinkGuard's output is about the last turn that is labelled, as a ThinkGuard is asked; another format's gives its steps.
-
-    Args:
-        row: as it was read.
-        format: how the model answers.
 
     Yields:
         rows with no label and no steps but those the format has an answer for; none where it has none for this row.
@@ -107,24 +102,22 @@ def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:  # n
         )
 
 
-def lacking(row: TrainingRow, format: Format) -> tuple[Task, ...]:  # noqa: A002
+def lacking(row: TrainingRow, format: Format) -> tuple[Task, ...]:
     """The tasks that an output speaks of and the row has no steps for: those are still to be written.
 
     Args:
         row: one of :func:`examples_of`.
-        format: how the model answers.
     """
     if format == "labels" or row.output is not None:
         return ()
     return tuple(task for task in tasks_of(row.exchange, format) if not row.reasoning.get(task))
 
 
-def output_of(row: TrainingRow, format: Format) -> str:  # noqa: A002
+def output_of(row: TrainingRow, format: Format) -> str:
     """What the model is to write about a row, whole.
 
     Args:
         row: one of :func:`examples_of`.
-        format: how the model answers.
 
     Raises:
         InputError: a label or the reasoning is missing, or the row's own output says something else than its labels; naming
@@ -163,17 +156,10 @@ def _agreeing(row: TrainingRow, output: str, said: Mapping[Task, bool]) -> str:
 def labels_in(
     text: str,
     exchange: Exchange,
-    format: Format,  # noqa: A002
+    format: Format,
     finish_reason: Literal["stop", "length"] | None = "stop",
 ) -> dict[Task, bool]:
-    """The labels that an answer gives, as the dialect reads them; a task that it leaves undetermined is not there.
-
-    Args:
-        text: what the model wrote.
-        exchange: what it was asked about.
-        format: how it answers.
-        finish_reason: why it ended.
-    """
+    """The labels that an answer gives, as the dialect reads them; a task that it leaves undetermined is not there."""
     answer = Completion(text=text, finish_reason=finish_reason)
     findings: Mapping[Task, Finding]
     if format == "thinkguard":
@@ -188,8 +174,6 @@ def encode(query: Query, output: str, tokenizer: Any) -> tuple[list[int], list[i
     """A row as tokens, made by the code that the engines use: no part of a text becomes a special token.
 
     Args:
-        query: what the model is asked.
-        output: what it is to write.
         tokenizer: a fast tokenizer of transformers, with a chat template where the query is a chat.
 
     Returns:
@@ -221,12 +205,12 @@ def end_id(tokenizer: Any, rendering: Rendering) -> int:
     return int(found)
 
 
-def dialect_of(format: Format) -> str:  # noqa: A002
+def dialect_of(format: Format) -> str:
     """The dialect that asks and reads a model of this format, as ``guard.json`` names it."""
     return "thinkguard" if format == "thinkguard" else "guardreasoner"
 
 
-def template_of(format: Format) -> str:  # noqa: A002
+def template_of(format: Format) -> str:
     """The chat template for a tokenizer that has none."""
     return THINKGUARD_TEMPLATE if format == "thinkguard" else LLAMA3_TEMPLATE
 

@@ -81,13 +81,8 @@ class Manifest:
         """Run a stage, and note what came of it.
 
         Args:
-            name: of the stage.
-            folder: its own.
             run: does it, or finds that nothing is left to do; gives the figures.
             again: whether it is done anew, whatever is there.
-
-        Returns:
-            the figures.
         """
         before = self._stages.get(name, {})
         # A stage that its folder says to be complete gives its figures at once: its duration is that of the run that made it.
@@ -115,11 +110,7 @@ class Manifest:
         return figures
 
     def keep_only(self, names: list[str]) -> None:
-        """Put the stages in order, and forget those that this training does not have any more once it has made something.
-
-        Args:
-            names: of its stages.
-        """
+        """Put the stages in order, and forget those that this training does not have any more once it has made something."""
         self._dropped = {name: known for name, known in self._stages.items() if name not in names}
         self._stages = {name: self._stages[name] for name in names if name in self._stages}
 

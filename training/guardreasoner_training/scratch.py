@@ -27,11 +27,9 @@ def scratch(
     """Make the base model that a recipe describes.
 
     Args:
-        rows: what it will be trained on.
         output: gets a folder as the hub has them: config, weights, tokenizer with chat template.
         recipe: its ``base`` says the sizes, its ``seed`` the weights.
         restart: throw away what an earlier run left in ``output``.
-        report: is told a line about the model.
 
     Returns:
         the figures: parameters, size of the vocabulary, hash of the weights.

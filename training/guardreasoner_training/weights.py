@@ -46,9 +46,6 @@ class Stored:
 def stored_tensors(folder: Path) -> dict[str, Stored]:
     """Every tensor of the folder's safetensors files, by name.
 
-    Args:
-        folder: a model's, as transformers saves it.
-
     Raises:
         ConfigurationError: a file is missing, or weights are of another type.
     """
@@ -71,9 +68,6 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
 
 def model_json(path: Path) -> dict[str, Any]:
     """A file of a model's folder that holds a JSON object.
-
-    Args:
-        path: the file.
 
     Raises:
         ConfigurationError: it is missing, or holds something else.

@@ -39,9 +39,7 @@ def write_corrected(source: Path, target: Path, changes: Changes) -> None:
     In JSON and CSV only the characters of these values change. Parquet keeps schema, metadata, row groups and compression.
 
     Args:
-        source: the file.
         target: the new one, which is packed as the source is.
-        changes: the values.
 
     Raises:
         InputError: the source cannot be read, or the target not be written.

@@ -56,8 +56,6 @@ def append_decisions(path: Path, audit: str, decisions: Mapping[str, str]) -> No
 
     Args:
         path: the file; made if it is not there.
-        audit: name of the audited labels.
-        decisions: by the key of the label.
 
     Raises:
         InputError: they cannot be written.
@@ -69,10 +67,6 @@ def append_decisions(path: Path, audit: str, decisions: Mapping[str, str]) -> No
 
 def read_decisions(path: Path, audit: str) -> dict[str, Decision]:
     """Decisions, by the key of the label: those that the server wrote, or those downloaded from the page.
-
-    Args:
-        path: the file.
-        audit: name of the audited labels.
 
     Raises:
         InputError: there is no such file, it is damaged, or belongs to other labels.
@@ -133,9 +127,6 @@ def apply(
     """Write the corrected file, and measure the guard on the labels before and after.
 
     Args:
-        labels: the file.
-        folder: the audit's.
-        decisions: what a person said.
         target: where the corrected file goes; None: ``corrected`` in the folder, with the endings of the file.
 
     Returns:

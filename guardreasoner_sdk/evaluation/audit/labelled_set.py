@@ -108,15 +108,7 @@ class LabelledSet:
 
 
 def other_word(task: Task, column: str, value: Any, label: bool, words: dict[tuple[str, bool], Any]) -> Any:
-    """What to write for a label that is turned over.
-
-    Args:
-        task: the task.
-        column: the label's.
-        value: what stands there.
-        label: what that means.
-        words: those of the file.
-    """
+    """What to write for a label that is turned over."""
     if isinstance(value, bool | int | float) and value in (0, 1):
         # Of the value and not of its meaning: in a column "is_safe" they are each other's opposite.
         return type(value)(not value)

@@ -19,8 +19,6 @@ def render(audit: Audit, items: Sequence[Item], decisions: Mapping[str, str], *,
     """The page.
 
     Args:
-        audit: what was audited.
-        items: the proposals, in the order shown.
         decisions: those made already, by the key of the label.
         save: path of the server that decisions are sent to; None: they stay in the browser, and can be downloaded.
 

@@ -141,14 +141,10 @@ def run(
     """Judge all labelled rows of a file, or go on with it, and find the labels to look at.
 
     Args:
-        guard: who judges.
-        labels: the file.
         folder: where everything goes; made if it is not there.
         at_most: largest share of a task's labels to propose.
         explainer: who gives the reasons for the proposals; None: the guard did already.
         settings: what the verdicts depend on, by name; with another value in any of them it is another run.
-        overwrite: start anew, whatever is in the folder.
-        shown: shows how far it is.
 
     Raises:
         InputError: the file or the folder is not as it must be; what was judged by then is written.
@@ -225,10 +221,6 @@ def _predictions(labels: LabelledSet, journal: Journal) -> Iterator[Prediction]:
 
 def predictions(labels: LabelledSet, folder: Path) -> list[Prediction]:
     """The labels beside what the guard said, from a folder.
-
-    Args:
-        labels: the file.
-        folder: the audit's.
 
     Raises:
         InputError: the folder holds no whole audit.

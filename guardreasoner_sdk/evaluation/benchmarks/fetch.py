@@ -37,7 +37,6 @@ def local_file(folder: Path, names: list[str]) -> Path:
     """The first of some files that a folder has.
 
     Args:
-        folder: a folder of the user's.
         names: paths in it, the best one first; found also by their last part alone.
 
     Raises:
@@ -52,11 +51,6 @@ def local_file(folder: Path, names: list[str]) -> Path:
 
 def fetch(source: Source, repo: str | None = None, revision: str | None = None) -> Path:
     """Download the file of a data set, once; later calls find it in the cache.
-
-    Args:
-        source: where it is published.
-        repo: another repository with the same file.
-        revision: another commit, branch or tag.
 
     Raises:
         InputError: it cannot be downloaded: no network, no such revision, or terms of the data set that were not accepted.

@@ -38,10 +38,7 @@ def fit_curve(
 
     Args:
         scores: P(positive) of each row, 0 to 1.
-        truths: whether it is positive.
         prompts: names its prompt: rows of one prompt stay together.
-        method: the kind of curve.
-        seed: of what is drawn.
 
     Returns:
         the curve, and a sentence where the scores stay as they are.
@@ -63,12 +60,7 @@ def fit_curve(
 
 
 def draw(seed: object, text: str) -> float:
-    """A number in [0, 1) that depends on seed and text alone: the same on every machine.
-
-    Args:
-        seed: anything with a fixed string.
-        text: what it is drawn for.
-    """
+    """A number in [0, 1) that depends on seed and text alone: the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big") / 2**64
 
 

@@ -35,7 +35,6 @@ def joined(path: Path, rows: Iterable[LabelledRow]) -> Iterator[Joined]:
 
     Args:
         path: what ``guardreasoner check --file`` or ``evaluate`` wrote.
-        rows: the rows.
 
     Raises:
         InputError: a line cannot be read, two are about one row, or none is about any.

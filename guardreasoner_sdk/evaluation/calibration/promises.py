@@ -130,9 +130,7 @@ def allowed(rows: int, rate: float, further: int) -> int | None:
     as its upper limit of Clopper and Pearson (1934) says.
 
     Args:
-        rows: those that there are.
         rate: 0 to 1.
-        further: those that it shall hold for.
 
     Returns:
         how many; None where not even a loss of none says so much.
@@ -160,9 +158,5 @@ def _log_beta(a: int, b: int) -> float:
 
 
 def prompt_key(exchange: Exchange) -> str:
-    """Names a prompt, whatever its letter case and blanks are: rows of one prompt stay on one side of the split.
-
-    Args:
-        exchange: what holds it.
-    """
+    """Names a prompt, whatever its letter case and blanks are: rows of one prompt stay on one side of the split."""
     return hashlib.sha256(" ".join(exchange.prompt.casefold().split()).encode()).hexdigest()

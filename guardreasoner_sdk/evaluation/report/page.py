@@ -31,11 +31,8 @@ def render(summary: Summary, tables: Sequence[Standing], run: Collected, *, jour
     """Make the page.
 
     Args:
-        summary: the run.
-        tables: the guard among the paper's systems.
         run: what was collected of it: predictions for the plots, and errors.
         journal: name of the file that has every verdict.
-        batched: whether latencies are those of batches.
 
     Raises:
         MissingExtraError: jinja2, matplotlib or scikit-learn is not installed.

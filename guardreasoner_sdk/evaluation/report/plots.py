@@ -31,7 +31,6 @@ def precision_recall_plot(predictions: Sequence[Prediction], *, name: str, title
     Args:
         predictions: those of one task of one benchmark. Rows without a score, or undetermined, are left out.
         name: begins every mark inside the SVG; another one for every plot of a page.
-        title: what a screen reader says.
         at: recall and precision that the guard reached at its own threshold, in percent.
 
     Returns:
@@ -67,7 +66,6 @@ def reliability_plot(predictions: Sequence[Prediction], *, name: str, title: str
     Args:
         predictions: those of one task of one benchmark. Rows without a score, or undetermined, are left out.
         name: begins every mark inside the SVG; another one for every plot of a page.
-        title: what a screen reader says.
 
     Returns:
         the SVG; empty where there are no scores.

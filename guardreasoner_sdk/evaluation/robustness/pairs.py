@@ -80,10 +80,7 @@ def draw_pairs(rows: Sequence[LabelledRow], task: Task, *, most: int, seed: int)
     """Draw pairs; no text is in two of them.
 
     Args:
-        rows: labelled ones.
         task: whose labels count: that of prompts, or that of responses.
-        most: how many pairs.
-        seed: of the draw.
     """
     draw = Random(f"{seed}/{task}")  # noqa: S311 - the same seed has to give the same pairs
     harmful, harmless = [], dict[str | None, list[Plain]]()
@@ -110,11 +107,6 @@ def harmless_paragraphs(rows: Sequence[LabelledRow], task: Task, pairs: Sequence
 
     What stands around a needle must not be one: where there are rows of the kind ``everyday`` these are taken, and never those
     that look harmful.
-
-    Args:
-        rows: labelled ones.
-        task: whose labels count.
-        pairs: of the same rows.
     """
     taken = {plain.text for pair in pairs for plain in pair}
     low, high = _PARAGRAPH

@@ -59,11 +59,6 @@ def needles(pairs: Sequence[Pair], paragraphs: Mapping[str | None, Sequence[str]
     """Put each text among harmless words, between two others, and into a list.
 
     The words of every other pair are those of other harmless rows, as long as there are any; else they are written ones.
-
-    Args:
-        pairs: the texts.
-        paragraphs: of harmless rows, by language.
-        seed: of the draws.
     """
     for pair in pairs:
         response = pair.harmful.exchange.response is not None
@@ -110,7 +105,6 @@ def framings(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
     """Put each prompt into each kind of frame; the words that reassure are in its language.
 
     Args:
-        pairs: the prompts.
         seed: of the draw of one of the frames of a kind.
     """
     for pair in pairs:
@@ -124,12 +118,7 @@ def framings(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
 
 
 def disguises(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
-    """Put each text into each disguise that changes it.
-
-    Args:
-        pairs: the texts.
-        seed: of the draws.
-    """
+    """Put each text into each disguise that changes it."""
     for name, change in DISGUISES.items():
         for pair in pairs:
             hidden = [change(plain.text.strip(), _draw(seed, name, pair.number)) for plain in pair]
@@ -141,10 +130,6 @@ def conversations(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
     """Put prompts behind earlier turns.
 
     What follows on a harmful turn is the harmless twin or, with every other pair, a written question.
-
-    Args:
-        pairs: the prompts.
-        seed: of the draws.
     """
     for pair in pairs:
         texts, draw = written.texts_in(pair.language), _draw(seed, "conversations", pair.number)

@@ -78,11 +78,7 @@ def systems() -> Sequence[str]:
 
 
 def count_words(text: str) -> int:
-    """How many words a text has; in a script without spaces, some characters count as one.
-
-    Args:
-        text: whose words are counted.
-    """
+    """How many words a text has; in a script without spaces, some characters count as one."""
     return sum(1 for _ in _WORD.finditer(text))
 
 
@@ -90,7 +86,6 @@ def cut_words(text: str, most: int) -> str:
     """The first words of a text, with the sign that ends its sentence.
 
     Args:
-        text: one of a sentence or more.
         most: how many words, from 1; a shorter text stays whole.
     """
     found = list(itertools.islice(_WORD.finditer(text), most + 1))
@@ -110,11 +105,6 @@ def filling(language: str | None, paragraphs: Iterable[str], draw: Random) -> It
     """Harmless text without an end, piece by piece: first the paragraphs given, then written sentences.
 
     Nothing is repeated until all that there is was used.
-
-    Args:
-        language: of the written sentences.
-        paragraphs: to begin with, in a drawn order.
-        draw: what draws.
 
     Yields:
         A paragraph or a sentence, and whether a paragraph begins with it.

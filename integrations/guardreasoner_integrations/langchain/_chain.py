@@ -109,7 +109,7 @@ class GuardedChain(Runnable[Any, Any]):
         """What the chain returns."""
         return self._chain.OutputType
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Judge the input, run the chain, judge its answer."""
 
         def one(given: Any, run_manager: Any, config: RunnableConfig) -> Any:
@@ -120,7 +120,7 @@ class GuardedChain(Runnable[Any, Any]):
 
         return self._call_with_config(one, input, config)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """:meth:`invoke` for asyncio."""
 
         async def one(given: Any, run_manager: Any, config: RunnableConfig) -> Any:
@@ -171,11 +171,11 @@ class GuardedChain(Runnable[Any, Any]):
 
         return await self._abatch_with_config(every, inputs, config, return_exceptions=return_exceptions)
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Judge the input, and pass on the chain's stream as far as it was judged."""
         yield from self._transform_stream_with_config(iter([input]), self._streamed, config, **kwargs)
 
-    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: A002
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """:meth:`stream` for asyncio."""
 
         async def alone() -> AsyncIterator[Any]:

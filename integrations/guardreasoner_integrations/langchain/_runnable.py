@@ -57,7 +57,7 @@ class GuardRunnable(Runnable[T, T]):
         self._input_key = input_key
         self.name = name
 
-    def invoke(self, input: T, config: RunnableConfig | None = None, **kwargs: Any) -> T:  # noqa: A002
+    def invoke(self, input: T, config: RunnableConfig | None = None, **kwargs: Any) -> T:
         """Judge and pass on."""
 
         def one(given: T) -> T:
@@ -65,7 +65,7 @@ class GuardRunnable(Runnable[T, T]):
 
         return self._call_with_config(one, input, config)
 
-    async def ainvoke(self, input: T, config: RunnableConfig | None = None, **kwargs: Any) -> T:  # noqa: A002
+    async def ainvoke(self, input: T, config: RunnableConfig | None = None, **kwargs: Any) -> T:
         """:meth:`invoke` for asyncio."""
 
         async def one(given: T) -> T:

@@ -81,17 +81,17 @@ class _ByText(Runnable[Any, Any]):
     def __init__(self, agent: Any) -> None:
         self.agent = agent
 
-    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
         return self.agent.invoke({"messages": [HumanMessage(input)]}, config)["messages"][-1]
 
-    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
         return (await self.agent.ainvoke({"messages": [HumanMessage(input)]}, config))["messages"][-1]
 
-    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[Any]:
         for update in self.agent.stream({"messages": [HumanMessage(input)]}, config, stream_mode="updates"):
             yield from (step["messages"][-1] for step in update.values())
 
-    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> Any:
         async for update in self.agent.astream({"messages": [HumanMessage(input)]}, config, stream_mode="updates"):
             for step in update.values():
                 yield step["messages"][-1]

@@ -17,13 +17,8 @@ from guardreasoner_training.rows.drawing import drawn
 __all__ = ["capped", "complete", "prompt_alone"]
 
 
-def complete(row: TrainingRow, format: Format) -> bool:  # noqa: A002 - the recipe's word
-    """Whether a row has its output, or a label for each task that an output speaks of.
-
-    Args:
-        row: as it was read.
-        format: what the model writes.
-    """
+def complete(row: TrainingRow, format: Format) -> bool:
+    """Whether a row has its output, or a label for each task that an output speaks of."""
     if format == "thinkguard":
         return any(examples_of(row, format))
     if format == "guardreasoner" and row.output is not None:
@@ -32,11 +27,7 @@ def complete(row: TrainingRow, format: Format) -> bool:  # noqa: A002 - the reci
 
 
 def prompt_alone(row: TrainingRow) -> TrainingRow | None:
-    """The row without its response, where the prompt is labelled; None where it is not.
-
-    Args:
-        row: with a response and too few labels.
-    """
+    """The row without its response, where the prompt is labelled; None where it is not."""
     task = TASKS[0]
     if task not in row.labels:
         return None
@@ -50,7 +41,6 @@ def capped(rows: Sequence[TrainingRow], settings: DataSettings, seed: int) -> li
     """Rows within the recipe's limits, in their own order.
 
     Args:
-        rows: all rows.
         settings: ``per_prompt``, ``per_source``, ``per_labels`` and ``max_rows``.
         seed: of the draw; a row's luck depends on the seed and its name alone.
     """

@@ -38,8 +38,6 @@ def deduplicate(
     guard filled in is a guess: it contradicts nothing, and gives way to one that is known.
 
     Args:
-        rows: all rows.
-        duplicates: whether repetitions are joined.
         contradictions: whether all rows of an exchange with contradictory labels are left out.
     """
     groups: dict[bytes, list[int]] = {}

@@ -41,7 +41,7 @@ def measure_lengths(
     rows: Iterable[TrainingRow],
     tokenizer: Any,
     *,
-    format: Format,  # noqa: A002 - the recipe's word
+    format: Format,
     rendering: Literal["chat", "raw"],
     limit: int,
 ) -> Lengths | None:

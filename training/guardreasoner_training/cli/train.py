@@ -258,11 +258,7 @@ def prepare_training() -> None:
 
 
 def tell(message: str) -> None:
-    """Report how far a training is, on standard error; of several processes, the first one does.
-
-    Args:
-        message: one or several lines.
-    """
+    """Report how far a training is, on standard error; of several processes, the first one does."""
     if not int(os.environ.get("RANK", "0")):
         for line in message.splitlines():
             note(line)
@@ -270,11 +266,7 @@ def tell(message: str) -> None:
 
 @contextmanager
 def interruptible(output: Path) -> Iterator[None]:
-    """Say on Ctrl-C that nothing is lost.
-
-    Args:
-        output: the training's folder.
-    """
+    """Say on Ctrl-C that nothing is lost."""
     try:
         yield
     except KeyboardInterrupt:
@@ -286,7 +278,6 @@ def recipe_of(name: str, changes: Iterable[str] | None) -> Recipe:
     """A recipe with the changes of the command line.
 
     Args:
-        name: of the recipe, or its file.
         changes: each ``setting=value``.
 
     Raises:
@@ -334,7 +325,6 @@ def with_teacher(recipe: Recipe, address: str | None, model: str | None) -> Reci
     """A recipe with the teacher of the command line.
 
     Args:
-        recipe: it.
         address: of an OpenAI-compatible server; None: the recipe's.
         model: the teacher's name there; None: the recipe's.
 

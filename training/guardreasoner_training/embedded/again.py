@@ -44,14 +44,11 @@ def measure_again(
 
     Args:
         data: folder of labelled rows that the model was trained on.
-        model: folder of the model's five files.
         output: gets the files; what it has of weights and vocabulary stays.
         unlabelled: folder of text without labels, if it was trained on that.
         benchmarks: folder of benchmark files to measure on, or None.
         ablation: figures of what each part of the training adds, for the card, or None.
-        config: the settings that it was trained with.
         keep_disguises: take over the figures of disguises, which take the longest; the card says so.
-        say: told what happens.
 
     Returns:
         What metrics.json holds.

@@ -88,11 +88,7 @@ _ADVISED: Final = 0.4
 
 
 def refusal(draw: Random) -> str:
-    """A refusal, composed anew.
-
-    Args:
-        draw: chooses its parts.
-    """
+    """A refusal, composed anew."""
     opening, decline = draw.choice(_SORRY), draw.choice(_DECLINE)
     if not opening or opening.endswith("."):
         decline = decline[0].upper() + decline[1:]
@@ -105,13 +101,7 @@ def refusal(draw: Random) -> str:
 
 
 def paired(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
-    """Further answers to prompts of the examples, a quarter each of the four kinds.
-
-    Args:
-        examples: what prompts and answers are drawn from.
-        most: how many to make.
-        seed: of the draw.
-    """
+    """Further answers to prompts of the examples, a quarter each of the four kinds."""
     draw = Random(seed)  # noqa: S311
     quarter = most // 4
 

@@ -22,7 +22,6 @@ def train_baseline(examples: Sequence[Example], *, seed: int) -> Callable[[Seque
 
     Args:
         examples: the examples that the network was trained on.
-        seed: of the solver.
 
     Returns:
         A function from examples to scores, NaN where the head was not asked or there was nothing to learn from.

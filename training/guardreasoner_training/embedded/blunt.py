@@ -46,7 +46,6 @@ def blunt(most: int, *, seed: int) -> list[Example]:
     Args:
         most: of one language, harmful and harmless together, everyday lines not counted; twice as many of the languages in
             which the public sets have no harmful text.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     made: list[Example] = []

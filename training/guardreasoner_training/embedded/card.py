@@ -27,9 +27,6 @@ def render(metrics: Metrics) -> str:
 
     Args:
         metrics: the object of metrics.json.
-
-    Returns:
-        The card, as Markdown.
     """
     parts = [_about(metrics), _figures(metrics), _alarms(metrics), _by_language(metrics)]
     parts += [surrounded(metrics.get("surroundings") or [])]

@@ -80,7 +80,6 @@ def chats(*, most: int, seed: int) -> list[str]:
 
     Args:
         most: of one pattern; some have hundreds of fillings.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     found: list[str] = []

@@ -72,10 +72,8 @@ def coded(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]
     """Encoded requests and answers, text with codes in it, all harmless as they stand, and codes that anybody reads.
 
     Args:
-        examples: what is encoded, harmful and harmless alike.
         most: how many to make: of five, two are encoded requests, one is an encoded answer, one text with codes, and one a request
             in a readable code, which keeps its label.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     sides = [

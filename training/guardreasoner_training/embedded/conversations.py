@@ -96,7 +96,6 @@ def conversed(examples: Sequence[Example], most: int, *, seed: int) -> list[Exam
     Args:
         examples: what exchanges are drawn from; no moderation text.
         most: how many to make. English gets a quarter, the other languages the same share each.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     pools = {lang: pool for lang, pool in _pools(examples).items() if pool.harmful and pool.harmless}

@@ -63,9 +63,6 @@ class Row:
 def load_folder(folder: Path) -> list[Row]:
     """Read every `*.jsonl` and `*.jsonl.gz` file of a folder, in the order of their names.
 
-    Args:
-        folder: the folder.
-
     Returns:
         All rows that carry a label.
 
@@ -123,13 +120,6 @@ def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], Row]]:
 
 def parse_row(value: Mapping[str, object], source: str) -> Row:
     """Check one parsed row.
-
-    Args:
-        value: what a line holds.
-        source: the source's name.
-
-    Returns:
-        The row.
 
     Raises:
         ValueError: saying which field is wrong and what it must be.

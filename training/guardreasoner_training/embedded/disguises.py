@@ -13,13 +13,7 @@ __all__ = ["DISGUISES", "disguised"]
 
 
 def disguised(examples: Sequence[Example], name: str, *, seed: int) -> list[Example]:
-    """The examples with what is judged in disguise: the prompt, or the response where there is one.
-
-    Args:
-        examples: the originals.
-        name: of the disguise.
-        seed: of its draws.
-    """
+    """The examples with what is judged in disguise: the prompt, or the response where there is one."""
     change = DISGUISES[name]
     draw = Random(seed)  # noqa: S311
     return [

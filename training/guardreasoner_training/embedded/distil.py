@@ -47,7 +47,6 @@ def evenly(layers: int, whole: int) -> list[int]:
 
     Args:
         layers: how many to keep, 1 or more.
-        whole: how many there are.
     """
     return [(number + 1) * whole // layers - 1 for number in range(layers)]
 
@@ -57,7 +56,6 @@ def distil_loss(of: Sequence[Tensor], taught: Sequence[Tensor]) -> Tensor:
 
     Args:
         of: what `GuardNet.forward` gives for the student.
-        taught: the same of the teacher.
     """
     tokens, logits, hazards = (value.float() for value in of[:3])
     wanted, joined, named = (value.float() for value in taught[:3])

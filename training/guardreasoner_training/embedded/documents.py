@@ -39,8 +39,6 @@ def documents(examples: Sequence[Example], most: int, *, seed: int) -> list[Exam
 
     Args:
         examples: whose harmless answers are the prose; only those of plain instruction data.
-        most: how many to make.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     prose: defaultdict[str | None, list[str]] = defaultdict(list)

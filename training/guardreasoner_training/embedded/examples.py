@@ -57,11 +57,7 @@ def training_examples(rows: Iterable[Row], *, seed: int) -> list[Example]:
     """Choose the examples to train on, within each source's caps.
 
     Args:
-        rows: the training part.
         seed: orders the rows of a source; caps take the first of that order, as many of each label and language as there are.
-
-    Returns:
-        The examples, source by source.
     """
     rows = list(rows)
     of_sources = _by(rows, lambda row: row.source)
@@ -81,9 +77,7 @@ def evaluation_examples(rows: Iterable[Row], *, cap: int, seed: int) -> list[Exa
     """Choose the examples to measure on: stated labels only, every prompt once, no language of a source before the others.
 
     Args:
-        rows: a development part.
         cap: most prompt-only examples, and most pairs, of one source.
-        seed: chooses which.
 
     Returns:
         The examples, all of weight 1.
@@ -109,9 +103,6 @@ def derive_labels(row: Row) -> Labels:
     A refusal is not a harmful answer; an answer that complies with a harmless request of an over-refusal set is not
     either. Nothing is derived against a stated label, and evaluation never uses derived labels.
 
-    Args:
-        row: the row.
-
     Returns:
         The labels, one per head.
     """
@@ -123,11 +114,6 @@ def derive_labels(row: Row) -> Labels:
 
 def thin(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Return at most `most` examples, drawn evenly over all.
-
-    Args:
-        examples: the examples.
-        most: how many to keep.
-        seed: chooses which.
 
     Returns:
         The kept examples, in their order.
@@ -142,7 +128,6 @@ def positive_weights(examples: Iterable[Example], *, bound: float = 3.0) -> list
     """Return, for each head, the weight of a positive that makes both classes count the same.
 
     Args:
-        examples: the training examples.
         bound: the weight stays between 1/bound and bound: a rare class must not drown the rest in its noise.
 
     Returns:
@@ -263,9 +248,6 @@ def _digest(text: str) -> bytes:
 
 def kind_of(example: Example) -> str | None:
     """What kind of text an example is, as rows say it.
-
-    Args:
-        example: the example.
 
     Returns:
         `everyday`, `over_refusal` or `moderation`; None: none of these.

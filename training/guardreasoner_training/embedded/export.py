@@ -53,12 +53,7 @@ class QuantisedEmbedding(nn.Module):
 
 
 def export_onnx(net: GuardNet, path: Path) -> None:
-    """Write the network as ONNX, with batch and sequence left open.
-
-    Args:
-        net: the network, trained.
-        path: the file.
-    """
+    """Write the network as ONNX, with batch and sequence left open."""
     net.eval()
     example = torch.ones(2, 8, dtype=torch.int64)
     axes = {name: {0: "batch", 1: "sequence"} for name in (*INPUTS, "tokens")}
@@ -86,7 +81,6 @@ def export_int8(net: GuardNet, path: Path, windows: Iterable[Window]) -> None:
 
     Args:
         net: the network; unchanged on return.
-        path: the file.
         windows: text that shows what is loud: some hundreds of windows, of all kinds.
     """
     even = without_outliers(net, windows)
@@ -124,9 +118,7 @@ def write_config(
 
     Args:
         path: the file; the vocabulary lies beside it.
-        model: the model file it describes.
         thresholds: one per head.
-        encoding: how texts are cut.
         length_shift: one per head: what a logit loses with each doubling of the number of windows.
         measured_languages: codes of those in which the model was measured.
 

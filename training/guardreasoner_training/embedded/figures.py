@@ -44,9 +44,6 @@ def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, l
     """Score both parts, and choose the thresholds on the first.
 
     Args:
-        score: scores examples.
-        dev: development examples.
-        unseen: examples of unseen sources.
         limits: of harmless text, how much may be flagged.
     """
     of_dev = score(dev)
@@ -67,9 +64,6 @@ def figures(
 
     Args:
         judges: by name, `SHIPPED` among them.
-        dev: development examples.
-        unseen: examples of unseen sources.
-        benchmarks: what nothing was chosen on.
         config: how many examples are disguised, and the seed.
         disguises: figures of disguises that were measured before; None: they are measured, which takes the longest.
 

@@ -103,8 +103,6 @@ def framed(examples: Sequence[Example], most: int, *, seed: int) -> list[Example
 
     Args:
         examples: what requests are drawn from: prompts of up to 600 characters in any language, no moderation text.
-        most: how many to make.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     fit = [
@@ -123,9 +121,7 @@ def twins(examples: Sequence[Example], most: int, draw: Random) -> list[tuple[Ex
     """Harmful prompts, drawn evenly, each with a harmless one in the same language.
 
     Args:
-        examples: prompts with both labels.
         most: pairs to draw; of languages with harmful prompts only, none.
-        draw: chooses them.
     """
     harmless: defaultdict[str | None, list[Example]] = defaultdict(list)
     for example in examples:

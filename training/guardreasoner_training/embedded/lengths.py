@@ -35,7 +35,6 @@ def fit_length_shift(
 
     Args:
         judge: runs the model over the windows of examples.
-        examples: development examples.
         thresholds: one per head.
         seed: draws the examples and what stands around them.
 
@@ -63,10 +62,7 @@ def among(example: Example, harmless: Sequence[Example], words: int, draw: Rando
     """Put the judged text of an example in the middle of others.
 
     Args:
-        example: the example.
         harmless: what stands around it, of the same kind.
-        words: how many words, about.
-        draw: chooses them.
     """
     before, after = (" \n".join(_texts(harmless, words // 2, draw)) for _ in range(2))
     text = f"{before}\n{_judged(example)}\n{after}"

@@ -12,12 +12,7 @@ _CLEAR_CUT: Final = "clear_cut"
 
 
 def table(titles: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown.
-
-    Args:
-        titles: of its columns.
-        rows: their cells.
-    """
+    """A table in Markdown."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 

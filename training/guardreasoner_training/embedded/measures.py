@@ -136,7 +136,6 @@ def choose_thresholds(examples: Sequence[Example], scores: NDArray[np.float64], 
 
     Args:
         examples: development examples; never those of a benchmark.
-        scores: their scores.
         limits: how much harmless text may be flagged.
 
     Returns:

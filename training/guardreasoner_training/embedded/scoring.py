@@ -33,15 +33,7 @@ Scores = NDArray[np.float64]
 
 
 def session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    """Open an exported model on the CPU.
-
-    Args:
-        model: the ONNX file.
-        threads: processor threads of one run.
-
-    Returns:
-        The session.
-    """
+    """Open an exported model on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -85,8 +77,6 @@ def judge_windows(run: onnxruntime.InferenceSession, encoder: Encoder, examples:
     """Run the model over every window of examples.
 
     Args:
-        run: the model.
-        encoder: cuts the windows.
         examples: what to judge; their labels are not read.
     """
     rows = [Row(_exchange(example)) for example in examples]
@@ -135,7 +125,6 @@ def scores_of(judged: Sequence[Judged], shift: Sequence[float] = (0.0, 0.0, 0.0)
     """The scores of what was judged already.
 
     Args:
-        judged: what was made of each example.
         shift: see `Judged.scores`.
     """
     return np.array([of.scores(shift) for of in judged]).reshape(len(judged), len(HEADS))
@@ -145,10 +134,8 @@ def latency(model: Path, sample: Window, lengths: Sequence[int], *, runs: int = 
     """Measure one window at a time on one thread.
 
     Args:
-        model: the ONNX file.
         sample: a window whose tokens are repeated to each length.
         lengths: window lengths, in tokens.
-        runs: runs per length.
 
     Returns:
         Median milliseconds by length.

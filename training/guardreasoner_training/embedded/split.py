@@ -51,15 +51,10 @@ def cut(rows: Sequence[Row], *, dev_share: float, response_dev_share: float, uns
     """Cut rows into training and development parts.
 
     Args:
-        rows: all rows.
         dev_share: share of the groups that goes to the development part, 0 to 1.
         response_dev_share: the same for groups with labels of harmful responses: there are few of them, and a small
             share would measure nothing.
-        unseen_sources: names of sources held out whole.
         seed: chooses which groups are held out; the same seed gives the same groups on every machine.
-
-    Returns:
-        The split.
     """
     unseen = frozenset(unseen_sources)
     groups = group_prompts([row.prompt for row in rows])
@@ -92,7 +87,6 @@ def parted(rows: Sequence[Row], config: TrainConfig) -> Split:
     """Hold out what is measured on.
 
     Args:
-        rows: all rows.
         config: the shares, the unseen sources and the seed.
     """
     return cut(

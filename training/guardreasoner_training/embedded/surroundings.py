@@ -24,10 +24,8 @@ def surroundings(folder: Path, examples: Sequence[Example], *, pairs: int, seed:
     """Measure a finished model with the sets of `guardreasoner evaluate --robustness`.
 
     Args:
-        folder: of the model.
         examples: development examples; texts are made of the English requests among them.
         pairs: most pairs of a harmful and a harmless text; 0: nothing is measured.
-        seed: of the draws.
 
     Returns:
         The figures, one for each set, surroundings and task.

@@ -38,7 +38,6 @@ def tasks(per_language: int = 160, *, seed: int) -> list[Example]:
 
     Args:
         per_language: harmless tasks in each language; five times as many in English, which most people write.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     made: list[Example] = []

@@ -67,10 +67,8 @@ def encode(examples: Sequence[Example], encoders: Sequence[Encoder], config: Tra
     Of a harmless text each window is harmless: one is enough.
 
     Args:
-        examples: what to learn.
         encoders: cut windows of training size: short ones, which are cheap, and long ones for a share of what is long.
         config: how many windows of a long text are learnt from, and how often prompts are left out.
-        seed: of these choices.
 
     Returns:
         The items, in the order of the examples.
@@ -123,12 +121,7 @@ def batches(items: Sequence[Item], size: int, *, seed: int) -> Iterator[list[Ite
     """Yield every item once, in batches of like length and in random order.
 
     Args:
-        items: encoded examples.
         size: items per batch; the last of a stretch, and one of long items, may be smaller.
-        seed: of the order.
-
-    Yields:
-        Batches.
     """
     draw = random.Random(seed)  # noqa: S311 - no secret: the same seed must give the same order
     order = list(range(len(items)))
@@ -194,7 +187,6 @@ def strongest(logits: Tensor, owners: Tensor, count: int) -> tuple[Tensor, Tenso
     Args:
         logits: of the windows, of shape (windows, 3).
         owners: of each window, the number of its example; the windows of an example stand together, its first one first.
-        count: how many examples there are.
 
     Returns:
         The logits of the examples, of shape (count, 3): of harm the highest of its windows, of a refusal that of the first
@@ -226,11 +218,7 @@ def train(
     the end. Cut off, the same call goes on from `state.pt`; where the same training has ended, its weights are taken.
 
     Args:
-        net: the network.
-        examples: what to learn.
         encoders: cut windows of training size, short and long ones.
-        config: the settings.
-        output: folder for log and weights.
         teacher: a trained network that it learns from as well, or None.
         origin: digest of the base model that the network is made of.
 
@@ -294,15 +282,8 @@ def taught(
     """Train a student of some of a network's layers, which learns from it and from the labels.
 
     Args:
-        teacher: the trained network.
-        layers: how many the student has.
-        examples: what to learn.
         encoders: cut windows of training size, short and long ones.
         config: the settings; the encoder's peak rate is twice that of the teacher, as the layers have more to make good.
-        output: folder for log and weights.
-
-    Returns:
-        The student, trained.
 
     Raises:
         DataError: there are not so many layers.
@@ -316,10 +297,6 @@ def taught(
 
 def kept_layers(net: GuardNet, layers: int) -> list[int]:
     """Which layers of a network a student of it has.
-
-    Args:
-        net: the whole one.
-        layers: how many the student has.
 
     Raises:
         DataError: there are not so many layers.

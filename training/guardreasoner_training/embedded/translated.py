@@ -146,7 +146,6 @@ def refusal_in(lang: str, draw: Random) -> str:
 
     Args:
         lang: its code, one of `REFUSALS`.
-        draw: chooses its parts.
     """
     parts = [draw.choice(words.split("|")) for words in REFUSALS[lang]]
     if draw.random() < 0.3:
@@ -163,7 +162,6 @@ def compliance(lang: str, draw: Random) -> str:
 
     Args:
         lang: code of its language, one of `COMPLIANCE`.
-        draw: chooses it.
     """
     return draw.choice(COMPLIANCE[lang].split("|"))
 
@@ -175,8 +173,6 @@ def declined(examples: Sequence[Example], most: int, *, seed: int) -> list[Examp
 
     Args:
         examples: what prompts are drawn from: those in a language with openings, and not in English; no moderation text.
-        most: how many to make.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     fit: dict[tuple[str, bool], list[Example]] = {}

@@ -81,11 +81,7 @@ def load_unlabelled(folder: Path) -> list[Row]:
 
 
 def declines(response: str) -> bool | None:
-    """Whether an answer refuses, by its first words; None where they leave it open.
-
-    Args:
-        response: the answer.
-    """
+    """Whether an answer refuses, by its first words; None where they leave it open."""
     text = _THOUGHTS.sub("", response)[:_OPENING].lower().replace("\u2019", "'")
     if not text.strip():
         return None
@@ -98,7 +94,6 @@ def load_rows(data: Path, unlabelled: Path | None) -> list[Row]:
     """Load all rows of a training, the labelled ones first.
 
     Args:
-        data: folder of labelled rows.
         unlabelled: folder of text without labels, for weak ones; None: without.
 
     Raises:

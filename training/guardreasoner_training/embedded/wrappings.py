@@ -97,8 +97,6 @@ def wrapped(examples: Sequence[Example], most: int, *, seed: int) -> list[Exampl
 
     Args:
         examples: what requests are drawn from: English prompts of up to 600 characters, no moderation text.
-        most: how many wrapped requests to make.
-        seed: of the draw.
     """
     draw = Random(seed)  # noqa: S311
     fit = [

@@ -46,7 +46,6 @@ def written_examples(
 
     Args:
         examples: the training examples, of which requests and answers are drawn.
-        config: how many of each.
         blunt_per_language: short requests in each language, half of them harmful (`blunt`).
         tasks_per_language: longer harmless requests in each language, and three harmful ones for eight of them (`tasks`).
         framed_examples: requests with reassurance or markup around them, half of them harmful (`framings`).

@@ -20,9 +20,7 @@ def model_card(name: str, exported: Mapping[str, Any], dialect: str, told: Mappi
     """Write the card.
 
     Args:
-        name: of the guard's folder.
         exported: the export's own figures: ``files``, ``weights`` and ``checks``.
-        dialect: how it is asked.
         told: what is known of the training; any of it may be missing. ``base``: what it was trained from. ``stages``: how, in
             the order in which it was done. ``recipe``: all settings. ``data``: rows, labels and sources. ``figures``: tables
             in Markdown. ``versions``: of the packages.

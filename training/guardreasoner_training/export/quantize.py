@@ -40,9 +40,6 @@ def quantize_gguf(source: Path, output: Path, kind: str) -> None:
 def check_kind(kind: str) -> None:
     """Look whether llama.cpp is here and knows a type, as far as can be told without a model.
 
-    Args:
-        kind: the type.
-
     Raises:
         ConfigurationError: it is not, or does not.
     """
@@ -64,9 +61,6 @@ def kept_weights(file: Path) -> dict[str, Any]:
 
     llama.cpp's names stand for mixtures, and where the blocks of a type do not fit into the rows of a matrix (256 numbers into
     576) it takes a larger type without a word.
-
-    Args:
-        file: the file.
 
     Returns:
         ``bits`` a weight, and the share of all weights by ``types``, the most frequent first.

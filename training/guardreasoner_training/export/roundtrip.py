@@ -173,8 +173,6 @@ def answers(backend: Recorded | Scored, dialect: Dialect, exchanges: Sequence[Ex
 
     Args:
         backend: runs it; closed afterwards.
-        dialect: how it is asked and read.
-        exchanges: what is asked.
 
     Raises:
         ConfigurationError: it cannot be run, or an exchange gets no answer.

@@ -46,11 +46,7 @@ class Written:
     margins: Sequence[float] = ()
 
     def margin(self, place: int) -> float:
-        """How far ahead the token was that wrote a character, or ended the text there.
-
-        Args:
-            place: of the character.
-        """
+        """How far ahead the token was that wrote a character, or ended the text there."""
         # Of the tokens that begin at or before the character, the last one chose it.
         chosen = bisect_right(self.starts, place) - 1
         return self.margins[chosen] if chosen >= 0 else math.inf

@@ -54,9 +54,6 @@ class Generating:
 def engine_for(asked: Literal["auto", "vllm", "transformers"]) -> Engine:
     """What is to generate: with ``auto``, vLLM where it and a GPU are there, else transformers.
 
-    Args:
-        asked: the recipe's word.
-
     Raises:
         MissingExtraError: vLLM was asked for and is not installed.
     """
@@ -89,11 +86,7 @@ def generate(
 
     Args:
         rows: with names that differ.
-        model: its folder.
         journal: gets a line per row. Rows too long for the model get none.
-        how: engine and sampling.
-        name: the model's, for reports.
-        report: is told the progress.
 
     Raises:
         ConfigurationError: the model cannot be loaded, or the device has not enough memory for a single row.

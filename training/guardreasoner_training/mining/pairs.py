@@ -92,15 +92,10 @@ class Pair:
         }
 
 
-def marks_of(row: TrainingRow, generations: Sequence[Generation], format: Format) -> dict[Task, list[Mark]]:  # noqa: A002
+def marks_of(row: TrainingRow, generations: Sequence[Generation], format: Format) -> dict[Task, list[Mark]]:
     """What each generation is on each task that the row has a label for, by the dialect's own reading.
 
     An answer that was cut off is unreadable, whatever it says before the cut: it does not end as an answer ends.
-
-    Args:
-        row: the row.
-        generations: what was written about it.
-        format: how the model answers.
     """
     said = [{} if one.finish == "length" else labels_in(one.text, row.exchange, format, one.finish) for one in generations]
     return {task: [_mark(labels.get(task), row.labels[task]) for labels in said] for task in ORDER if task in row.labels}
@@ -116,7 +111,6 @@ def hard_task(marks: Mapping[Task, Sequence[Mark]], choice: Choice) -> Task | No
     """The first task on which some generations are right and some are wrong; None where there is none.
 
     Args:
-        marks: of the row's generations.
         choice: whether an unreadable one is a wrong one.
     """
     wrong = _wrong(choice)
@@ -134,13 +128,6 @@ def pair_of(
     """One right and one wrong generation of a row; None where it is not hard, or where none is right enough.
 
     A blank generation is never the rejected one, whatever it counts as: there is nothing in it to be told from.
-
-    Args:
-        row: the row.
-        generations: what the model wrote about it.
-        marks: what they are.
-        choice: which of them to take.
-        model: its name.
     """
     said = [number for number, one in enumerate(generations) if one.text.strip()]
     task = hard_task({task: [listed[number] for number in said] for task, listed in marks.items()}, choice)
@@ -189,7 +176,6 @@ def weighed(pairs: Sequence[Pair], gamma: float) -> list[Pair]:
     """The pairs of a set with their weights: those of a row that was harder weigh more.
 
     Args:
-        pairs: all of the set.
         gamma: how far a weight may lie from 1.
     """
     alphas = weights([pair.wrong - pair.correct for pair in pairs], gamma)
@@ -202,7 +188,6 @@ def merged(own: Iterable[Pair], others: Iterable[Iterable[Pair]], own_sources: S
     Where several models have a pair for an exchange, the first model's stays.
 
     Args:
-        own: of the R-SFT model.
         others: of the other models, in order.
         own_sources: patterns of the sources that the R-SFT model's pairs are taken of.
     """

@@ -56,7 +56,6 @@ class Sampling:
         """The source of chance of one sample.
 
         Args:
-            name: of the row.
             number: of the sample, from 0.
         """
         return Random(f"{self.seed}/{name}/{number}")  # noqa: S311
@@ -135,12 +134,7 @@ class Sampler:
         self._slots = slots
 
     def rows_at_a_time(self, longest: int, most: int) -> int:
-        """How many rows to sample together.
-
-        Args:
-            longest: tokens of the longest prompt among them.
-            most: rows wanted.
-        """
+        """How many rows to sample together."""
         own = self._sampling.k * min(self._sampling.max_new_tokens, 4 * _GROWTH)
         return max(1, min(most, self._slots // (longest + own)))
 
@@ -295,7 +289,6 @@ def pick(logits: torch.Tensor, chances: torch.Tensor, temperature: float, top_p:
         logits: float32, with the vocabulary as the last dimension.
         chances: float64 in [0, 1), of the other dimensions.
         temperature: above 0.
-        top_p: mass of the nucleus.
 
     Returns:
         token ids, of the shape of the chances.

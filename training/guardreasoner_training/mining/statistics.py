@@ -27,14 +27,7 @@ class ModelStatistics:
         self._tasks: dict[str, dict[Task, dict[str, Any]]] = {}
 
     def add(self, row: TrainingRow, marks: Mapping[Task, Sequence[Mark]], pair: Pair | None, cut_off: int) -> None:
-        """Count a row.
-
-        Args:
-            row: the row.
-            marks: what its generations are.
-            pair: what was made of it.
-            cut_off: how many of its generations were.
-        """
+        """Count a row."""
         self._rows += 1
         self._generations += self._k
         self._cut_off += cut_off
@@ -66,11 +59,7 @@ class ModelStatistics:
 
 
 def set_statistics(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Counts of a set of pairs.
-
-    Args:
-        pairs: with their weights.
-    """
+    """Counts of a set of pairs."""
     differences: dict[int, list[float]] = {}
     for pair in pairs:
         differences.setdefault(pair.wrong - pair.correct, []).append(pair.alpha)

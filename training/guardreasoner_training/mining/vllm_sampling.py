@@ -31,9 +31,6 @@ def sampled(
 
     Args:
         rows: the prompts; each shorter than the context.
-        folder: the model.
-        sampling: how.
-        ends: ids that end a sample.
         context: longest prompt with its sample, in tokens.
         under_way: rows handed to the engine at a time.
 

@@ -43,9 +43,7 @@ def dev_rows(rows: Iterable[TrainingRow], *, most: int | None = None, seed: int 
     """Held-out rows, as an evaluation takes them. A label that a guard filled in is no truth and is left out.
 
     Args:
-        rows: them.
         most: only so many, drawn at random; None: all.
-        seed: of the draw.
     """
     found = [
         LabelledRow(row.id, DEV, row.exchange, labels)
@@ -61,9 +59,6 @@ def dev_rows(rows: Iterable[TrainingRow], *, most: int | None = None, seed: int 
 
 def benchmark_files(names: Sequence[str]) -> list[str]:
     """Benchmarks as they were named, a folder as the files in it.
-
-    Args:
-        names: of the paper's benchmarks, files, or folders.
 
     Raises:
         InputError: a folder has no file of a benchmark.
@@ -122,11 +117,9 @@ def measure_guard(
         model: the trained guard's folder, or another guard of the hub.
         rows: labelled rows of one or several sets; at least one.
         output: a folder for ``verdicts.jsonl`` and ``figures.json``.
-        settings: engine, reasoning and batch.
         dialect: how it is asked and read; None: as ``guard.json`` in its folder says.
         threads: of the CPU; None: all cores.
         shown: called with the number of rows done.
-        restart: throw away what an earlier run left.
 
     Returns:
         the figures: ``sets``, one entry a set and task with ``f1`` (an undetermined answer is wrong) and ``f1_paper`` (it is

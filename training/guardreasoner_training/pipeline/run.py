@@ -164,36 +164,19 @@ class Run:
         return folder
 
     def rsft(self, name: str, rows: Path, base: str | Path, *, labels_only: bool = False) -> Path:
-        """Train by R-SFT.
-
-        Args:
-            name: of the stage, and of its folder.
-            rows: what is learnt.
-            base: what is trained.
-            labels_only: the answers alone, without reasoning.
-        """
+        """Train by R-SFT."""
         recipe = self.recipe.model_copy(update={"format": "labels"}) if labels_only else self.recipe
         return self._trained("rsft", name, rows, base, recipe)
 
     def hsdpo(self, name: str, pairs: Path, base: Path) -> Path | None:
-        """Train by HS-DPO; None where no row was hard, so that there is nothing to learn.
-
-        Args:
-            name: of the stage, and of its folder.
-            pairs: what is preferred.
-            base: the R-SFT model.
-        """
+        """Train by HS-DPO; None where no row was hard, so that there is nothing to learn."""
         if not pairs.stat().st_size:
             self.report(f"{name}: left out, {pairs.name} has no pair")
             return None
         return self._trained("hsdpo", name, pairs, base, self.recipe)
 
     def check(self, rows: Path) -> None:
-        """Find out now what would stop the training later: this machine, and sources that the rows have not.
-
-        Args:
-            rows: what will be trained on.
-        """
+        """Find out now what would stop the training later: this machine, and sources that the rows have not."""
         left = [name for name in self._wanted if name in self._again or not is_complete(self.output / name)]
         members = any(name.startswith("member-") for name in left)
         kinds: list[Literal["rsft", "hsdpo"]] = []
@@ -233,10 +216,8 @@ class Run:
         """Measure a guard.
 
         Args:
-            title: of the guard, for people.
             name: of the guard; the stage's is ``evaluate-<name>``.
             guard: its folder, or a model of the hub.
-            rows: what it is asked.
             dialect: how; None: as its folder says.
         """
         stage = f"evaluate-{name}"

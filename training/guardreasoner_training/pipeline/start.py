@@ -34,11 +34,7 @@ def base_of(name: str) -> str:
 
 
 def described_base(recipe: Recipe) -> str:
-    """The base model in words, for the model card; of a folder its name alone.
-
-    Args:
-        recipe: of the training.
-    """
+    """The base model in words, for the model card; of a folder its name alone."""
     if isinstance(recipe.base, ScratchSettings):
         return "random weights"
     return Path(recipe.base).resolve().name if Path(recipe.base).exists() else base_of(recipe.base)
@@ -46,9 +42,6 @@ def described_base(recipe: Recipe) -> str:
 
 def check_base(recipe: Recipe) -> None:
     """Refuse adapters on random weights: all that the base knows would be what they add.
-
-    Args:
-        recipe: of the training.
 
     Raises:
         ConfigurationError: they are asked for.
@@ -64,7 +57,6 @@ def check_export(recipe: Recipe, tokenizer: Any) -> None:
     """Find out before the training whether what comes out of it can become the files that the recipe wants.
 
     Args:
-        recipe: of the training.
         tokenizer: the base's; None where it is made here.
 
     Raises:
@@ -99,10 +91,6 @@ def check_export(recipe: Recipe, tokenizer: Any) -> None:
 def check_machines(recipe: Recipe, kinds: Iterable[Literal["rsft", "hsdpo"]]) -> None:
     """Find out what this machine cannot do, before the hours that come before it.
 
-    Args:
-        recipe: of the training.
-        kinds: what is still to be trained.
-
     Raises:
         ConfigurationError: a precision, a library or a number of devices is not to be had here.
     """
@@ -121,10 +109,6 @@ def check_machines(recipe: Recipe, kinds: Iterable[Literal["rsft", "hsdpo"]]) ->
 
 def check_members(recipe: Recipe, rows: Path) -> None:
     """Find out whether each further model of the ensemble has rows.
-
-    Args:
-        recipe: it has the ensemble.
-        rows: what will be trained on.
 
     Raises:
         InputError: one has none.

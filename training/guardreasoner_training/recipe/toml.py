@@ -12,11 +12,7 @@ __all__ = ["recipe_text"]
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as TOML. What is not set is not there.
-
-    Args:
-        recipe: it.
-    """
+    """The recipe as TOML. What is not set is not there."""
     return "\n".join(_table(recipe.model_dump(mode="json"), ())) + "\n"
 
 

@@ -8,10 +8,6 @@ __all__ = ["drawn"]
 
 
 def drawn(*what: object) -> int:
-    """A random number that depends on the seed and the names given, and on nothing else.
-
-    Args:
-        what: seed and names.
-    """
+    """A random number that depends on the seed and the names given, and on nothing else."""
     data = "\x1f".join(map(str, what)).encode("utf-8", "replace")
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")

@@ -15,9 +15,6 @@ __all__ = ["files_in", "files_of", "names_of", "stem_of"]
 def files_of(paths: Iterable[Path | str]) -> list[Path]:
     """The files of training rows, those of a folder in the order of their names.
 
-    Args:
-        paths: files and folders.
-
     Raises:
         InputError: a path does not exist, or a folder has no such file.
     """
@@ -36,22 +33,14 @@ def files_of(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files of rows in a folder, in the order of their names; hidden ones and folders in it are passed over.
-
-    Args:
-        folder: it.
-    """
+    """The files of rows in a folder, in the order of their names; hidden ones and folders in it are passed over."""
     return sorted(
         file for file in folder.iterdir() if ending_of(file) in ENDINGS and file.is_file() and not file.name.startswith(".")
     )
 
 
 def stem_of(file: Path) -> str:
-    """The name of a file of rows without the endings that tell its format: ``data.v1`` of ``data.v1.jsonl.gz``.
-
-    Args:
-        file: it.
-    """
+    """The name of a file of rows without the endings that tell its format: ``data.v1`` of ``data.v1.jsonl.gz``."""
     if file.suffix.lower() in PACKED:
         file = file.with_suffix("")
     return file.with_suffix("").name if file.suffix.lower() in ENDINGS else file.name
@@ -64,7 +53,6 @@ def names_of(files: Sequence[Path], *, endings: bool = False) -> list[str]:
 
     Args:
         files: all that are read together. One that is there twice has the same name twice.
-        endings: whether endings are always kept.
     """
     # Even levels are without endings, odd ones with them, and every second one has a folder more.
     levels = [int(endings)] * len(files)

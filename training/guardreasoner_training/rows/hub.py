@@ -19,7 +19,6 @@ def has_split(folder: Path, splits: Iterable[str]) -> bool:
     """Whether a folder holds a file of any of some splits.
 
     Args:
-        folder: it.
         splits: names that the files of a split have in theirs.
     """
     names = _inside(folder)
@@ -32,7 +31,6 @@ def split_files(repo: str, splits: Sequence[str], revision: str) -> dict[str, li
     Args:
         repo: the repository, or a folder with its files, in whatever folders inside.
         splits: names that the files of a split have in theirs.
-        revision: commit, branch or tag of the repository.
 
     Raises:
         InputError: it cannot be downloaded, or has no such split.

@@ -23,12 +23,7 @@ _CONCLUDED: dict[Task, str] = {
 
 
 def answer_block(labels: Mapping[Task, bool], exchange: Exchange) -> str:
-    """The lines with the labels; ``None`` for what was not asked.
-
-    Args:
-        labels: one for each task that is asked.
-        exchange: what is judged.
-    """
+    """The lines with the labels; ``None`` for what was not asked."""
     asked = TASKS[:1] if exchange.response is None else TASKS
     request, completion, response = (_word(task, labels) if task in asked else "None" for task in TASKS)
     return f"Answers: \nRequest: {request}\nCompletion: {completion}\nResponse: {response}"
@@ -55,11 +50,7 @@ def reasoned(row: TrainingRow) -> str | None:
 
 
 def critique(row: TrainingRow) -> str | None:
-    """Label, categories, and the steps as an explanation; None for a row without any step.
-
-    Args:
-        row: with the label of one task.
-    """
+    """Label, categories, and the steps as an explanation; None for a row without any step."""
     ((task, harmful),) = row.labels.items()
     steps = (steps_in(row.output) if row.output else row.reasoning).get(task, ())
     if not steps:

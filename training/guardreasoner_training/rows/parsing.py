@@ -47,10 +47,6 @@ class Parsed:
 def parse_row(record: Record, columns: Columns) -> Parsed:
     """Check one line.
 
-    Args:
-        record: it.
-        columns: where it has texts and labels.
-
     Raises:
         InputError: it cannot be used; place, field and fix.
     """
@@ -140,12 +136,7 @@ def _labels(record: Record, columns: Columns) -> Mapping[Task, bool]:
 
 
 def stated(output: str, exchange: Exchange) -> dict[Task, bool]:
-    """The labels that an output gives, as the dialect reads them. One that gives its label first does not say whose it is.
-
-    Args:
-        output: what the model is to write.
-        exchange: what it is asked about.
-    """
+    """The labels that an output gives, as the dialect reads them. One that gives its label first does not say whose it is."""
     if _ASSESSED.match(output):
         return {}
     findings = GuardReasonerDialect().read(Completion(text=output), exchange).findings
@@ -183,11 +174,7 @@ def _reasoning(record: Record, labels: Mapping[Task, bool]) -> tuple[str | None,
 
 
 def steps_in(text: str) -> dict[Task, tuple[str, ...]]:
-    """The steps of each task in a text with headings; nothing where it has none.
-
-    Args:
-        text: what a guard or a teacher wrote.
-    """
+    """The steps of each task in a text with headings; nothing where it has none."""
     steps = [step for step in split_steps(text) if step.task is not None]
     return {
         task: own

@@ -33,11 +33,7 @@ _COST: Final = 0.2
 
 
 def opening(text: str) -> str:
-    """The first words of a text.
-
-    Args:
-        text: a response.
-    """
+    """The first words of a text."""
     words = list(_WORD.finditer(text[:_SEEN]))[:_OPENING]
     return _shown(text[words[0].start() : words[-1].end()]) if words else _shown(text)
 
@@ -66,7 +62,6 @@ def guard_phrases(exchanges: Iterable[Exchange], guard: Guard) -> list[Phrases]:
     """For each exchange the passages that a guard scores highest.
 
     Args:
-        exchanges: what is judged.
         guard: gives evidence as its reasoning, as the embedded one does in ``Guard(reasoning="full")``.
     """
     listed = list(exchanges)

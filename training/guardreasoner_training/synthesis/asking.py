@@ -51,7 +51,7 @@ async def ask_all(
     rows: Sequence[TrainingRow],
     ledger: Ledger,
     settings: SynthesisSettings,
-    format: Format,  # noqa: A002
+    format: Format,
     report: Callable[[str], None],
     *,
     patience: Patience | None = None,
@@ -61,9 +61,6 @@ async def ask_all(
     Args:
         rows: those with a label; no two are asked the same.
         ledger: what is known of them, and gets to be.
-        settings: of the teacher.
-        format: what it writes.
-        report: is told the progress.
         patience: with a teacher that is out; None: the usual one.
 
     Raises:
@@ -108,7 +105,7 @@ class _Asking:
         total: int,
         ledger: Ledger,
         settings: SynthesisSettings,
-        format: Format,  # noqa: A002
+        format: Format,
         report: Callable[[str], None],
         patience: Patience | None,
     ) -> None:

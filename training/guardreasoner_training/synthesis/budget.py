@@ -99,12 +99,7 @@ class Budget:
             return True
 
     async def leave(self, most: Cost, cost: Cost) -> None:
-        """Say what a request has cost.
-
-        Args:
-            most: what it was let in with.
-            cost: what it cost.
-        """
+        """Say what a request has cost."""
         async with self._changed:
             self._reserved -= most
             self._under_way -= 1

@@ -74,16 +74,9 @@ def examined(
     text: str,
     finish: Literal["stop", "length"] | None,
     row: TrainingRow,
-    format: Format,  # noqa: A002
+    format: Format,
 ) -> Accepted | Reason:
-    """Read a teacher's answer. It has to agree with the labels that are known to be true, and not with those filled in.
-
-    Args:
-        text: what it wrote.
-        finish: why it ended.
-        row: what it was asked about.
-        format: what it was to write.
-    """
+    """Read a teacher's answer. It has to agree with the labels that are known to be true, and not with those filled in."""
     if finish == "length":
         return "truncated"
     text = _THOUGHTS.sub("", text).strip()

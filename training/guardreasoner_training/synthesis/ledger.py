@@ -94,7 +94,7 @@ class Ledger:
         proven: whether this teacher has written anything when it was asked like this.
     """
 
-    def __init__(self, lines: Lines, settings: SynthesisSettings, format: Format) -> None:  # noqa: A002
+    def __init__(self, lines: Lines, settings: SynthesisSettings, format: Format) -> None:
         self._lines = lines
         self._settings = settings
         self._format = format
@@ -163,14 +163,8 @@ class Ledger:
         return entry.outcome == "too_long" and entry.max_tokens > self._settings.max_tokens
 
 
-def question_key(messages: Sequence[Message], model: str, format: Format) -> str:  # noqa: A002
-    """What tells one question from another, whatever file or row it comes from.
-
-    Args:
-        messages: the chat.
-        model: who is asked.
-        format: what it is to write.
-    """
+def question_key(messages: Sequence[Message], model: str, format: Format) -> str:
+    """What tells one question from another, whatever file or row it comes from."""
     told = [format, model, *([message.role, message.content] for message in messages)]
     return sha256(json_text(told).encode()).hexdigest()
 

@@ -58,18 +58,12 @@ def quality_of(
     spent: Spent,
     tries: Iterable[int],
     prices: Prices,
-    format: Format,  # noqa: A002
+    format: Format,
 ) -> dict[str, Any]:
     """The report.
 
     Args:
-        rows: those with an accepted answer.
-        kept: rows that brought their reasoning.
         rejected: rows that have none, with the last reason.
-        spent: on all answers.
-        tries: how often each row was asked.
-        prices: of the teacher.
-        format: what was written.
     """
     reasons = Counter(rejected.values())
     return {
@@ -88,7 +82,7 @@ def quality_of(
     }
 
 
-def _steps(rows: Sequence[TrainingRow], format: Format) -> dict[str, Any]:  # noqa: A002
+def _steps(rows: Sequence[TrainingRow], format: Format) -> dict[str, Any]:
     """Steps per row and their length in characters, for each task and over all."""
     per_row = [_lengths(row, format) for row in rows]
     by_task = {task: [found[task] for found in per_row if task in found] for task in TASKS}
@@ -108,7 +102,7 @@ def _steps(rows: Sequence[TrainingRow], format: Format) -> dict[str, Any]:  # no
     }
 
 
-def _lengths(row: TrainingRow, format: Format) -> dict[Task, list[int]]:  # noqa: A002
+def _lengths(row: TrainingRow, format: Format) -> dict[Task, list[int]]:
     """Length in characters of the steps of a row's output, by task."""
     text = row.output or ""
     if format == "thinkguard":

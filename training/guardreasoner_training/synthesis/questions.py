@@ -94,28 +94,20 @@ _CONCLUDED = "In conclusion, the {side} is {label}."
 
 
 def truth(row: TrainingRow) -> dict[Task, bool]:
-    """The labels of a row that are known to be true. What a guard or a teacher filled in is a guess, and a teacher decides it.
-
-    Args:
-        row: as it was read.
-    """
+    """The labels of a row that are known to be true. What a guard or a teacher filled in is a guess."""
     return {task: label for task, label in row.labels.items() if task not in row.filled}
 
 
-def wording(format: Format) -> str:  # noqa: A002
+def wording(format: Format) -> str:
     """The words of the question, by which a run knows whether an earlier one asked the same."""
     return (_CRITIQUE + _CODES + _CONCLUDED if format == "thinkguard" else _STEPS) + _MATERIAL
 
 
-def question(row: TrainingRow, format: Format) -> list[Message]:  # noqa: A002
+def question(row: TrainingRow, format: Format) -> list[Message]:
     """What is asked about a row.
 
     The truth stands in the system's message. The row's texts stand in the user's; lines of theirs that imitate the format or a
     statement of the truth are marked as quotations.
-
-    Args:
-        row: with at least one label.
-        format: what the teacher is to write.
     """
     system = _critique(row) if format == "thinkguard" else _steps(row)
     return [Message("system", system), Message("user", interaction(_quoted(row.exchange)))]

@@ -47,7 +47,7 @@ def synthesize(
     output: Path,
     teacher: SynthesisSettings,
     *,
-    format: Format = "guardreasoner",  # noqa: A002 - the recipe's word
+    format: Format = "guardreasoner",
     restart: bool = False,
     report: Callable[[str], None] = print,
     patience: Patience | None = None,
@@ -156,7 +156,7 @@ def _differing(rows: Sequence[TrainingRow], ledger: Ledger) -> list[TrainingRow]
     return list(found.values())
 
 
-def _examples(path: Path, format: Format) -> list[TrainingRow]:  # noqa: A002
+def _examples(path: Path, format: Format) -> list[TrainingRow]:
     known: dict[str, TrainingRow] = {}
     for row in read_rows(path):
         for example in examples_of(row, format):
@@ -173,7 +173,7 @@ def _write(
     examples: Sequence[TrainingRow],
     ledger: Ledger,
     teacher: SynthesisSettings,
-    format: Format,  # noqa: A002
+    format: Format,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write what there is, be it all or not."""
@@ -211,7 +211,7 @@ def _write(
     return quality
 
 
-def _completed(row: TrainingRow, good: Accepted, format: Format) -> TrainingRow:  # noqa: A002
+def _completed(row: TrainingRow, good: Accepted, format: Format) -> TrainingRow:
     """The row with its answer; of the tasks that have steps already, those stay."""
     known = truth(row)
     labels = {**row.labels, **good.labels}

@@ -137,7 +137,6 @@ class Teacher:
         """Ask once; what was not answered and cost nothing is sent again, with growing pauses.
 
         Args:
-            messages: the chat.
             stopping: set where no repetition is to begin any more.
 
         Raises:

@@ -18,9 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: the command line; None for that of the process.
-
-    Returns:
-        The exit status.
     """
     parser = argparse.ArgumentParser(
         prog="python -m guardreasoner_training.tiny",

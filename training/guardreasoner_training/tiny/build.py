@@ -22,12 +22,6 @@ _EXAMPLES = 64
 def build(folder: Path, *, steps: int, seed: int, report: Callable[[str], None]) -> tuple[int, float]:
     """Train a tiny guard and write the model's folder, with ``guard.json`` and ``examples.jsonl``.
 
-    Args:
-        folder: gets the files.
-        steps: how many batches to train on.
-        seed: of weights and examples.
-        report: is told the progress.
-
     Returns:
         How many weights it has, and the loss in the end.
     """

@@ -62,7 +62,6 @@ def draw(random: Random, *, vague: float = 0.0, held_out: bool = False) -> Examp
     """Draw an exchange.
 
     Args:
-        random: the source of chance.
         vague: share of the subjects that are a vague verb, 0 to 1.
         held_out: whether to combine a verb and an object that are never combined without it.
     """
@@ -141,11 +140,6 @@ def answer_block(example: Example) -> str:
 
 
 def corpus(random: Random, size: int) -> list[str]:
-    """Texts for a tokenizer: prompts and answers of the task.
-
-    Args:
-        random: the source of chance.
-        size: how many exchanges.
-    """
+    """Texts for a tokenizer: prompts and answers of the task."""
     examples = [draw(random, vague=0.2) for _ in range(size)]
     return [text for one in examples for text in (one.exchange.prompt, one.exchange.response or "", full_answer(one))]

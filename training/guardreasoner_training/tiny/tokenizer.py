@@ -28,7 +28,6 @@ def learn_tokenizer(texts: Iterable[str], *, size: int) -> Any:
     """Learn a tokenizer.
 
     Args:
-        texts: what it is learnt from.
         size: most tokens of the vocabulary, the special ones included; a few texts give fewer.
 
     Returns:

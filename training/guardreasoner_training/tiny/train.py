@@ -53,7 +53,6 @@ def new_model(tokenizer: Any, seed: int) -> Any:
 
     Args:
         tokenizer: gives the size of the vocabulary and the special tokens.
-        seed: of the weights.
     """
     torch.manual_seed(seed)
     bos, end_of_text, end_of_turn = (int(tokenizer.convert_tokens_to_ids(token)) for token in (BOS, END_OF_TEXT, END_OF_TURN))
@@ -82,7 +81,6 @@ def prompt_ids(tokenizer: Any, exchange: Exchange, *, chat: bool) -> list[int]:
     """The tokens of a prompt, as an engine makes them.
 
     Args:
-        tokenizer: the tiny guard's.
         exchange: what is judged; synthetic, so that no part of it looks like a special token.
         chat: whether to put it into the chat template.
     """
@@ -99,10 +97,6 @@ def train(model: Any, tokenizer: Any, *, steps: int, random: Random, report: Cal
     for each other, above all where others use the cores too.
 
     Args:
-        model: the model.
-        tokenizer: its tokenizer.
-        steps: how many batches.
-        random: where the examples come from.
         report: is told the progress, every 50 steps.
 
     Returns:

@@ -31,11 +31,7 @@ ANEW: Final = "--restart, or another --output; with pipeline and finetune, --res
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the device or of the machine is used up.
-
-    Args:
-        error: what a training step raised.
-    """
+    """Whether an error says that the memory of the device or of the machine is used up."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
@@ -46,10 +42,6 @@ def memory_advice(
 
     Args:
         stage: ``rsft`` or ``hsdpo``, as settings are named.
-        settings: what was tried.
-        max_tokens: longest row.
-        processes: that trained together.
-        where: the device, in words.
         checkpoint: the newest complete one.
     """
     same = [f"--set {stage}.gradient_checkpointing=true"] if not settings.gradient_checkpointing else []
@@ -78,11 +70,7 @@ def memory_advice(
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error says that a disk takes no more.
-
-    Args:
-        error: what writing raised.
-    """
+    """Whether an error says that a disk takes no more."""
     return (isinstance(error, OSError) and error.errno in _FULL) or bool(_NO_SPACE.search(str(error)))
 
 
@@ -93,7 +81,6 @@ def saving(fresh: Path, earlier: Path | None, what: Literal["checkpoint", "model
     Args:
         fresh: the folder; of a checkpoint, what was written is deleted.
         earlier: the newest complete checkpoint.
-        what: is written.
 
     Raises:
         InputError: it cannot be written.

@@ -75,11 +75,7 @@ def require_training(purpose: str = "Trainings") -> None:
 
 
 def identity(settings: TrainerSettings) -> dict[str, Any]:
-    """What of some settings makes a training this one and no other.
-
-    Args:
-        settings: of the stage.
-    """
+    """What of some settings makes a training this one and no other."""
     kept = {name: value for name, value in settings.model_dump(mode="json").items() if name not in _FREE}
     if settings.tuning == "full":
         del kept["lora"]
@@ -88,11 +84,6 @@ def identity(settings: TrainerSettings) -> dict[str, Any]:
 
 def layout(stage: str, settings: TrainerSettings, processes: int) -> Layout:
     """Spread the recipe's effective batch over the devices that are there.
-
-    Args:
-        stage: as settings are named, for errors.
-        settings: the recipe's.
-        processes: devices that train together.
 
     Raises:
         ConfigurationError: it cannot be spread evenly.
@@ -108,21 +99,12 @@ def layout(stage: str, settings: TrainerSettings, processes: int) -> Layout:
 
 
 def usable_devices(settings: TrainerSettings, devices: int) -> int:
-    """The most devices that a step's rows can be spread over evenly.
-
-    Args:
-        settings: the recipe's.
-        devices: that are there.
-    """
+    """The most devices that a step's rows can be spread over evenly."""
     return next(count for count in range(devices, 0, -1) if settings.effective_batch % count == 0)
 
 
 def check_machine(stage: str, settings: TrainerSettings) -> None:
     """Find out before any work what the machine cannot do.
-
-    Args:
-        stage: as settings are named, for errors.
-        settings: the recipe's.
 
     Raises:
         ConfigurationError: the precision does not work here, or a library that a setting asks for is missing.
@@ -161,16 +143,7 @@ def check_machine(stage: str, settings: TrainerSettings) -> None:
 def trainer_arguments(
     kind: Callable[..., Any], settings: TrainerSettings, *, output: Path, seed: int, spread: Layout, **more: Any
 ) -> Any:
-    """Make a trainer's arguments. This starts the communication between processes.
-
-    Args:
-        kind: TRL's class of arguments.
-        settings: the recipe's.
-        output: the stage's folder.
-        seed: of everything that is drawn.
-        spread: of a step's rows.
-        more: what only this trainer has.
-    """
+    """Make a trainer's arguments. This starts the communication between processes."""
     import torch
 
     cuda = torch.cuda.is_available()

@@ -33,9 +33,6 @@ class Setup:
 
         DeepSpeed keeps a part of the optimiser's state for each process, and no one else reads it: the trainer would take the
         weights alone, and begin the optimiser and the learning rate anew without a word.
-
-        Args:
-            written: by whom.
         """
         return self == written or not (self.deepspeed or written.deepspeed)
 
@@ -46,20 +43,12 @@ class Setup:
 
 
 def newest_complete(folder: Path) -> Path | None:
-    """The checkpoint to go on from; None where there is none.
-
-    Args:
-        folder: with the checkpoints.
-    """
+    """The checkpoint to go on from; None where there is none."""
     return next((path for path in reversed(_checkpoints(folder)) if _complete(path)), None)
 
 
 def mark_complete(checkpoint: Path, setup: Setup) -> None:
     """Say that a checkpoint is complete, once all of it is written.
-
-    Args:
-        checkpoint: its folder.
-        setup: what wrote it.
 
     Raises:
         InputError: the mark cannot be written.
@@ -68,33 +57,20 @@ def mark_complete(checkpoint: Path, setup: Setup) -> None:
 
 
 def setup_of(checkpoint: Path) -> Setup:
-    """What wrote a complete checkpoint.
-
-    Args:
-        checkpoint: its folder.
-    """
+    """What wrote a complete checkpoint."""
     mark = json.loads((checkpoint / MARK).read_bytes())
     return Setup(mark["processes"], mark["deepspeed"])
 
 
 def discard_incomplete(folder: Path) -> None:
-    """Delete checkpoints that were cut off while they were written.
-
-    Args:
-        folder: with the checkpoints.
-    """
+    """Delete checkpoints that were cut off while they were written."""
     for path in _checkpoints(folder):
         if not _complete(path):
             shutil.rmtree(path)
 
 
 def keep_newest(folder: Path, count: int) -> None:
-    """Delete all complete checkpoints but the newest.
-
-    Args:
-        folder: with the checkpoints.
-        count: how many stay.
-    """
+    """Delete all complete checkpoints but the newest."""
     complete = [path for path in _checkpoints(folder) if _complete(path)]
     for path in complete[: max(0, len(complete) - count)]:
         (path / MARK).unlink()  # first, so that one that is half deleted is not taken for a complete one

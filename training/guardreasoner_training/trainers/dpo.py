@@ -50,7 +50,6 @@ class HSDPOTrainer(Resumable, DPOTrainer):
 
         Args:
             model: the reference, or the policy whose adapters are switched off for it.
-            inputs: the batch.
         """
         return super().compute_ref_log_probs(model, {name: value for name, value in inputs.items() if name != "alpha"})
 
@@ -60,9 +59,6 @@ class HSDPOTrainer(Resumable, DPOTrainer):
         """The HS-DPO loss of a part of a step.
 
         Args:
-            model: the policy.
-            inputs: a batch of the collator.
-            return_outputs: return what the model gave, too.
             num_items_in_batch: pairs, and tokens of chosen answers, of the whole step on all devices; None: those here.
         """
         completion = inputs["completion_mask"]

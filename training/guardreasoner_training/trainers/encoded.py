@@ -22,7 +22,6 @@ def labelled(prompt: list[int], output: list[int]) -> dict[str, list[int]]:
     """A row for supervised training: the loss is on the output, each of its tokens, and on nothing else.
 
     Args:
-        prompt: ids of what the model is asked.
         output: ids of what it is to write, and of the token that ends it.
     """
     return {"input_ids": prompt + output, "labels": [IGNORED] * len(prompt) + output}
@@ -33,9 +32,6 @@ def encoded(folder: Path, rows: Iterator[dict[str, Any]], counts: Mapping[str, i
 
     Args:
         folder: gets ``rows.arrow`` and ``counts.json``.
-        rows: the columns of one row each.
-        counts: filled while the rows are made.
-        columns: the type of each column.
 
     Raises:
         InputError: it cannot be written, or no row is left.

@@ -22,10 +22,7 @@ def scored_whole(model: Any, labels: torch.Tensor, *, processes: int, most: int 
     whose head and figures talk to the other processes, they would wait for each other for ever.
 
     Args:
-        model: what is trained.
         labels: of the batch (rows, tokens), -100 where nothing is learnt.
-        processes: that train together.
-        most: logits held at a time.
     """
     if processes > 1 or labels.device.type != "cpu":
         return False
@@ -40,8 +37,6 @@ def answer_log_probs(model: Any, input_ids: torch.Tensor, attention_mask: torch.
     Args:
         model: it is called as a whole, so that its wrappers see the call.
         input_ids: of the batch (rows, tokens), padded at the right.
-        attention_mask: the same.
-        labels: the same.
     """
     kept = _kept(labels)
     logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept).logits

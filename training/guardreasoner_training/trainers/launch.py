@@ -48,11 +48,7 @@ def spread_over(
     """Run a stage in several processes, and return its figures.
 
     Args:
-        count: how many processes.
         stage: ``rsft`` or ``hsdpo``.
-        recipe: every setting.
-        restart: throw away what an earlier run left.
-        output: the stage's folder.
         report: is told what the first process reports. What libraries print there goes to standard error: a command's standard
             output holds its result and nothing else.
         inputs: the stage's other arguments, by name.

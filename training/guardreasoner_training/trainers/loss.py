@@ -48,12 +48,9 @@ def hs_dpo_loss(
             rejected ones (2 x pairs, tokens).
         mask: 1 for the tokens of the answers, in the same shape.
         reference: the reference's log-probabilities of the whole answers, chosen and rejected.
-        alpha: weight of each pair.
         beta: how strongly the policy may leave its reference.
         sft_weight: weight of the SFT loss on the chosen answers.
         sft_average: a mean over each answer's tokens and then over the answers, or over all tokens of the step.
-        pairs: of the whole step.
-        tokens: of all chosen answers of the step.
     """
     answers, lengths = token_logps.sum(dim=1), mask.sum(dim=1)
     policy_chosen, policy_rejected = answers.chunk(2)

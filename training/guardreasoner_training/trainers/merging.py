@@ -22,10 +22,6 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     changes that one alone while it is trained, and would change both if it were merged into the common tensor. Such a base is
     untied first: the merged model has a head of its own.
 
-    Args:
-        model: the base, as transformers loads it.
-        adapter: the adapter's folder.
-
     Returns:
         the model with the adapter in its weights.
 

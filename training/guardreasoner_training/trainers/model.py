@@ -24,7 +24,6 @@ def load_tokenizer(base: str | Path, recipe: Recipe) -> Any:
 
     Args:
         base: a folder, or a model of the hub.
-        recipe: how the model is asked.
 
     Raises:
         ConfigurationError: there is none, or it is not a fast one.
@@ -53,7 +52,6 @@ def load_model(base: str | Path, settings: TrainerSettings) -> Any:
 
     Args:
         base: a folder, or a model of the hub.
-        settings: precision, attention, tuning.
 
     Raises:
         ConfigurationError: there is no such model.
@@ -103,11 +101,7 @@ def attention_of(settings: TrainerSettings) -> str:
 
 
 def adapter_config(settings: TrainerSettings) -> Any:
-    """The adapters that are trained; None where all weights are.
-
-    Args:
-        settings: tuning and adapters.
-    """
+    """The adapters that are trained; None where all weights are."""
     if settings.tuning == "full":
         return None
     from peft import LoraConfig
@@ -129,14 +123,6 @@ def save_guard(
     """Write the trained model as a folder that a guard and the next stage load. Every process has to call it.
 
     Adapters are written into ``adapter``, and merged into the base for the folder itself.
-
-    Args:
-        trainer: after the training.
-        output: the folder.
-        base: what was trained.
-        recipe: how the model is asked.
-        settings: precision and tuning.
-        ends: the tokens that end an answer.
 
     Raises:
         InputError: it cannot be written.

@@ -22,9 +22,6 @@ class RSFTTrainer(Resumable, SFTTrainer):
         """The mean negative log-likelihood of a step's answer tokens; of a part of a step its share of it.
 
         Args:
-            model: what is trained.
-            inputs: a batch of the collator.
-            return_outputs: return what the model gave, too.
             num_items_in_batch: answer tokens of the whole step on all devices; None: those here.
         """
         labels = inputs["labels"]

@@ -80,13 +80,6 @@ class TrainingStage(ABC, Generic[Settings]):
     def run(self, *, restart: bool, report: Callable[[str], None]) -> dict[str, Any]:
         """Train, or go on with a training that was cut off; what is done is not done again.
 
-        Args:
-            restart: throw away what an earlier run left.
-            report: is told lines about the progress.
-
-        Returns:
-            the figures.
-
         Raises:
             InputError: the data cannot be used, or the folder cannot.
             ConfigurationError: the model or the machine cannot do what the recipe says, or memory ran out.

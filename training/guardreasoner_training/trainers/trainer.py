@@ -59,11 +59,7 @@ class Resumable:
         return super().train(*args, **kwargs)  # type: ignore[misc]
 
     def scores_whole(self, labels: torch.Tensor) -> bool:
-        """Whether the answers of a batch are scored as a whole, and not by the head of TRL.
-
-        Args:
-            labels: of the batch.
-        """
+        """Whether the answers of a batch are scored as a whole, and not by the head of TRL."""
         return scored_whole(self.model, labels, processes=self.accelerator.num_processes, most=self.logits_at_once)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -93,10 +89,6 @@ class Resumable:
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add to the log of a step how many seconds it took.
 
-        Args:
-            logs: what is known of it.
-            start_time: of the training.
-
         Raises:
             ConfigurationError: the loss is no number any more.
         """
@@ -113,11 +105,7 @@ class Resumable:
 
 
 def losses_of(state: Any) -> list[dict[str, Any]]:
-    """The log's entries of single steps.
-
-    Args:
-        state: the trainer's.
-    """
+    """The log's entries of single steps."""
     return [entry for entry in state.log_history if "loss" in entry]
 
 

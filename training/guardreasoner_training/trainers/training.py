@@ -33,7 +33,6 @@ def from_main(state: Any, value: Any) -> Any:
     """The first process's value, in every process.
 
     Args:
-        state: of the processes, as accelerate knows it.
         value: counts in the first one only.
     """
     from accelerate.utils import broadcast_object_list
@@ -46,21 +45,13 @@ def on_this_machine(settings: Settings) -> Settings:
 
     One process alone has nobody to spread its weights over, and weights of 4 bits cannot be spread: with them, every process
     has all of the base.
-
-    Args:
-        settings: the recipe's.
     """
     spread = processes() > 1 and settings.tuning != "qlora"
     return settings if spread else settings.model_copy(update={"deepspeed": None})
 
 
 def spread_note(settings: TrainerSettings, spread: Layout) -> str | None:
-    """What to say where the recipe is made for other devices than are there.
-
-    Args:
-        settings: the recipe's.
-        spread: what is done here.
-    """
+    """What to say where the recipe is made for other devices than are there."""
     if spread == Layout(settings.devices, settings.batch, settings.accumulation):
         return None
     return (
@@ -84,12 +75,6 @@ def trained(
     to itself.
 
     Args:
-        make: makes the trainer.
-        save: saves the trainer's model.
-        args: its arguments.
-        name: of the stage.
-        recipe: the longest row.
-        settings: of the trainer.
         report: is told where it goes on, where it was interrupted, and what is done otherwise than the recipe says.
 
     Returns:
@@ -175,9 +160,6 @@ def figures_of(log: list[dict[str, Any]], output: Path, title: str, names: tuple
     """What every training reports, once its model is saved. The loss is drawn a last time.
 
     Args:
-        log: entries of all steps.
-        output: the stage's folder.
-        title: of the picture.
         names: of other values in the log; as of the loss, the mean of the last tenth of the steps is given.
     """
     import torch
