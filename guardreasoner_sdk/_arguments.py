@@ -74,23 +74,13 @@ def check_backend(name: str, backend: object) -> None:
 
 
 def close_to(word: str, known: Iterable[str]) -> list[str]:
-    """The names that a word may have been meant for, the nearest first; capitals do not matter.
-
-    Args:
-        word: what was written.
-        known: the names there are.
-    """
+    """The names that a word may have been meant for, the nearest first; capitals do not matter."""
     by_letters = {name.lower(): name for name in known}
     return [by_letters[name] for name in get_close_matches(word.lower(), by_letters, n=2, cutoff=0.75)]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What was meant, as a question: ``did you mean 'guardreasoner-8b'?``; empty where nothing is near.
-
-    Args:
-        word: what was written.
-        known: the names there are.
-    """
+    """What was meant, as a question: ``did you mean 'guardreasoner-8b'?``; empty where nothing is near."""
     close = close_to(word, known)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 

@@ -21,7 +21,6 @@ def batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
     Args:
         rows: an iterable of rows, or a data frame of pandas or polars.
-        size: most rows in one.
 
     Raises:
         InputError: there are no rows in it, or no column ``prompt``.

@@ -122,9 +122,6 @@ def walk(value: object, where: str = "", key: str = "", *, quoted: bool = True) 
     """Every text in a value, in order, and whatever is no text.
 
     Args:
-        value: anything out of a message.
-        where: its place, for errors.
-        key: the key that it stands under.
         quoted: whether an address in it is a quotation, and not a reference to something that a model reads.
     """
     if isinstance(value, Enum):
@@ -147,12 +144,7 @@ def walk(value: object, where: str = "", key: str = "", *, quoted: bool = True) 
 
 
 def block(value: object, where: str) -> Iterator[Piece]:
-    """:func:`walk` for a block of a message's content: one of an unknown type that says nothing is unread.
-
-    Args:
-        value: the block.
-        where: its place, for errors.
-    """
+    """:func:`walk` for a block of a message's content: one of an unknown type that says nothing is unread."""
     if isinstance(value, BaseModel):
         value = value.model_dump(warnings=False)
     if isinstance(value, Mapping):
@@ -171,10 +163,6 @@ def block(value: object, where: str) -> Iterator[Piece]:
 def message(value: Mapping[str, Any], where: str) -> list[Piece]:
     """Every piece of one message, of whichever API: its content, what else it holds, and its tool calls. A call that is told
     twice comes once.
-
-    Args:
-        value: the message.
-        where: its place, for errors.
     """
     told: set[object] = set()
     found: list[Piece] = list(_unheard(value, where))
@@ -197,10 +185,6 @@ def message(value: Mapping[str, Any], where: str) -> list[Piece]:
 def is_said(piece: Piece, where: str) -> bool:
     """Whether a piece is what a message says, and not something that stands beside it: reasoning, quotations, fields of an
     application's own. What is said has to be judged alone, too: enough harmless text beside it would hide harm in it.
-
-    Args:
-        piece: one of the message's.
-        where: the message's place.
     """
     if not isinstance(piece, Text):
         return True
@@ -209,13 +193,7 @@ def is_said(piece: Piece, where: str) -> bool:
 
 
 def spoken(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | Literal["tool"], list[Piece]]]:
-    """:func:`message` by who says it: Anthropic's tools answer in the user's name.
-
-    Args:
-        role: whose the message is.
-        value: the message.
-        where: its place, for errors.
-    """
+    """:func:`message` by who says it: Anthropic's tools answer in the user's name."""
     content = value.get("content")
     results = {}
     if role == "user" and isinstance(content, list | tuple):

@@ -19,11 +19,6 @@ def log_failure(logger: logging.Logger, message: str, error: BaseException) -> N
 
     ``exc_info`` would do more than that: it prints the message of the error, and of those behind it, and a foreign error's
     message may quote the judged text.
-
-    Args:
-        logger: where to.
-        message: what failed, without a full stop.
-        error: what was raised.
     """
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug("%s: %s", message, trail(error))

@@ -39,10 +39,6 @@ class GuardLoop:
     def submit(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> Future[T]:
         """Start a coroutine function on the loop.
 
-        Args:
-            function: what to run.
-            args: its positional arguments.
-
         Returns:
             its future; cancelling it cancels the task.
         """

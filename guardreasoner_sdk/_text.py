@@ -19,14 +19,7 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": " "}
 
 
 def escape_unsafe(text: str) -> str:
-    """Text that cannot steer a terminal: control and invisible characters are spelled out.
-
-    Args:
-        text: any string, hostile or broken.
-
-    Returns:
-        one line.
-    """
+    """Text that cannot steer a terminal: control and invisible characters are spelled out, on one line."""
     return _UNSAFE.sub(lambda found: _NAMED.get(found[0]) or _escaped(found[0]), text)
 
 
@@ -41,7 +34,6 @@ def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False
     Args:
         value: what ``json.dumps`` takes; not a number without an end.
         indent: spaces per level; None for one line.
-        ascii_only: escape every character beyond ASCII.
     """
     text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=indent)
     # json escapes what JSON forbids; C1 controls, overrides and U+2028 are legal in it, and not in a terminal or a line.
@@ -94,12 +86,7 @@ _LENIENT = json.JSONDecoder()
 
 
 def quoted(value: object, *, most: int = 40) -> str:
-    """What somebody handed in, short and on one line, for an error that names it: never a text to judge.
-
-    Args:
-        value: a name or word at fault.
-        most: characters that are shown.
-    """
+    """What somebody handed in, short and on one line, for an error that names it: never a text to judge."""
     if not isinstance(value, str):
         return type(value).__name__
     return repr(f"{value[:most]}..." if len(value) > most else value)
@@ -110,18 +97,12 @@ def placed(where: str, *, most: int = 120) -> str:
 
     Args:
         where: ``messages[3].content[0].data``.
-        most: characters that are shown.
     """
     return escape_unsafe(f"{where[:most]}..." if len(where) > most else where)
 
 
 def named(values: Iterable[object], *, most: int = 20) -> str:
-    """The names of columns or keys, for an error that says which there are.
-
-    Args:
-        values: the names.
-        most: how many are shown.
-    """
+    """The names of columns or keys, for an error that says which there are."""
     every = list(values)
     shown = ", ".join(map(quoted, every[:most])) or "none"
     return f"{shown} and {len(every) - most:,} more" if len(every) > most else shown

@@ -38,11 +38,7 @@ class Unescaper:
         self._kept = ""
 
     def feed(self, piece: str) -> str:
-        """Take a piece; returns what can be read by now. Half an escape waits for its other half.
-
-        Args:
-            piece: the next part of the text.
-        """
+        """Take a piece; returns what can be read by now. Half an escape waits for its other half."""
         if self._json is None and piece.strip():
             self._json = piece.lstrip()[0] in '{["'
         if not self._json:
@@ -73,11 +69,7 @@ class Unescaper:
 
 
 def unescaped(text: str) -> str:
-    """:class:`Unescaper` for a text that is there as a whole.
-
-    Args:
-        text: JSON, or any other text.
-    """
+    """:class:`Unescaper` for a text that is there as a whole."""
     reader = Unescaper()
     return reader.feed(text) + reader.end()
 
@@ -100,11 +92,7 @@ class SecondReading:
         self._alike: list[str] | None = []
 
     def feed(self, piece: str) -> str:
-        """Take a piece; returns what this reading adds: nothing as long as the readings are the same.
-
-        Args:
-            piece: the next part of the text.
-        """
+        """Take a piece; returns what this reading adds: nothing as long as the readings are the same."""
         if self._json is None and piece.strip():
             self._json = piece.lstrip()[0] in '{["'
         return self._added(piece, last=False)
@@ -155,7 +143,6 @@ def second_reading(text: str, *, decoded: bool = False) -> str:
     """:class:`SecondReading` of a text that is there as a whole; empty where it is the same as the first.
 
     Args:
-        text: the text.
         decoded: whether it is JSON that was decoded once.
     """
     reader = SecondReading(decoded=decoded)

@@ -180,7 +180,6 @@ class Window(Generic[T]):
         """The whole of what a look showed an excerpt of; None where it was the whole, or too much was spent on doubts.
 
         Args:
-            look: the look.
             found: whether more than a doubt is behind it: then nothing is too much.
         """
         if look.whole:
@@ -194,7 +193,6 @@ class Window(Generic[T]):
         """Count what waits as judged.
 
         Args:
-            looks: what was judged.
             asked: the wholes that were judged in doubt of an excerpt.
 
         Returns:

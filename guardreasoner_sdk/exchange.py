@@ -171,11 +171,6 @@ def _turns(history: object) -> tuple[Turn, ...]:
 def exchange_of(prompt: str | Exchange, response: str | None, history: Sequence[Turn | Mapping[str, Any]]) -> Exchange:
     """An exchange that was handed over in parts, or as it is.
 
-    Args:
-        prompt: the prompt, or the whole exchange.
-        response: the response to a prompt.
-        history: the turns before a prompt.
-
     Raises:
         InputError: a part that cannot be judged, or one beside an exchange, which has its own.
     """

@@ -17,12 +17,7 @@ to, where it is asynchronous)."""
 
 
 def run(steps: Steps[Q, T], judge: Callable[[Q], Any]) -> T:
-    """Do what the steps say; returns what they return.
-
-    Args:
-        steps: what is to be done.
-        judge: answers what is no function.
-    """
+    """Do what the steps say; returns what they return."""
     done = None
     while True:
         try:

@@ -55,7 +55,6 @@ class Vocabulary:
         somebody else. A special token comes from markup only.
 
         Args:
-            pieces: the prompt.
             continuation: how the answer begins; encoded apart.
 
         Raises:
@@ -79,7 +78,6 @@ class Vocabulary:
         """The bytes of a token: possibly a part of a character.
 
         Args:
-            token: its number.
             special: whether to name a special token, which has no text otherwise.
         """
         import ctypes
@@ -109,7 +107,6 @@ class Vocabulary:
         one is therefore cut behind its first character.
 
         Args:
-            text: what to tokenise.
             goes_on: whether it stands behind other text: no blank is put in front then.
         """
         ids: list[int] = []

@@ -75,7 +75,6 @@ def find_address(base_url: str | None, api_key: SecretStr | str | None) -> Addre
 
     Args:
         base_url: where its API begins; it may hold a user name and a password. None: OpenAI's own.
-        api_key: the key for it.
 
     Raises:
         ConfigurationError: an address that cannot work, or no key for OpenAI's own server. It quotes neither.
@@ -121,9 +120,7 @@ def open_client(address: Address, retries: int, max_answer_bytes: int = MAX_ANSW
     with every byte that comes. Where both are due, its own goes first, which says what it waited for.
 
     Args:
-        address: the server.
         retries: how often it asks again for what may be asked again, with growing pauses (jitter; Retry-After).
-        max_answer_bytes: longest answer to read, uncompressed.
     """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 

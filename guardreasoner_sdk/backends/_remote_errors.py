@@ -63,8 +63,6 @@ def explain(error: OpenAIError | UnreadableError, *, host: str, model: str) -> G
 
     Args:
         error: what the client raised; some versions of it wrap what was raised in it.
-        host: the server's name and port.
-        model: the model asked for.
     """
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 

@@ -41,10 +41,6 @@ _BYTES = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")
 def read_answer(body: str, query: Query) -> Completion:
     """Read the answer to a completion or a chat completion.
 
-    Args:
-        body: the body of the HTTP response.
-        query: what was asked.
-
     Raises:
         ValueError: it cannot be read; the message says what is missing and quotes nothing.
         BackendError: the server's own content filter withheld the answer.
@@ -94,7 +90,6 @@ def read_choices(logprobs: object, text: str) -> TokenProbabilities | None:
 
     Args:
         logprobs: what stands under that name in the answer's choice.
-        text: the answer.
 
     Returns:
         the probabilities, or None where there are none. Behind a token that cannot be found in the text nothing is known.

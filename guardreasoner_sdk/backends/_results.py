@@ -27,24 +27,14 @@ def failed(error: Exception) -> BackendError:
 
 
 def too_long(tokens: int, context: int, fix: str) -> BackendError:
-    """The answer to a prompt that leaves no room for an answer; it is never cut.
-
-    Args:
-        tokens: length of the prompt.
-        context: most tokens of prompt and answer.
-        fix: what else than shortening helps.
-    """
+    """The answer to a prompt that leaves no room for an answer; it is never cut."""
     return BackendError(
         f"the prompt has {tokens} tokens, the model takes {context} with its answer; shorten what is judged, or {fix}"
     )
 
 
 def by_text(probabilities: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Probabilities (0 to 1) of tokens by their text; those that are no whole character share one text.
-
-    Args:
-        probabilities: text and probability of each token.
-    """
+    """Probabilities (0 to 1) of tokens by their text; those that are no whole character share one text."""
     found: dict[str, float] = {}
     for text, probability in probabilities:
         found[text] = found.get(text, 0.0) + probability
@@ -55,9 +45,7 @@ def stop_place(text: str, before: int, stops: Sequence[str]) -> int | None:
     """Where the first stop string begins, once one is complete; only what is new is looked through.
 
     Args:
-        text: the answer so far.
         before: how long it was when it was last looked at.
-        stops: strings that end it.
     """
     places = [text.find(stop, max(0, before - len(stop) + 1)) for stop in stops]
     return min((place for place in places if place >= 0), default=None)

@@ -37,8 +37,6 @@ def split_template(
     Args:
         render: renders the model's chat template, with the variables of ``query.template`` and with the beginning of the
             answer, for messages in the usual form; any exception means that it does not take them.
-        query: a chat.
-        model: the model's name, for errors.
 
     Raises:
         ConfigurationError: the template does not take these messages: it raises, leaves one out or changes it.

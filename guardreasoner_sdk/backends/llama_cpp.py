@@ -118,11 +118,7 @@ class _Turns:
 
     @asynccontextmanager
     async def taken(self, prompt: object) -> AsyncIterator[None]:
-        """Wait for a turn, and have it for the time of the block.
-
-        Args:
-            prompt: what the turn is about.
-        """
+        """Wait for a turn, and have it for the time of the block."""
         caller = (asyncio.current_task(), prompt)
         if self._busy:
             turn = asyncio.get_running_loop().create_future()

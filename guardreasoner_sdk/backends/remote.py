@@ -138,7 +138,6 @@ class RemoteBackend:
         """Answer the queries side by side, in order.
 
         Args:
-            queries: what is asked.
             deadline: time on ``time.monotonic()``, in seconds, after which nobody waits any more; None for no limit.
 
         Raises:

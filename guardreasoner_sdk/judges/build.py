@@ -50,11 +50,7 @@ def build_judge(
     """Make the judge that the settings ask for.
 
     Args:
-        settings: model, backend and the rest.
         dialect: how the model is asked and read, where the catalogue does not say so.
-        options: the engine's own options.
-        screen: who decides the clear cases.
-        band: which of the screen's scores are doubtful.
 
     Raises:
         UnknownModelError: the catalogue has no such model and there is no such folder or file.

@@ -163,7 +163,6 @@ def in_band(score: float, low: float, high: float) -> bool:
     Args:
         score: 0 to 1.
         low: the band's lower end.
-        high: the band's upper end.
     """
     return (low < score or low == 0) and (score < high or high == 1)
 

@@ -24,9 +24,6 @@ def clean(text: str) -> str:
     other format characters) are dropped, lone surrogates become U+FFFD, control characters become spaces, and every
     run of white space becomes one space, so that 100,000 newlines cost as much as one.
 
-    Args:
-        text: any string, hostile or broken.
-
     Returns:
         The cleaned text; empty if nothing visible was there. Cleaning twice changes nothing.
     """
@@ -37,9 +34,7 @@ def folded_pieces(text: str, check: Callable[[], None] = unchecked, most: int | 
     """The pieces of a text, each with what becomes of it in compatibility forms and without invisible characters.
 
     Args:
-        text: any string.
         check: called between two pieces; what it raises ends the work.
-        most: characters that may come of it.
 
     Raises:
         InputError: more than that come of it.
@@ -97,7 +92,6 @@ def without_hidden(text: str, check: Callable[[], None] = unchecked) -> str:
     """A text without the characters that nobody sees, and otherwise as it stands.
 
     Args:
-        text: any string.
         check: called every few milliseconds; what it raises ends the work.
     """
     if text.isascii():

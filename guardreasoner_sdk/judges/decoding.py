@@ -97,8 +97,6 @@ def decoded(text: str, language: Language, ways: Sequence[Way], check: Check, *,
     """The encoded stretches of a text that read as language once decoded, in order; what is encoded in them is decoded, too.
 
     Args:
-        text: any text.
-        language: tells language from noise.
         ways: in which text inside a code may be turned.
         check: called every few milliseconds; what it raises ends the work.
         rounds: how deep one code may lie in another.
@@ -121,7 +119,6 @@ class _Reader:
         """What a decoded text says; None where nothing in it reads as language.
 
         Args:
-            text: what was decoded.
             surely: whether the code is one in which chance writes letters, too.
         """
         length = min(len(text), _SLICE)

@@ -99,12 +99,6 @@ class EncodingConfig:
     def from_json(cls, value: Mapping[str, object]) -> EncodingConfig:
         """Read the `encoding` object of a model's config.json.
 
-        Args:
-            value: the parsed object.
-
-        Returns:
-            The configuration.
-
         Raises:
             ValueError: if a key is missing or is not a whole number, or the sizes do not fit together.
         """
@@ -144,9 +138,6 @@ class Encoder:
     def tokens(self, text: str) -> list[int]:
         """Return the token ids of the text, cleaned and without disguises, and without special tokens.
 
-        Args:
-            text: any string.
-
         Returns:
             Ids; a special one among them is only ever that of what is not in the vocabulary.
 
@@ -159,7 +150,6 @@ class Encoder:
         """:meth:`tokens` in four bytes each, in steps of a few milliseconds.
 
         Args:
-            text: any string.
             check: called between two steps; what it raises ends the work.
 
         Raises:
@@ -179,7 +169,6 @@ class Encoder:
         outside the word, or the run of words, that it stands for.
 
         Args:
-            text: what was read.
             wanted: which tokens: stretches, each from the number of its first to the one after its last, in order and apart.
             check: called between two steps; what it raises ends the work.
 
@@ -221,7 +210,6 @@ class Encoder:
         """Encode a prompt on its own, or behind what was said before.
 
         Args:
-            text: the prompt.
             history: types (``ASKED`` or ``ANSWERED``) and texts of earlier turns, oldest first.
 
         Returns:
@@ -240,7 +228,6 @@ class Encoder:
 
         Args:
             prompt: the prompt; an empty one is left out.
-            response: the answer.
 
         Returns:
             One window or more, in the order of the response; together they cover every token of the response.
@@ -272,7 +259,6 @@ class Encoder:
         A window is ``<s> [context </s>]* part of the text </s>``.
 
         Args:
-            tokens: of the judged text.
             kind: ``PROMPT`` or ``RESPONSE``.
             context: what stands in front of each window's part, as :meth:`context` gives it.
         """
@@ -294,9 +280,6 @@ class Encoder:
 
 def collate(windows: Sequence[Window]) -> dict[str, np.ndarray]:
     """Lay windows side by side as the model's inputs, padded to the longest.
-
-    Args:
-        windows: one window or more.
 
     Returns:
         int64 arrays `input_ids`, `attention_mask` and `token_type_ids`, each of shape (windows, longest).

@@ -55,9 +55,7 @@ def evidence(
     """Name the passages that carry a finding, the strongest first, three at most.
 
     Args:
-        task: what was found.
         source: whether the text is the prompt or the response.
-        text: it, as it was judged.
         stretches: the tokens that the strongest windows showed, each stretch in order, the stretches in order and apart.
         least: the logit from which on the finding's first label holds; None where it does not: then the passage that comes
             nearest is named.
@@ -101,11 +99,6 @@ def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
     What says nothing by itself (``I``, ``to the``) goes with what it belongs to: named alone it explains nothing. A sentence
     of nothing else is one phrase.
 
-    Args:
-        text: the whole text.
-        start: first character of the stretch.
-        end: the character after it.
-
     Returns:
         for each sentence the places (start, end) of its phrases, blanks trimmed.
     """
@@ -117,11 +110,6 @@ def sentence(text: str, start: int, end: int) -> tuple[int, int]:
 
     What stands behind a colon goes with what stands before it ("They told my son: ..."), and a line of wrapped prose with its
     neighbours.
-
-    Args:
-        text: the whole text.
-        start: first character of the stretch.
-        end: the character after it.
 
     Returns:
         the place of the sentence (start, end), blanks trimmed.
@@ -188,11 +176,7 @@ def _chance(logit: float) -> str:
 
 
 def probability(logit: float) -> float:
-    """What a logit stands for, 0 to 1.
-
-    Args:
-        logit: any number.
-    """
+    """What a logit stands for, 0 to 1."""
     return 1.0 / (1.0 + math.exp(-max(-_MOST_LOGIT, logit)))
 
 

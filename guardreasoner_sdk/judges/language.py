@@ -25,11 +25,7 @@ class Stretch(NamedTuple):
 
 
 def apart(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """The stretches in order, without those that lie over one before.
-
-    Args:
-        stretches: in any order.
-    """
+    """The stretches in order, without those that lie over one before."""
     kept: list[Stretch] = []
     for stretch in sorted(stretches, key=lambda stretch: (stretch.start, -stretch.end)):
         if not kept or stretch.start >= kept[-1].end:
@@ -41,7 +37,6 @@ def replaced(text: str, stretches: Sequence[Stretch]) -> str:
     """The text with what its stretches say in their place.
 
     Args:
-        text: the text.
         stretches: in order, none over another.
     """
     pieces: list[str] = []

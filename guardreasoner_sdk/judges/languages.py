@@ -70,9 +70,6 @@ def script(text: str) -> str | None:
     """The script that most letters of a text belong to, as Unicode names it; None where it has no letters.
 
     Of a long text, a thousand characters from all over it are looked at.
-
-    Args:
-        text: any text.
     """
     return _commonest(_sample(text))
 
@@ -83,9 +80,7 @@ def language_note(text: str, chances: Sequence[float], languages: Sequence[str],
     Of a few words no language is told, and one that is not sure is not named; a script is.
 
     Args:
-        text: what was judged.
         chances: how likely it is written in each of the languages, 0 to 1.
-        languages: their codes.
         measured: the codes of those in which the guard was measured.
     """
     sample = _sample(text)

@@ -153,9 +153,6 @@ def load_model(folder: Path) -> Model:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object that a file of a model folder holds.
 
-    Args:
-        path: the file.
-
     Raises:
         ConfigurationError: it cannot be read, or holds something else.
     """

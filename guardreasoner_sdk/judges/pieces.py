@@ -51,9 +51,6 @@ class Pieces:
     def from_file(cls, path: Path) -> Self:
         """Read a ``tokenizer.model``.
 
-        Args:
-            path: the file.
-
         Raises:
             OSError: it cannot be read.
             ValueError: it is no model of sentencepiece, or a damaged one.

@@ -38,7 +38,6 @@ class Places:
 
         Args:
             start: the first character, in the text that was made.
-            end: the one after the last.
         """
         if start >= end:
             place = self.starts[start] if start < len(self.starts) else self.whole
@@ -95,12 +94,7 @@ def _folded(text: str, made: str, fold: Callable[[str], str], begins: Callable[[
 
 
 def unsqueezed(text: str, line: str) -> Places:
-    """Through the squeezing of blanks.
-
-    Args:
-        text: what was squeezed.
-        line: its words with one blank between them.
-    """
+    """Through the squeezing of blanks."""
     if text == line:
         return _same(len(text))
     starts, ends = array("I"), array("I")
@@ -114,12 +108,7 @@ def unsqueezed(text: str, line: str) -> Places:
 
 
 def changed(text: str, other: str) -> Places:
-    """Through a change of some words: what stayed, or was changed letter by letter, is exact, the rest to the word.
-
-    Args:
-        text: what was changed.
-        other: what became of it.
-    """
+    """Through a change of some words: what stayed, or was changed letter by letter, is exact, the rest to the word."""
     if text == other or (len(text) == len(other) and _borders(text) == _borders(other)):
         return _same(len(text))
     old, new = _words(text), _words(other)

@@ -25,8 +25,6 @@ async def judge_safely(judge: Judge, exchanges: Sequence[Exchange], deadline: fl
     """Judge; never raise but for a configuration that cannot work.
 
     Args:
-        judge: who judges.
-        exchanges: what.
         deadline: time on ``time.monotonic()``, in seconds, after which the judge is cancelled unless it keeps the deadline
             itself; None for no limit.
 
@@ -63,7 +61,6 @@ def unable(error: BaseException, exchanges: Sequence[Exchange]) -> list[Judgemen
 
     Args:
         error: what it raised; its message is repeated where it is one of ours.
-        exchanges: what it was given.
     """
     if isinstance(error, TimeoutError):
         cause = str(error if isinstance(error, DeadlineError) else DeadlineError())
@@ -97,11 +94,7 @@ def _alone_might_do(error: BaseException, exchanges: Sequence[Exchange]) -> bool
 
 
 def stops_the_task(error: BaseException) -> bool:
-    """Whether it is no failure of a judge on the guard's loop: a wrong configuration, or the end of the task that judges.
-
-    Args:
-        error: what was raised in the current task.
-    """
+    """Whether it is no failure of a judge on the guard's loop: a wrong configuration, or the end of the task that judges."""
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         # A judge may also stumble over the cancellation of something of its own.

@@ -41,7 +41,6 @@ def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int
     The threads are made anew each time: those of a pool that is kept would not survive a fork.
 
     Args:
-        function: called in several threads at a time.
         items: what it is called with.
         threads: most threads to use, the calling one among them.
 

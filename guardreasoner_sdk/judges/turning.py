@@ -52,11 +52,7 @@ class Way:
 
 
 def ways(language: Language) -> tuple[Way, ...]:
-    """The ways in which text is turned.
-
-    Args:
-        language: whose words tell.
-    """
+    """The ways in which text is turned."""
     backwards = _telling(language, _reverse)
     return (
         Way(_rotate, _rotate, _telling(language, _rotate)),
@@ -100,9 +96,6 @@ def turned(text: str, way: Way, language: Language, check: Callable[[], None]) -
     """The stretches of a text that read as language once they are turned, and not before.
 
     Args:
-        text: any text.
-        way: how they are turned.
-        language: tells common words.
         check: called every few milliseconds; what it raises ends the work.
     """
     found: list[Stretch] = []

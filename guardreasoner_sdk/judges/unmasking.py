@@ -107,11 +107,7 @@ _LAST_PIECES: Final = frozenset({"s", "d", "ed", "er", "ly"})
 
 
 def parts(text: str) -> bool:
-    """Whether a text begins with what is no part of a word before it: a blank, a sign, a Chinese character.
-
-    Args:
-        text: any text.
-    """
+    """Whether a text begins with what is no part of a word before it: a blank, a sign, a Chinese character."""
     return not text or text[0].isspace() or _CUTS[-1].match(text) is not None
 
 
@@ -133,18 +129,13 @@ class Unmasker:
         self._longest = max(map(len, self._known), default=0)
 
     def __call__(self, text: str) -> str:
-        """Return the text with its disguises undone.
-
-        Args:
-            text: any text.
-        """
+        """Return the text with its disguises undone."""
         return "".join(self.pieces(text))
 
     def pieces(self, text: str, check: Callable[[], None] = unchecked) -> Iterator[str]:
         """The text with its disguises undone, in pieces: no step takes longer than a few milliseconds, however long the text.
 
         Args:
-            text: any text.
             check: called between two pieces; what it raises ends the work.
 
         Yields:
@@ -156,7 +147,6 @@ class Unmasker:
         """:meth:`pieces`, each behind the part of the text that it stands for; the parts together are the text.
 
         Args:
-            text: any text.
             check: called between two pieces; what it raises ends the work.
         """
         latin: bool | None = None

@@ -113,7 +113,6 @@ class Part:
         """Take in a window.
 
         Args:
-            seen: what the model makes of it.
             tokens: how many were read, the context among them.
         """
         self.windows += 1
@@ -155,7 +154,6 @@ class Part:
         Among other text a sentence scores less than alone, and a text of one sentence was read alone already.
 
         Args:
-            encoder: by which the text was read.
             check: called every few milliseconds; what it raises ends the work.
         """
         task = self.harm
@@ -187,8 +185,6 @@ class Part:
         """The tokens of the strongest windows, with their places in the text.
 
         Args:
-            task: whose logits.
-            encoder: by which the text was read.
             check: called every few milliseconds; what it raises ends the work.
         """
         logits: dict[int, float] = {}
@@ -271,11 +267,9 @@ def read_rows(
 
     Args:
         rows: what is judged; their parts are added to them.
-        encoder: of the model.
         see: the model, called in several threads at a time.
         threads: most windows that are seen at a time.
         check: called every few milliseconds; what it raises but for ``DeadlineError`` ends the work.
-        judged: which parts are worth seeing.
         decided: of which parts what is seen is enough.
     """
     lock = threading.Lock()

@@ -13,9 +13,6 @@ __all__ = ["ajudge_readings", "check_guard", "judge_readings"]
 def check_guard(guard: object) -> None:
     """Refuse what is no guard, where it is given.
 
-    Args:
-        guard: what is to be a guard.
-
     Raises:
         ConfigurationError: it is none.
     """
@@ -29,8 +26,6 @@ def judge_readings(guard: Guard, readings: Sequence[Exchange], timeout: float | 
     """The verdict that counts among those on all readings of what is asked.
 
     Args:
-        guard: who judges.
-        readings: at least one.
         timeout: seconds; None: the guard's.
 
     Raises:

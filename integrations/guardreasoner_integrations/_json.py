@@ -26,7 +26,6 @@ def parsed(text: str | bytes, *, strict: bool = True) -> Any:
     """What a JSON document says.
 
     Args:
-        text: the document.
         strict: whether line ends and the like within strings have to be escapes, as the standard says.
 
     Raises:
@@ -45,9 +44,6 @@ class UnclearError(ValueError):
 
 def document_or_text(data: str) -> Any:
     """What an event says that should be JSON: the document, or the text itself where it does not even begin like JSON.
-
-    Args:
-        data: the event's data.
 
     Raises:
         UnclearError: an object names a key twice, something stands behind the JSON, or it is broken: of such, a lenient reader

@@ -29,8 +29,6 @@ def conversation(field: str, messages: list[Said], *, continued: bool = False) -
     :data:`NO_PROMPT`.
 
     Args:
-        field: the place of the messages, for errors.
-        messages: the messages.
         continued: whether the server is told which conversation it is that they go on with.
 
     Raises:
@@ -59,8 +57,6 @@ def readings(field: str, messages: list[Said], *, continued: bool = False) -> li
     beside it would hide harm in a message. One exchange where nothing stands beside what is said; none where nothing is there.
 
     Args:
-        field: the place of the messages, for errors.
-        messages: the messages.
         continued: whether the server is told which conversation it is that they go on with.
 
     Raises:
@@ -78,8 +74,6 @@ def said(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
     """The messages of Chat Completions, Responses (items) or Anthropic, as text.
 
     Args:
-        field: the place of the messages, for errors.
-        messages: the messages.
         unjudged: what to do about images and the like: ``raise``, or ``allow`` to say ``[image_url]`` in their place.
 
     Raises:

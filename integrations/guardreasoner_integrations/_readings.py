@@ -22,11 +22,7 @@ Handed = tuple[str, Any]
 
 
 def apart(value: Any) -> tuple[Any, list[Handed]]:
-    """A JSON value without what tools are handed in it, and that.
-
-    Args:
-        value: the value. It stays as it is.
-    """
+    """A JSON value without what tools are handed in it, and that."""
     handed: list[Handed] = []
     return _without(value, handed), handed
 
@@ -71,11 +67,7 @@ class Readings:
         return read_by_tool(handed)
 
     def both(self, texts: Mapping[Hashable, str]) -> Texts:
-        """Texts with what their second reading adds, in channels of its own.
-
-        Args:
-            texts: further pieces, by channel.
-        """
+        """Texts with what their second reading adds, in channels of its own."""
         found = dict(texts)
         for channel, text in texts.items():
             if channel not in self._second:
@@ -86,11 +78,7 @@ class Readings:
 
 
 def both_readings(texts: Mapping[Hashable, str]) -> Texts:
-    """:meth:`Readings.both` of texts that are there as a whole.
-
-    Args:
-        texts: the texts, by channel.
-    """
+    """:meth:`Readings.both` of texts that are there as a whole."""
     second = {beside(channel, "decoded"): second_reading(text) for channel, text in texts.items()}
     return {**texts, **{channel: text for channel, text in second.items() if text}}
 

@@ -34,8 +34,6 @@ def leaves(value: object, where: str, unjudged: Unjudged) -> Iterator[str]:
     """Every text in a JSON value, in order. What the model hands to tools comes as it was sent: it may be half of an escape.
 
     Args:
-        value: the value.
-        where: its place, for messages.
         unjudged: what to do about images and the like: ``raise``, or ``allow`` to pass over them.
 
     Raises:

@@ -95,7 +95,6 @@ def guard_node(
     was blocked in its checkpoint. Route by the verdict (:func:`guard_router`).
 
     Args:
-        guard: who judges.
         stage: ``input``: what the human said last; ``output``: what the assistant answered to it, tool calls included.
         messages_key: the state's key of the messages; their reducer must be ``add_messages``.
         verdict_key: the state's key that the verdict is written to, a :class:`GuardVerdict`.
@@ -140,10 +139,8 @@ def guard_router(
     """Where to go from a :func:`guard_node`: the function for ``add_conditional_edges``.
 
     Args:
-        allowed: the node after an allowed turn.
         blocked: the node after one in which something was found.
         undetermined: the node after one that the guard could not decide and the policy does not allow; default: as blocked.
-        verdict_key: the state's key of the verdict.
 
     Raises:
         ConfigurationError: from the graph: the state holds no verdict. LangGraph drops what a node writes under a key that

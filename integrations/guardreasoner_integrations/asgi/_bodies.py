@@ -50,10 +50,6 @@ class Headers:
 async def read_body(receive: Receive, limit: int) -> bytes | None:
     """The whole body of a request; None where the client left before its end.
 
-    Args:
-        receive: the server's.
-        limit: most bytes.
-
     Raises:
         RefusedError: it is larger (413).
     """
@@ -81,13 +77,6 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 def document(body: bytes, headers: Headers, limit: int, *, status: int, kind: Kind) -> Any:
     """What a JSON body says.
-
-    Args:
-        body: its bytes.
-        headers: those that came with it.
-        limit: most bytes when unpacked.
-        status: status of a refusal.
-        kind: kind of a refusal.
 
     Raises:
         RefusedError: it is no JSON that every reader understands alike.
@@ -120,11 +109,6 @@ def document(body: bytes, headers: Headers, limit: int, *, status: int, kind: Ki
 
 def with_message(found: object, places: Collection[Parts], message: str) -> bytes:
     """A JSON document with a message in the places of its text, and wherever else that text stands.
-
-    Args:
-        found: the document.
-        places: where its text stands.
-        message: the message.
 
     Raises:
         RecursionError: the document is nested too deeply.

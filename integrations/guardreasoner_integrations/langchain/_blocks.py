@@ -47,23 +47,12 @@ def block_of(message: BaseMessage) -> Block | None:
 
 
 def block_by(guard: str, stage: Stage, verdict: Verdict) -> Block:
-    """What to note about a block.
-
-    Args:
-        guard: the name of the middleware or node.
-        stage: where it was found.
-        verdict: one that blocks.
-    """
+    """What to note about a block."""
     return Block(guard=guard, stage=stage, blocked_by=verdict.blocked_by or "finding", reasons=list(verdict.reasons))
 
 
 def removed(message: BaseMessage, block: Block) -> BaseMessage:
-    """A message in place of one that goes into the model. Made anew: a copy would keep what else the blocked one carried.
-
-    Args:
-        message: the blocked one.
-        block: why.
-    """
+    """A message in place of one that goes into the model. Made anew: a copy would keep what else the blocked one carried."""
     common: dict[str, Any] = {"content": REMOVED, "id": message.id, "response_metadata": {_KEY: block}}
     if isinstance(message, ToolMessage):
         return ToolMessage(**common, name=message.name, tool_call_id=message.tool_call_id, status="error")
@@ -71,13 +60,7 @@ def removed(message: BaseMessage, block: Block) -> BaseMessage:
 
 
 def replaced(answer: Sequence[BaseMessage], text: str, block: Block) -> AIMessage:
-    """A message in place of all that a model call brought: without tool calls, with the id and the cost of the model's.
-
-    Args:
-        answer: what the model call brought.
-        text: what to say instead.
-        block: why.
-    """
+    """A message in place of all that a model call brought: without tool calls, with the id and the cost of the model's."""
     own = next((message for message in reversed(answer) if isinstance(message, AIMessage)), None)
     if own is None:
         return ending(text, block)
@@ -86,10 +69,5 @@ def replaced(answer: Sequence[BaseMessage], text: str, block: Block) -> AIMessag
 
 
 def ending(text: str, block: Block) -> AIMessage:
-    """A message that ends the run.
-
-    Args:
-        text: what to say.
-        block: why.
-    """
+    """A message that ends the run."""
     return AIMessage(text, id=str(uuid4()), response_metadata={_KEY: block})

@@ -23,7 +23,6 @@ def prompt_in(given: Any, key: str | None) -> Prompt:
 
     Args:
         given: a str, a prompt value, a message, messages, or a mapping.
-        key: where in the mapping.
 
     Raises:
         InputError: none of these, or no such key.
@@ -44,10 +43,6 @@ def prompt_in(given: Any, key: str | None) -> Prompt:
 def answer_in(returned: Any, key: str | None) -> Answer:
     """What an output of LCEL answers.
 
-    Args:
-        returned: a str, a message, or a mapping.
-        key: where in the mapping.
-
     Raises:
         InputError: none of these, or no such key.
     """
@@ -63,7 +58,6 @@ def text_in(chunk: Any, key: str | None) -> str:
 
     Args:
         chunk: a str, a message chunk, or a mapping.
-        key: where in the mapping.
 
     Raises:
         InputError: none of these.

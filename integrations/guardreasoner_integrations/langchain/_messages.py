@@ -48,11 +48,7 @@ _PLAIN = frozenset(
 
 
 def pieces_of(message: BaseMessage) -> list[Piece]:
-    """Everything that a message says, wherever in it that stands.
-
-    Args:
-        message: any message.
-    """
+    """Everything that a message says, wherever in it that stands."""
     fields = {name: getattr(message, name) for name in type(message).model_fields}
     try:
         return pieces_in({**(message.model_extra or {}), **fields}, "")
@@ -79,11 +75,7 @@ def text_of(message: BaseMessage, *, alone: bool = False) -> str:
 
 
 def unread_parts(message: BaseMessage) -> list[str]:
-    """The types of the parts that hold something other than text, for instance ``["image"]``.
-
-    Args:
-        message: any message.
-    """
+    """The types of the parts that hold something other than text, for instance ``["image"]``."""
     return [piece.kind for piece in pieces_of(message) if isinstance(piece, Unread)]
 
 
@@ -115,11 +107,7 @@ def arguments_of(message: BaseMessage, answered: Container[str | None] | None = 
 
 
 def call_lines(call: Call) -> str:
-    """A tool call as lines: its name, then its arguments with theirs. Escapes of JSON are decoded: the tool gets the letters.
-
-    Args:
-        call: the call.
-    """
+    """A tool call as lines: its name, then its arguments with theirs. JSON escapes are decoded: the tool gets the letters."""
     given = call.arguments
     if isinstance(given, str):
         try:
@@ -130,11 +118,7 @@ def call_lines(call: Call) -> str:
 
 
 def shown(text: Text) -> str:
-    """A piece of text, with its key where that says something.
-
-    Args:
-        text: the piece.
-    """
+    """A piece of text, with its key where that says something."""
     return text.text if text.key in _PLAIN else f"{text.key}: {text.text}"
 
 
@@ -142,9 +126,6 @@ def turns(messages: Sequence[BaseMessage]) -> list[Turn]:
     """The conversation so far as the guard takes it. Messages without text, and those that a guard removed, are left out.
 
     They are context here: what is longer than a guard judges is cut.
-
-    Args:
-        messages: oldest first.
     """
     said = ((message, text_of(message)) for message in messages if not is_removed(message))
     return [Turn(role=_role(message), content=text[:MAX_CHARACTERS]) for message, text in said if text]
@@ -154,7 +135,6 @@ def turn_at(messages: Sequence[BaseMessage], place: int) -> list[int]:
     """Where the human messages of one turn stand: those since the model or a tool spoke, but for those that a guard removed.
 
     Args:
-        messages: oldest first.
         place: the turn's last message that counts; later ones are not looked at.
     """
     turn = []
@@ -168,20 +148,12 @@ def turn_at(messages: Sequence[BaseMessage], place: int) -> list[int]:
 
 
 def is_removed(message: BaseMessage) -> bool:
-    """Whether all that a message says is that a guard removed it.
-
-    Args:
-        message: any message.
-    """
+    """Whether all that a message says is that a guard removed it."""
     return text_of(message) == REMOVED and not unread_parts(message)
 
 
 def from_human(message: BaseMessage) -> bool:
-    """Whether a message counts as said by a human: a human one, or one with a role of its own that nobody else stands for.
-
-    Args:
-        message: any message.
-    """
+    """Whether a message counts as said by a human: a human one, or one with a role of its own that nobody else stands for."""
     return isinstance(message, HumanMessage | ChatMessage)
 
 

@@ -112,11 +112,7 @@ class Question:
 
 
 def prompt_of(messages: Sequence[BaseMessage]) -> Prompt:
-    """The human's last turn, its messages joined by blank lines. Where no human speaks, whatever stands there is the prompt.
-
-    Args:
-        messages: what a model is given, oldest first.
-    """
+    """The human's last turn, its messages joined by blank lines. Where no human speaks, whatever stands there is the prompt."""
     last = max((place for place, message in enumerate(messages) if from_human(message)), default=None)
     if last is None:
         return _prompt(messages, ())
@@ -126,12 +122,7 @@ def prompt_of(messages: Sequence[BaseMessage]) -> Prompt:
 
 
 def entry_of(message: BaseMessage, before: Sequence[BaseMessage]) -> Prompt:
-    """A message that a model is about to read, whoever it is from: a tool's result.
-
-    Args:
-        message: the message.
-        before: the messages before it, oldest first.
-    """
+    """A message that a model is about to read, whoever it is from: a tool's result."""
     return _prompt([message], before)
 
 
@@ -139,8 +130,6 @@ def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: C
     """What a model says, and what it hands to tools.
 
     Args:
-        messages: the model's own.
-        text: whether to take what they say.
         answered: the ids of the tool calls to take; None: all.
     """
     whole, alone = (
@@ -160,21 +149,14 @@ def said(text: str, unread: tuple[str, ...] = (), alone: str = "") -> Answer:
     """An answer as it stands and, where that is another text, as somebody reads it who parses JSON in it.
 
     Args:
-        text: its text.
         unread: the types of its parts that are not text.
-        alone: what of it is said.
     """
     both, first = (_joined([each, second_reading(each)]) for each in (text, alone))
     return Answer(both, unread, "" if first == both else first)
 
 
 def can_block(policy: Policy, *, response: bool) -> bool:
-    """Whether a policy can block by what an answer (or else a prompt) is.
-
-    Args:
-        policy: the guard's.
-        response: whether it is about answers.
-    """
+    """Whether a policy can block by what an answer (or else a prompt) is."""
     return policy.blocks_responses if response else policy.blocks_prompts
 
 
@@ -182,10 +164,7 @@ def wanted(policy: Policy, option: str, asked: bool | None, *, response: bool) -
     """Whether to make a check.
 
     Args:
-        policy: the guard's.
-        option: the check's name.
         asked: what the application says; None: where the policy can block by it.
-        response: whether it judges answers.
 
     Raises:
         ConfigurationError: it is asked for, and the policy never blocks by it.
@@ -240,8 +219,6 @@ def whole(guard: Guard, question: Question, verdict: Verdict | None) -> Verdict 
     """What a verdict on the text of a question means for the whole. A harmless caption does not make a harmless image.
 
     Args:
-        guard: who judged.
-        question: what was asked.
         verdict: on its text; None where it has none.
     """
     kinds = sorted(set(question.judged.unread))

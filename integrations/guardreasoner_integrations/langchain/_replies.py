@@ -48,7 +48,6 @@ class Replies:
         """The message as the last chunk of a stream.
 
         Args:
-            verdict: the one that blocks.
             apart: set it apart from what the reader has seen already.
 
         Raises:

@@ -24,7 +24,6 @@ def requests_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Un
     """What is to be judged of texts on their way to a model.
 
     Args:
-        inputs: the texts.
         data: the call that they belong to, as far as it is known.
         unjudged: what to do about pictures and the like: ``raise``, or ``allow``.
 
@@ -51,7 +50,6 @@ def answers_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Unj
     """What is to be judged of texts that a model gave.
 
     Args:
-        inputs: the texts.
         data: the call that they answer, as far as it is known.
         unjudged: what to do about pictures and the like: ``raise``, or ``allow``.
 
@@ -71,12 +69,7 @@ def answers_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Unj
 
 
 def replace_inputs(inputs: Mapping[str, Any], message: str) -> dict[str, Any]:
-    """Put a message in place of each text, and leave out calls of tools.
-
-    Args:
-        inputs: texts that a model gave.
-        message: the message.
-    """
+    """Put a message in place of each text, and leave out calls of tools."""
     kept = {name: value for name, value in inputs.items() if name in ("model", "tools")}
     replaced = {**kept, "texts": [message for _ in inputs.get("texts") or [message]]}
     return {**replaced, "tool_calls": []} if "tool_calls" in inputs else replaced

@@ -99,7 +99,6 @@ class Pieces:
 
         Args:
             message: the message in place of the rest; None: the problem.
-            problem: what to say of it.
             begun: whether the client has got some of the stream.
         """
         if self._kind == "bytes":

@@ -61,8 +61,6 @@ def refusal_of(error: GuardError, guardrail_name: str | None, status_code: int) 
     """The same error, as one of a guardrail of litellm's.
 
     Args:
-        error: the guard's error.
-        guardrail_name: the guardrail's name in requests.
         status_code: the HTTP status that it is at an endpoint of litellm's.
     """
     kind = next(kind for own, kind in _KINDS.items() if isinstance(error, own))

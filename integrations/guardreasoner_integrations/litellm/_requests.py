@@ -49,11 +49,7 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
 
 
 def asked_by(exchanges: Sequence[Exchange]) -> Exchange:
-    """What an answer is the answer to; several prompts of one request count as one.
-
-    Args:
-        exchanges: what the request asks.
-    """
+    """What an answer is the answer to; several prompts of one request count as one."""
     if len(exchanges) == 1:
         return exchanges[0]
     return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT)

@@ -34,7 +34,6 @@ def texts_of(response: Any, unjudged: Unjudged) -> Texts:
     has none.
 
     Args:
-        response: the response.
         unjudged: what to do about a picture or sound inside of an answer: ``raise``, or ``allow``.
 
     Raises:
@@ -58,7 +57,6 @@ def replace_texts(response: Any, message: str) -> Any:
 
     Args:
         response: one that :func:`texts_of` reads. It is changed.
-        message: the message.
     """
     for name, value in (
         ("choices", lambda old: [_choice(place, choice, message) for place, choice in enumerate(old)]),

@@ -44,9 +44,7 @@ def route_of(method: str, url: str, base_url: str) -> Route | None:
     """Where a request goes to.
 
     Args:
-        method: the HTTP method.
         url: path, or whole address, as handed to the SDK's client.
-        base_url: the client's.
 
     Returns:
         the API whose request and answer are to be judged; None for a request without generated text.
