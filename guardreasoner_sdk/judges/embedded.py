@@ -42,7 +42,8 @@ class EmbeddedJudge:
     Each token of a text gets a score, and the strongest decide, so that a harmful line is found wherever it stands. The
     prompt is judged on its own, so that no response can change what is found about it; a response is judged behind its
     prompt. Where there are earlier turns of the user or the assistant, the prompt is judged alone and again behind the last
-    of them, which are read and not judged, and the more harmful score counts. What the application says itself, as the
+    of them, which are read and not judged, and the more harmful score counts; a short prompt is read once more behind the
+    user's turns alone, from which it may go on. What the application says itself, as the
     system or as a tool, is not read. Long text is cut into overlapping windows: the most harmful one decides on harm, the
     first one on refusal, which an answer states at its beginning. Where a text of several sentences leaves a doubt, the two
     strongest are read again, each by itself, since a sentence scores less among others than alone.

@@ -37,6 +37,8 @@ _LONGEST: Final = 32
 """Windows beyond which length takes no more off: it was measured in texts of so many, and a text must not grow out of reach."""
 _SHOWN: Final = 4000
 """Characters of an earlier turn, of which far fewer fit into a window."""
+_BRIEF: Final = 16
+"""Tokens of a question that may mean nothing without an earlier one; a longer one says by itself what it is about."""
 _DOUBTFUL: Final = (-2.5, 3.0)
 """Logits, of chances of 0.08 and 0.95, between which a text is worth a closer look: what its sentences say by themselves."""
 _SENTENCES: Final = 2
@@ -323,6 +325,11 @@ def _windows(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, W
     if tokens and earlier:
         # Its first window: a question that goes on from what was said before does so at its beginning.
         yield row.part("prompt", prompt, prompt, behind=True), next(encoder.windows(tokens, PROMPT, encoder.context(earlier)))
+        # A follow-up goes on from what the user asked, however much the assistant said since: long answers would take the room.
+        asked = _Earlier([turn for turn in row.exchange.history if turn.role == "user"], encoder, check)
+        if len(tokens) <= _BRIEF and 0 < len(asked) < len(earlier):
+            context = encoder.context(asked)
+            yield row.part("prompt", prompt, prompt, behind=True), next(encoder.windows(tokens, PROMPT, context))
     for reading in _readings()(prompt, check):
         decoded = row.part("prompt", reading, prompt, start=None)
         for window in encoder.windows(encoder.read(reading, check), PROMPT):

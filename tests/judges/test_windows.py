@@ -81,14 +81,26 @@ def test_what_the_application_says_itself_is_not_read(guard: Guard, role: str) -
 
 @pytest.mark.parametrize("later", [0, 1, 3])
 def test_of_the_turns_before_the_last_ones_are_shown(guard: Guard, later: int) -> None:
+    """As many as there is room for; a longer prompt says by itself what it is about."""
     history = [Turn(role="user", content="cloud"), *[Turn(role="assistant", content="fine bread " * 5)] * later]
-    assert guard.check("Make rain", history=history).allowed == (later > 1)
+    assert guard.check("Make rain" + " for children" * 10, history=history).allowed == (later > 1)
+
+
+@pytest.mark.parametrize("later", [1, 3, 30])
+def test_a_short_prompt_is_read_behind_what_the_user_asked_whatever_the_assistant_said_since(guard: Guard, later: int) -> None:
+    asked, said = Turn(role="user", content="cloud"), Turn(role="assistant", content="fine bread " * 5)
+    verdict = guard.check("Make rain", history=[asked, *[said] * later])
+    assert not verdict.allowed
+    assert verdict.reasoning[0].text.startswith("Behind the turns before it: ")
+    # What the assistant said does not become the user's by that, and what was asked is judged no second time.
+    assert guard.check("Make rain", history=[Turn(role="assistant", content="cloud"), *[said] * 3]).allowed
+    assert guard.check("Make bread", history=[Turn(role="user", content=HARMFUL), said]).allowed
 
 
 def test_a_long_conversation_costs_what_a_short_one_does(guard: Guard) -> None:
     long = [Turn(role="user", content=FILLER * 20_000), Turn(role="assistant", content=FILLER * 20_000)] * 20
     usage = guard.check("Make rain", history=long).usage.input_tokens
-    assert usage <= 2 * ENCODING["window_tokens"]
+    assert usage <= 3 * ENCODING["window_tokens"]
 
 
 def test_a_response_is_judged_behind_its_prompt_and_the_prompt_is_not_judged_in_it(guard: Guard) -> None:
