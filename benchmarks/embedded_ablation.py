@@ -26,9 +26,9 @@ import torch
 from guardreasoner_sdk.judges.encoding import Encoder
 from guardreasoner_training.embedded import export, measures, multilingual, pipeline, scoring
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.data import Row, load_folder
+from guardreasoner_training.embedded.data import SourceRow, load_folder
 from guardreasoner_training.embedded.examples import Example
-from guardreasoner_training.embedded.split import Split, parted
+from guardreasoner_training.embedded.split import Split, hold_out
 from guardreasoner_training.embedded.train import train
 from guardreasoner_training.embedded.unlabelled import load_unlabelled
 
@@ -51,12 +51,12 @@ VARIANTS: dict[str, tuple[bool, Change]] = {
 
 
 @cache
-def _rows(data: Path, unlabelled: Path | None) -> tuple[list[Row], int, Split]:
+def _rows(data: Path, unlabelled: Path | None) -> tuple[list[SourceRow], int, Split]:
     """All rows, how many of them are labelled, and how they are parted."""
     rows = load_folder(data)
     labelled = len(rows)
     rows += load_unlabelled(unlabelled) if unlabelled else []
-    return rows, labelled, parted(rows, TrainConfig())
+    return rows, labelled, hold_out(rows, TrainConfig())
 
 
 def measure(data: Path, unlabelled: Path | None, base: Path, name: str, seed: int, most: int) -> Figures:

@@ -61,10 +61,10 @@ class Filter:
 
 def _embedded() -> Judge:
     from guardreasoner_sdk import Guard
-    from guardreasoner_sdk.evaluation.rows import called
+    from guardreasoner_sdk.evaluation.rows import says_positive
 
     guard = Guard(cache=0)
-    return lambda text: called(guard.check(text).prompt_harmfulness, "prompt_harmfulness")
+    return lambda text: says_positive(guard.check(text).prompt_harmfulness, "prompt_harmfulness")
 
 
 def _alt_profanity_check() -> Judge:

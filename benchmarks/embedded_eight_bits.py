@@ -32,7 +32,7 @@ import onnx
 import torch
 
 from guardreasoner_sdk.evaluation.benchmarks import read_file
-from guardreasoner_sdk.judges.encoding import PROMPT, Encoder, Window, collate
+from guardreasoner_sdk.judges.encoding import PROMPT, Encoder, TokenWindow, collate
 from guardreasoner_training.embedded import export, pipeline, scoring
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.model import GuardNet
@@ -43,7 +43,7 @@ _BLOCK = 64
 _HEADS = ("/hidden/", "/hazards/", "/languages/")
 
 
-def some_windows(path: Path, encoder: Encoder, count: int, offset: float) -> list[Window]:
+def some_windows(path: Path, encoder: Encoder, count: int, offset: float) -> list[TokenWindow]:
     """The first windows of so many rows at even distances, beginning at a share of the distance."""
     rows = list(read_file(path))
     chosen = [rows[int((number + offset) * len(rows) / count)].exchange for number in range(count)]
@@ -52,13 +52,13 @@ def some_windows(path: Path, encoder: Encoder, count: int, offset: float) -> lis
     ]
 
 
-def plain(net: GuardNet, path: Path, _: Sequence[Window]) -> None:
+def plain(net: GuardNet, path: Path, _: Sequence[TokenWindow]) -> None:
     """As the shipped one, with its outliers."""
     with patch.object(export, "without_outliers", lambda net, windows: copy.deepcopy(net)):
         export.export_int8(net, path, [])
 
 
-def blocks(net: GuardNet, path: Path, _: Sequence[Window]) -> None:
+def blocks(net: GuardNet, path: Path, _: Sequence[TokenWindow]) -> None:
     """A scale for each block of 64 weights; the input is cut into the same blocks."""
     small = copy.deepcopy(net)
     embeddings = small.encoder.embeddings
@@ -91,14 +91,14 @@ def blocks(net: GuardNet, path: Path, _: Sequence[Window]) -> None:
     onnx.save(model, path)
 
 
-WAYS: dict[str, Callable[[GuardNet, Path, Sequence[Window]], None]] = {
+WAYS: dict[str, Callable[[GuardNet, Path, Sequence[TokenWindow]], None]] = {
     "plain": plain,
     "without outliers": export.export_int8,
     "blocks of 64": blocks,
 }
 
 
-def lost(exact: np.ndarray, found: np.ndarray, windows: Sequence[Window]) -> dict[str, float]:
+def lost(exact: np.ndarray, found: np.ndarray, windows: Sequence[TokenWindow]) -> dict[str, float]:
     """How far the logits of a way are from those in 32 bits, of the questions that each window answers."""
     asked = [(0,) if window.type_ids[-1] == PROMPT else (1, 2) for window in windows]
     pairs = np.array([(exact[row, head], found[row, head]) for row, heads in enumerate(asked) for head in heads])
@@ -142,7 +142,7 @@ def main() -> None:
             figures[name] = {"bytes": path.stat().st_size, **lost(exact, scoring.logits(sessions[name], windows), windows)}
         figures = {"32 bits": {"bytes": whole.stat().st_size}} | figures
         for tokens in _TOKENS:
-            inputs = collate([Window((windows[0].ids * tokens)[:tokens], (PROMPT,) * tokens)])
+            inputs = collate([TokenWindow((windows[0].ids * tokens)[:tokens], (PROMPT,) * tokens)])
             times: dict[str, list[float]] = {name: [] for name in sessions}
             for _ in range(given.rounds):
                 for name, session in sessions.items():

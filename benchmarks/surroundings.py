@@ -22,7 +22,7 @@ from pathlib import Path
 
 from guardreasoner_sdk.evaluation.benchmarks import read_file
 from guardreasoner_sdk.evaluation.robustness import RobustnessRow, RobustnessTally, robustness_rows
-from guardreasoner_sdk.evaluation.rows import LabelledRow, called
+from guardreasoner_sdk.evaluation.rows import LabelledRow, says_positive
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import TASKS, Verdict
 
@@ -55,7 +55,7 @@ def as_they_are(rows: Sequence[LabelledRow], said: Sequence[Verdict]) -> dict[st
             truth = row.labels.get(task)
             if truth is None:
                 continue
-            found = called(getattr(verdict, task), task)
+            found = says_positive(getattr(verdict, task), task)
             pair = (truth, not truth if found is None else found)  # a guard that cannot decide is wrong
             counts.setdefault(task, []).append(pair)
             if task == TASKS[0]:

@@ -39,7 +39,7 @@ from guardreasoner_training.rsft import RSFTStage
 from guardreasoner_training.tiny.tokenizer import learn_tokenizer
 from guardreasoner_training.trainers.advice import is_out_of_memory
 from guardreasoner_training.trainers.arguments import Layout
-from guardreasoner_training.trainers.encoded import encoded, labelled
+from guardreasoner_training.trainers.encoded import label_output, write_encoded
 from guardreasoner_training.trainers.stage import TrainingStage
 
 PAPER = {"rsft": {"rows": 127_544, "epochs": 3, "gpu_hours": 6.33}, "hsdpo": {"rows": 23_000, "epochs": 2, "gpu_hours": 3.70}}
@@ -113,7 +113,7 @@ def write_rows(folder: Path, stage: str, sizes: list[int], vocabulary: int) -> P
         for size in sizes:
             prompt = tokens(size - size // 2)
             if stage == "rsft":
-                yield labelled(prompt, tokens(size // 2))
+                yield label_output(prompt, tokens(size // 2))
             else:
                 answers = {"chosen_ids": tokens(size // 2), "rejected_ids": tokens(size // 2)}
                 yield {"prompt_ids": prompt, **answers, "alpha": chance.uniform(0.8, 1.2)}
@@ -122,7 +122,7 @@ def write_rows(folder: Path, stage: str, sizes: list[int], vocabulary: int) -> P
     columns = dict.fromkeys(("input_ids", "labels"), ids)
     if stage == "hsdpo":
         columns = {**dict.fromkeys(("prompt_ids", "chosen_ids", "rejected_ids"), ids), "alpha": pyarrow.float64()}
-    encoded(folder, rows(), {"rows": len(sizes), "too_long": 0}, columns)
+    write_encoded(folder, rows(), {"rows": len(sizes), "too_long": 0}, columns)
     return folder / "rows.arrow"
 
 

@@ -70,7 +70,7 @@ def check_dialect(name: str, dialect: object) -> None:
 
 def check_backend(name: str, backend: object) -> None:
     """Refuse what lacks something that every backend has."""
-    _check_contract(name, backend, "backend", ("name", "model", "batch_size", "abilities"), ("generate", "load", "aclose"))
+    _check_contract(name, backend, "backend", ("name", "model", "batch_size", "capabilities"), ("generate", "load", "aclose"))
 
 
 def close_to(word: str, known: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk._text import quote_value
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
 
@@ -48,7 +48,7 @@ def _records(columns: Iterable[object], values: Iterable[Iterable[Any]]) -> Iter
     names = list(columns)
     if names.count("prompt") != 1:
         near = next((name for name in names if str(name).strip().lower() in {"prompt", "text", "input", "question"}), None)
-        fix = "give it one column 'prompt'" if near in (None, "prompt") else f"rename {quoted(near)} to 'prompt'"
+        fix = "give it one column 'prompt'" if near in (None, "prompt") else f"rename {quote_value(near)} to 'prompt'"
         raise InputError("rows", "has no column 'prompt'" if near != "prompt" else "has several columns 'prompt'", fix)
     kept = [name in ("prompt", "response", "history") for name in names]
     return ({str(name): _cell(value) for name, value, own in zip(names, row, kept, strict=True) if own} for row in values)

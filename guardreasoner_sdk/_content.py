@@ -43,9 +43,9 @@ from guardreasoner_sdk._content_table import (
     SEALED_TYPES,
     SOURCES,
 )
-from guardreasoner_sdk._unescaping import unescaped
+from guardreasoner_sdk._unescaping import unescape
 
-__all__ = ["Call", "Piece", "Text", "Unread", "block", "is_said", "message", "spoken", "walk"]
+__all__ = ["Call", "Piece", "Text", "Unread", "block", "is_said", "message", "texts_by_speaker", "walk"]
 
 
 class Text(NamedTuple):
@@ -79,7 +79,7 @@ class Call(NamedTuple):
     @property
     def written(self) -> str:
         """The call as ``name(arguments)``, with the escapes of JSON decoded: the tool gets the letters."""
-        given = unescaped(self.json)
+        given = unescape(self.json)
         return f"{self.name}({given})" if self.name else given
 
     @property
@@ -152,7 +152,7 @@ def block(value: object, where: str) -> Iterator[Piece]:
         kind = _kind(value)
         says = any(not isinstance(piece, Text) or piece.text for piece in found)
         if not says and kind not in BLOCKS and (kind is not None or any(_says(*item) for item in value.items())):
-            found = [Unread(named(kind), where)]
+            found = [Unread(name_block_type(kind), where)]
         yield from found
     elif isinstance(value, _NUMBERS):
         yield Unread(type(value).__name__, where)
@@ -192,7 +192,7 @@ def is_said(piece: Piece, where: str) -> bool:
     return bool(steps) and steps[0] in SAYING and not BESIDE.intersection((*steps, piece.key))
 
 
-def spoken(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | Literal["tool"], list[Piece]]]:
+def texts_by_speaker(role: R, value: Mapping[str, Any], where: str) -> Iterator[tuple[R | Literal["tool"], list[Piece]]]:
     """:func:`message` by who says it: Anthropic's tools answer in the user's name."""
     content = value.get("content")
     results = {}
@@ -239,7 +239,7 @@ def _kind(holder: Mapping[Any, Any]) -> str | None:
     return kind if kind is None or isinstance(kind, str) else ""
 
 
-def named(kind: object) -> str:
+def name_block_type(kind: object) -> str:
     """A block's type, fit for an error: what may be text to judge is not quoted."""
     if kind is None:
         return "a part without a type"
@@ -271,7 +271,7 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
             continue
         elif not _empty(value) and (unseen or _is_media(holder, key, value, above)):
             if not media:
-                yield Unread(named(above or key if kind is None else kind), place)
+                yield Unread(name_block_type(above or key if kind is None else kind), place)
             elif isinstance(value, Mapping):
                 yield from _beside(value, place, key)
         elif media and isinstance(value, Mapping):

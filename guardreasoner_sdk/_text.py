@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-__all__ = ["JsonError", "escape_unsafe", "json_text", "named", "parse_json", "placed", "quoted"]
+__all__ = ["JsonError", "escape_unsafe", "format_names", "format_place", "json_text", "parse_json", "quote_value"]
 
 # Control characters, bidirectional overrides, separators that end a line, lone surrogates, and other invisible ones.
 # The joiners U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
@@ -85,14 +85,14 @@ _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 _LENIENT = json.JSONDecoder()
 
 
-def quoted(value: object, *, most: int = 40) -> str:
+def quote_value(value: object, *, most: int = 40) -> str:
     """What somebody handed in, short and on one line, for an error that names it: never a text to judge."""
     if not isinstance(value, str):
         return type(value).__name__
     return repr(f"{value[:most]}..." if len(value) > most else value)
 
 
-def placed(where: str, *, most: int = 120) -> str:
+def format_place(where: str, *, most: int = 120) -> str:
     """A place in what was handed in, short and on one line: the keys in it are somebody else's.
 
     Args:
@@ -101,8 +101,8 @@ def placed(where: str, *, most: int = 120) -> str:
     return escape_unsafe(f"{where[:most]}..." if len(where) > most else where)
 
 
-def named(values: Iterable[object], *, most: int = 20) -> str:
+def format_names(values: Iterable[object], *, most: int = 20) -> str:
     """The names of columns or keys, for an error that says which there are."""
     every = list(values)
-    shown = ", ".join(map(quoted, every[:most])) or "none"
+    shown = ", ".join(map(quote_value, every[:most])) or "none"
     return f"{shown} and {len(every) - most:,} more" if len(every) > most else shown

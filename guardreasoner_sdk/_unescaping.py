@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-__all__ = ["SecondReading", "Unescaper", "second_reading", "unescaped"]
+__all__ = ["SecondReading", "Unescaper", "second_reading", "unescape"]
 
 # One step through a string: a run of plain characters, its end, two halves of a character beyond U+FFFF, or one escape.
 _STEP = re.compile(
@@ -68,7 +68,7 @@ class Unescaper:
         return "".join(found)
 
 
-def unescaped(text: str) -> str:
+def unescape(text: str) -> str:
     """:class:`Unescaper` for a text that is there as a whole."""
     reader = Unescaper()
     return reader.feed(text) + reader.end()

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange, has_visible_text
 
-__all__ = ["Look", "Window"]
+__all__ = ["Look", "StreamWindow"]
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def _border(text: str, cut: int) -> int:
     return cut - len(before) + ends[-1] if ends else cut
 
 
-class Window(Generic[T]):
+class StreamWindow(Generic[T]):
     """The part of a stream that was read and not judged, and the answer (or answers) so far.
 
     Use: :meth:`take` each item and pass on what it returns; when :attr:`due`, and once more at the end, judge

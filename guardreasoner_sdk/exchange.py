@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from guardreasoner_sdk._content import Piece, Text, Unread, block, is_said, spoken
+from guardreasoner_sdk._content import Piece, Text, Unread, block, is_said, texts_by_speaker
 from guardreasoner_sdk._content_table import BLOCKS
-from guardreasoner_sdk._text import placed, quoted
+from guardreasoner_sdk._text import format_place, quote_value
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import TASKS, Task
@@ -158,7 +158,7 @@ def _turns(history: object) -> tuple[Turn, ...]:
             except ValidationError as error:
                 first = error.errors(include_input=False)[0]
                 where = ".".join(
-                    [f"history[{index}]", *(key if key in Turn.model_fields else quoted(key) for key in first["loc"])]
+                    [f"history[{index}]", *(key if key in Turn.model_fields else quote_value(key) for key in first["loc"])]
                 )
                 own = first.get("ctx", {}).get("error")
                 if isinstance(own, InputError):
@@ -206,7 +206,7 @@ def exchange_from(row: object) -> Exchange:
     if isinstance(row, Mapping):
         if "prompt" not in row:
             near = next((key for key in row if str(key).strip().lower() in {"prompt", "text", "input", "question"}), None)
-            found = f"rename {quoted(near)} to 'prompt'" if near is not None else "give each row a 'prompt'"
+            found = f"rename {quote_value(near)} to 'prompt'" if near is not None else "give each row a 'prompt'"
             raise InputError("prompt", "is missing", found)
         return Exchange(**{key: row[key] for key in _ROW_KEYS if row.get(key) is not None or key == "prompt"})
     if isinstance(row, tuple | list):
@@ -320,7 +320,7 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
     content = message.get("content")
     if not isinstance(content, str | Sequence | None) or isinstance(content, bytes | bytearray):
         raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "pass a str or text parts")
-    for who, pieces in spoken(found, message, where):
+    for who, pieces in texts_by_speaker(found, message, where):
         said = [piece for piece in pieces if is_said(piece, where) and not isinstance(piece, Unread)]
         yield who, _read(who, _text(pieces)), _read(who, _text(said))
 
@@ -341,7 +341,7 @@ def _text(pieces: Iterable[Piece]) -> str:
         if isinstance(piece, Unread):
             if piece.where.removesuffix("data") in heard:
                 continue  # sound, and what is said in it
-            problem = f"is not text but {quoted(piece.kind)}"
-            raise InputError(placed(piece.where), problem, "judge other media elsewhere and leave the part out here")
+            problem = f"is not text but {quote_value(piece.kind)}"
+            raise InputError(format_place(piece.where), problem, "judge other media elsewhere and leave the part out here")
         texts.append(piece.text if isinstance(piece, Text) else piece.written)
     return "\n".join(text for text in texts if text)

@@ -9,11 +9,11 @@ from typing import Literal
 
 from guardreasoner_sdk.verdict import Usage
 
-__all__ = ["Abilities", "Completion", "Message", "Piece", "Query", "TokenProbabilities"]
+__all__ = ["Capabilities", "Completion", "Message", "PromptPiece", "Query", "TokenProbabilities"]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PromptPiece:
     """A stretch of a plain completion prompt.
 
     Args:
@@ -48,14 +48,14 @@ class Query:
         messages: a chat, for the model's own chat template.
         template: further variables of the chat template, such as ShieldGemma's ``guideline``; never judged text.
         continuation: how the answer begins; the engine goes on from there. It is text, encoded apart from the prompt, and
-            not part of the completion's text. Engines that cannot do it say so in :class:`Abilities`.
+            not part of the completion's text. Engines that cannot do it say so in :class:`Capabilities`.
         max_tokens: most tokens to generate.
         temperature: sampling temperature; 0 is greedy.
         stop: strings that end the answer; they are not part of it.
         choices: how many of the most probable tokens to report for each token of the answer; 0: none.
     """
 
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[PromptPiece, ...] = ()
     messages: tuple[Message, ...] = ()
     template: Mapping[str, str] = field(default_factory=dict)
     continuation: str = ""
@@ -109,7 +109,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """What an engine can do beyond plain generation.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk._text import quote_value
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Task, Verdict
@@ -195,5 +195,5 @@ def _no_score(given: object) -> str:
     fix = "pass a number from 0 to 1, or a mapping by task, such as {'prompt_harmfulness': 0.7}"
     unknown = next((task for task in given if task not in TASKS), None) if isinstance(given, Mapping) else None
     if unknown is not None:
-        return f"Policy(min_score): {quoted(unknown)} is no task; use any of {', '.join(TASKS)}"
+        return f"Policy(min_score): {quote_value(unknown)} is no task; use any of {', '.join(TASKS)}"
     return f"Policy(min_score): is no score, or none for each task; {fix}"

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from guardreasoner_sdk._ahead import ReadAhead
-from guardreasoner_sdk._window import Window
+from guardreasoner_sdk._window import StreamWindow
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, Turn, exchange_of
@@ -110,7 +110,7 @@ class _Stream(Generic[T]):
         if self._rule.on_block == "message" and text is not None:
             raise ConfigurationError("on_block: 'message' is for streams of str; pass a function from a verdict to a chunk")
         self._guard = guard
-        self._window = Window(
+        self._window = StreamWindow(
             exchange_of(prompt, None, history),
             size=self._options.window,
             hold=self._options.mode == "hold",

@@ -15,7 +15,7 @@ from guardreasoner_sdk import DeadlineError, Exchange, Guard, Judgement
 from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Abilities, Completion, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
 from guardreasoner_sdk.judges.base import check_deadline
 from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.judges.embedded import EmbeddedJudge
@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(self, answer: Answering, *, probes: bool = False) -> None:
         self._answer = answer
-        self.abilities = Abilities(continues=True, probes=probes)
+        self.capabilities = Capabilities(continues=True, probes=probes)
 
     async def generate(self, queries: Sequence[Query], *, deadline: float | None) -> list[Completion | BackendError]:
         answers = [self._answer(query, deadline) for query in queries]

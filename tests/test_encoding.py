@@ -17,11 +17,11 @@ from guardreasoner_sdk.judges.encoding import (
     RESPONSE,
     Encoder,
     EncodingConfig,
-    Window,
+    TokenWindow,
     clean,
     collate,
 )
-from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_sdk.judges.pieces import SentencePieces
 from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model
 
 BEGIN, PAD, END, UNKNOWN = range(4)
@@ -42,7 +42,7 @@ HOSTILE = st.lists(
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(Pieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), CONFIG)
+    return Encoder(SentencePieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_windows_hold_every_token_and_no_special_from_the_text(encoder: Encoder,
     assert covers(pairs, response_tokens)
 
 
-def covers(windows: list[Window], tokens: list[int]) -> bool:
+def covers(windows: list[TokenWindow], tokens: list[int]) -> bool:
     """Whether the windows show overlapping stretches of the tokens, in order and without a gap, that leave none out."""
     shown = [(window.start, list(window.ids[window.first : -1])) for window in windows]
     ends = [start + len(part) for start, part in shown]
@@ -116,13 +116,15 @@ def test_the_prompt_of_a_pair_is_cut_to_head_and_tail(encoder: Encoder) -> None:
     a, b, c, d = (encoder.tokens(letter)[1] for letter in "abcd")
     blank, word = encoder.tokens("a")[0], encoder.tokens("word")[0]
     assert encoder.tokens("a b c d") == [blank, a, blank, b, blank, c, blank, d]
-    assert window == Window((BEGIN, blank, a, blank, blank, d, END, word, END), (ASKED,) * 7 + (RESPONSE,) * 2, 7)
+    assert window == TokenWindow((BEGIN, blank, a, blank, blank, d, END, word, END), (ASKED,) * 7 + (RESPONSE,) * 2, 7)
 
 
 def test_earlier_turns_stand_in_front_of_the_first_window(encoder: Encoder) -> None:
     word, harm = encoder.tokens("word")[0], encoder.tokens("harm")[0]
     (window,) = encoder.prompt("word", [(ASKED, "harm"), (ANSWERED, "word word")])
-    assert window == Window((BEGIN, harm, END, word, word, END, word, END), (ASKED,) * 3 + (ANSWERED,) * 3 + (PROMPT,) * 2, 6)
+    assert window == TokenWindow(
+        (BEGIN, harm, END, word, word, END, word, END), (ASKED,) * 3 + (ANSWERED,) * 3 + (PROMPT,) * 2, 6
+    )
     first, *others = encoder.prompt("word " * 40, [(ASKED, "harm")])
     assert first.first == 3
     assert all(window.first == 1 for window in others)
@@ -148,12 +150,12 @@ def test_a_long_text_takes_no_longer_than_its_length(encoder: Encoder, unit: str
 
 
 def test_collate_pads_to_the_longest() -> None:
-    arrays = collate([Window((2, 7, 3), (2, 2, 2)), Window((2, 7, 3, 8, 3), (0, 0, 0, 3, 3))])
+    arrays = collate([TokenWindow((2, 7, 3), (2, 2, 2)), TokenWindow((2, 7, 3, 8, 3), (0, 0, 0, 3, 3))])
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.int64)}
     assert arrays["input_ids"].tolist() == [[2, 7, 3, 0, 0], [2, 7, 3, 8, 3]]
     assert arrays["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert arrays["token_type_ids"].tolist() == [[2, 2, 2, 0, 0], [0, 0, 0, 3, 3]]
-    alone = collate([Window((2, 7, 3), (2, 2, 2))])
+    alone = collate([TokenWindow((2, 7, 3), (2, 2, 2))])
     assert {name: array.tolist() for name, array in alone.items()} == {
         "input_ids": [[2, 7, 3]],
         "attention_mask": [[1, 1, 1]],

@@ -10,7 +10,7 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Guard, InputError
 from guardreasoner_sdk._failures import log_failure, trail
-from guardreasoner_sdk._text import named, quoted
+from guardreasoner_sdk._text import format_names, quote_value
 from guardreasoner_sdk.exchange import exchange_from, exchange_from_messages
 from guardreasoner_sdk.testing import ScriptedJudge
 
@@ -116,10 +116,10 @@ def test_errors_quote_no_more_of_the_input_than_names_it(make):
 
 
 def test_quoted_is_short_and_on_one_line():
-    assert quoted("text") == "'text'"
-    assert quoted("a\n\u202e\ud800") == "'a\\n\\u202e\\ud800'"
-    assert quoted("x" * 41) == f"'{'x' * 40}...'"
-    assert quoted(["x" * 41]) == "list"
-    assert named(["a", "b"]) == "'a', 'b'"
-    assert named([]) == "none"
-    assert named(map(str, range(22))).endswith("'19' and 2 more")
+    assert quote_value("text") == "'text'"
+    assert quote_value("a\n\u202e\ud800") == "'a\\n\\u202e\\ud800'"
+    assert quote_value("x" * 41) == f"'{'x' * 40}...'"
+    assert quote_value(["x" * 41]) == "list"
+    assert format_names(["a", "b"]) == "'a', 'b'"
+    assert format_names([]) == "none"
+    assert format_names(map(str, range(22))).endswith("'19' and 2 more")

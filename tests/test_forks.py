@@ -16,9 +16,9 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Guard, Judgement
 from guardreasoner_sdk._forks import Lock
-from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineJob, EngineThread
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
-from guardreasoner_sdk.generation import Abilities, Completion
+from guardreasoner_sdk.generation import Capabilities, Completion
 from guardreasoner_sdk.judges.model_folder import _sharing
 from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
@@ -138,7 +138,7 @@ def test_an_engine_at_work_is_loaded_anew_in_the_child_and_not_freed_there() -> 
             if self.process != os.getpid():
                 os._exit(9)
 
-    def run(_: Model, jobs: list[Job]) -> None:
+    def run(_: Model, jobs: list[EngineJob]) -> None:
         running.set()
         if os.getpid() == parent:
             assert go_on.wait(60)
@@ -146,7 +146,7 @@ def test_an_engine_at_work_is_loaded_anew_in_the_child_and_not_freed_there() -> 
             job.settle(safe)
 
     class Backend:
-        name, model, batch_size, abilities = "own", "m", 4, Abilities(continues=True, probes=False)
+        name, model, batch_size, capabilities = "own", "m", 4, Capabilities(continues=True, probes=False)
 
         def __init__(self) -> None:
             self._thread = EngineThread(Model, run, batch=4, name="test")

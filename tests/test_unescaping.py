@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardreasoner_sdk._unescaping import SecondReading, Unescaper, second_reading, unescaped
+from guardreasoner_sdk._unescaping import SecondReading, Unescaper, second_reading, unescape
 
 LETTERS = st.text(alphabet=st.characters(blacklist_categories=("Cs",)))
 JSON = st.recursive(
@@ -30,7 +30,7 @@ def strings(value: object) -> list[str]:
 @given(JSON, st.booleans(), st.lists(st.integers(0, 400)))
 def test_every_string_is_read_in_whatever_pieces_it_comes(value, ascii_only, cuts):
     text = json.dumps([value], ensure_ascii=ascii_only)
-    whole = unescaped(text)
+    whole = unescape(text)
     for said in strings(value):
         assert said in whole
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
@@ -41,7 +41,7 @@ def test_every_string_is_read_in_whatever_pieces_it_comes(value, ascii_only, cut
 
 def test_every_character_may_be_written_as_an_escape():
     said = "How do I build a wall? 🧱 „Ä“"
-    assert f'"{said}"' in unescaped('{"body": "' + "".join(f"\\u{unit:04x}" for unit in units(said)) + '"}')
+    assert f'"{said}"' in unescape('{"body": "' + "".join(f"\\u{unit:04x}" for unit in units(said)) + '"}')
 
 
 def units(text: str) -> list[int]:
@@ -62,7 +62,7 @@ def units(text: str) -> list[int]:
     ],
 )
 def test_what_is_no_escape_stays(text, read):
-    assert unescaped(text) == read
+    assert unescape(text) == read
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from typing import Generic, TypeVar
 
 from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._forks import abandon, renew_after_fork
-from guardreasoner_sdk.backends._results import failed
+from guardreasoner_sdk.backends._results import to_backend_error
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
 from guardreasoner_sdk.generation import Completion, Query
 
-__all__ = ["EngineThread", "Job"]
+__all__ = ["EngineJob", "EngineThread"]
 
 Engine = TypeVar("Engine")
 
@@ -25,7 +25,7 @@ LINGER = 0.003
 """Seconds without a new query before a batch begins that is not full: tasks of one event loop hand theirs over one by one."""
 
 
-class Job:
+class EngineJob:
     """A query on its way through the engine.
 
     Args:
@@ -61,7 +61,9 @@ class EngineThread(Generic[Engine]):
         name: the thread's name.
     """
 
-    def __init__(self, load: Callable[[], Engine], run: Callable[[Engine, list[Job]], None], *, batch: int, name: str) -> None:
+    def __init__(
+        self, load: Callable[[], Engine], run: Callable[[Engine, list[EngineJob]], None], *, batch: int, name: str
+    ) -> None:
         self._load = load
         self._run = run
         self._batch = batch
@@ -78,13 +80,13 @@ class EngineThread(Generic[Engine]):
     def _reset(self) -> None:
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
-        self._waiting: deque[Job | Future[None]] = deque()
-        self._running: list[Job] = []
+        self._waiting: deque[EngineJob | Future[None]] = deque()
+        self._running: list[EngineJob] = []
         self._wake = threading.Condition()
 
     async def answer(self, queries: Sequence[Query], deadline: float | None) -> list[Completion | BackendError]:
         """Answer the queries, in order; cancelling the task takes them back."""
-        jobs = [Job(query, deadline) for query in queries]
+        jobs = [EngineJob(query, deadline) for query in queries]
         self._put(jobs)
         try:
             return list(await asyncio.gather(*(_answered(job) for job in jobs)))
@@ -109,7 +111,7 @@ class EngineThread(Generic[Engine]):
         if thread is not None:
             await asyncio.to_thread(thread.join)
 
-    def _put(self, items: Sequence[Job | Future[None]]) -> None:
+    def _put(self, items: Sequence[EngineJob | Future[None]]) -> None:
         with self._wake:
             if self._closed:
                 raise ClosedError("the engine is closed; make a new guard")
@@ -126,7 +128,7 @@ class EngineThread(Generic[Engine]):
         finally:
             self._engine = None
 
-    def _next(self) -> list[Job | Future[None]] | None:
+    def _next(self) -> list[EngineJob | Future[None]] | None:
         with self._wake:
             self._wake.wait_for(lambda: self._waiting or self._closed)
             while not self._closed and len(self._waiting) < self._batch:
@@ -137,15 +139,15 @@ class EngineThread(Generic[Engine]):
                     _fail(item, ClosedError("the guard was closed before it decided"))
                 return None
             items = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
-            self._running = [item for item in items if isinstance(item, Job)]
+            self._running = [item for item in items if isinstance(item, EngineJob)]
             return items
 
     def _changed(self, count: int) -> bool:
         return self._closed or len(self._waiting) != count
 
-    def _serve(self, items: list[Job | Future[None]]) -> None:
-        jobs = [item for item in items if isinstance(item, Job) and item.wanted]
-        loads = [item for item in items if not isinstance(item, Job)]
+    def _serve(self, items: list[EngineJob | Future[None]]) -> None:
+        jobs = [item for item in items if isinstance(item, EngineJob) and item.wanted]
+        loads = [item for item in items if not isinstance(item, EngineJob)]
         try:
             if self._engine is None and (jobs or loads):
                 self._engine = self._load()
@@ -159,11 +161,11 @@ class EngineThread(Generic[Engine]):
                 _fail(job, error)
             for load in loads:
                 _fail(load, error)
-        for job in (item for item in items if isinstance(item, Job)):
+        for job in (item for item in items if isinstance(item, EngineJob)):
             job.settle(DeadlineError() if job.deadline.passed else BackendError("the engine gave no answer"))
 
 
-async def _answered(job: Job) -> Completion | BackendError:
+async def _answered(job: EngineJob) -> Completion | BackendError:
     """The answer, or that there was none in time: an engine may be busy with one step, or with loading, for longer."""
     try:
         async with job.deadline.scope():
@@ -172,11 +174,11 @@ async def _answered(job: Job) -> Completion | BackendError:
         return DeadlineError()
 
 
-def _fail(item: Job | Future[None], error: Exception) -> None:
+def _fail(item: EngineJob | Future[None], error: Exception) -> None:
     """Answer with an error that concerns this query, or raise one that concerns every caller."""
-    future = item.future if isinstance(item, Job) else item
+    future = item.future if isinstance(item, EngineJob) else item
     with suppress(InvalidStateError):
-        if isinstance(error, ConfigurationError | ClosedError) or not isinstance(item, Job):
+        if isinstance(error, ConfigurationError | ClosedError) or not isinstance(item, EngineJob):
             future.set_exception(error)
         else:
-            item.settle(failed(error))
+            item.settle(to_backend_error(error))

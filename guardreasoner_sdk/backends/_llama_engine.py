@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk._forks import Lock
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
-from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
+from guardreasoner_sdk.backends._results import stop_place, sum_by_text, too_long
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
-from guardreasoner_sdk.generation import Completion, Piece, Query, TokenProbabilities
+from guardreasoner_sdk.generation import Completion, PromptPiece, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from guardreasoner_sdk.backends._engine_thread import Job
+    from guardreasoner_sdk.backends._engine_thread import EngineJob
 
 __all__ = ["DEFAULT_CONTEXT", "LlamaEngine"]
 
@@ -81,7 +81,7 @@ class LlamaEngine:
         self._memory = llama_cpp.llama_get_memory(llama.ctx)
         self._formatter = self._chat_formatter()
 
-    def answer(self, jobs: list[Job]) -> None:
+    def answer(self, jobs: list[EngineJob]) -> None:
         """Answer the jobs one after another; those that nobody waits for any more are left."""
         for job in jobs:
             prompt = self._vocabulary.encode(self._pieces(job.query), job.query.continuation)
@@ -93,7 +93,7 @@ class LlamaEngine:
             if completion is not None:
                 job.settle(completion)
 
-    def _generate(self, job: Job, prompt: list[int]) -> Completion | None:
+    def _generate(self, job: EngineJob, prompt: list[int]) -> Completion | None:
         query = job.query
         cached = self._rewind(prompt)
         text = _Text(query.stop)
@@ -138,7 +138,7 @@ class LlamaEngine:
         llama.n_tokens = common
         return common
 
-    def _evaluate(self, tokens: list[int], job: Job) -> bool:
+    def _evaluate(self, tokens: list[int], job: EngineJob) -> bool:
         """Compute tokens behind those in the cache; returns False as soon as nobody waits for the answer any more."""
         for start in range(0, len(tokens), self._llama.n_batch):
             if not job.wanted:
@@ -164,12 +164,12 @@ class LlamaEngine:
         count = min(count, probabilities.size)
         most = np.argpartition(-probabilities, count - 1)[:count]
         most = most[np.argsort(-probabilities[most])].tolist()
-        return by_text(
+        return sum_by_text(
             (self._vocabulary.piece(token, special=True).decode("utf-8", "replace"), float(probabilities[token]))
             for token in (most if chosen in most else [*most, chosen])
         )
 
-    def _pieces(self, query: Query) -> tuple[Piece, ...]:
+    def _pieces(self, query: Query) -> tuple[PromptPiece, ...]:
         if not query.messages:
             return query.pieces
         from guardreasoner_sdk.backends._tokens import split_template

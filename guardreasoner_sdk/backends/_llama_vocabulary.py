@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Piece
+from guardreasoner_sdk.generation import PromptPiece
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -48,7 +48,7 @@ class Vocabulary:
         self._prefixes_blanks = llama_cpp.llama_vocab_type(self._vocab) == llama_cpp.LLAMA_VOCAB_TYPE_SPM
         self._mark = self._tokenize(_MARK)
 
-    def encode(self, pieces: Iterable[Piece], continuation: str) -> list[int]:
+    def encode(self, pieces: Iterable[PromptPiece], continuation: str) -> list[int]:
         """The tokens of a prompt, BOS included where the model has it.
 
         What stands between two special tokens is tokenised as a whole, as it was in training, whether the dialect wrote it or

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.errors import BackendError
 
-__all__ = ["by_text", "failed", "stop_place", "too_long"]
+__all__ = ["stop_place", "sum_by_text", "to_backend_error", "too_long"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
 
-def failed(error: Exception) -> BackendError:
+def to_backend_error(error: Exception) -> BackendError:
     """The answer to a query whose engine raised.
 
     Args:
@@ -33,7 +33,7 @@ def too_long(tokens: int, context: int, fix: str) -> BackendError:
     )
 
 
-def by_text(probabilities: Iterable[tuple[str, float]]) -> dict[str, float]:
+def sum_by_text(probabilities: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Probabilities (0 to 1) of tokens by their text; those that are no whole character share one text."""
     found: dict[str, float] = {}
     for text, probability in probabilities:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
-from guardreasoner_sdk.generation import Message, Piece, Query
+from guardreasoner_sdk.generation import Message, PromptPiece, Query
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -29,7 +29,7 @@ _LEAD, _TRAIL = "\n\t", "\v\n"
 
 def split_template(
     render: Callable[[list[dict[str, Any]]], str], query: Query, *, model: str = "the model"
-) -> tuple[Piece, ...]:
+) -> tuple[PromptPiece, ...]:
     """Turn a chat into pieces: what the chat template writes is markup, the contents of the messages are plain text.
 
     The template never sees the contents, so that they cannot steer it. Where it trims them, they are trimmed alike.
@@ -81,7 +81,7 @@ def _letters(number: int) -> str:
     return "".join(string.ascii_lowercase[number // 26**place % 26] for place in range(4))
 
 
-def _pieces(bare: list[str], padded: list[str], messages: Sequence[Message]) -> tuple[Piece, ...] | None:
+def _pieces(bare: list[str], padded: list[str], messages: Sequence[Message]) -> tuple[PromptPiece, ...] | None:
     """Join the template's text and the contents; None where the template did something else to them than trimming."""
     contents = {_letters(number): message.content for number, message in enumerate(messages)}
     texts = [contents[letters] for letters in bare[1::2]]
@@ -95,9 +95,9 @@ def _pieces(bare: list[str], padded: list[str], messages: Sequence[Message]) -> 
             texts[number - 1] = texts[number - 1].rstrip("\n" if trail else None)
         if number < len(texts) and lead != _LEAD:
             texts[number] = texts[number].lstrip("\n" if lead else None)
-    pieces = [Piece(parts[0], markup=True)]
+    pieces = [PromptPiece(parts[0], markup=True)]
     for text, part in zip(texts, parts[1:], strict=True):
-        pieces += [Piece(text), Piece(part, markup=True)]
+        pieces += [PromptPiece(text), PromptPiece(part, markup=True)]
     return tuple(piece for piece in pieces if piece.text)
 
 
@@ -219,7 +219,7 @@ class PromptEncoder:
 
         return render
 
-    def _encode_pieces(self, pieces: Sequence[Piece]) -> list[int]:
+    def _encode_pieces(self, pieces: Sequence[PromptPiece]) -> list[int]:
         # A run of text is encoded as a whole, whoever wrote its parts: its ids are then those that the model was trained on.
         ids: list[int] = []
         run = ""
@@ -232,7 +232,7 @@ class PromptEncoder:
             run = ""
         return ids + self._encode_text(run, self._later if ids else self._first)
 
-    def _parts(self, pieces: Sequence[Piece]) -> Iterator[str | int]:
+    def _parts(self, pieces: Sequence[PromptPiece]) -> Iterator[str | int]:
         """Texts, and the ids of special and added tokens in the markup between them."""
         for markup, text in _joined(pieces):
             if not markup:
@@ -309,7 +309,7 @@ def _blank(text: str) -> bool:
     return not text.replace("▁", " ").strip()
 
 
-def _joined(pieces: Sequence[Piece]) -> Iterator[tuple[bool, str]]:
+def _joined(pieces: Sequence[PromptPiece]) -> Iterator[tuple[bool, str]]:
     """Neighbours of the same kind as one."""
     texts: list[str] = []
     for number, piece in enumerate(pieces):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Abilities, Completion, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
 
 __all__ = ["Backend"]
 
@@ -21,14 +21,14 @@ class Backend(Protocol):
         name: the engine's name, for the verdict: ``vllm``, ``llama_cpp``, ``transformers`` or ``remote``.
         model: the model's name, for the verdict.
         batch_size: how many exchanges to hand over at a time, so that the engine is kept busy.
-        abilities: what it can do beyond plain generation.
+        capabilities: what it can do beyond plain generation.
 
     Example:
         >>> from guardreasoner_sdk import Guard, ReasonerJudge
         >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
-        >>> from guardreasoner_sdk.generation import Abilities, Completion
+        >>> from guardreasoner_sdk.generation import Capabilities, Completion
         >>> class Canned:
-        ...     name, model, batch_size, abilities = "canned", "canned", 1, Abilities()
+        ...     name, model, batch_size, capabilities = "canned", "canned", 1, Capabilities()
         ...     async def generate(self, queries, *, deadline):
         ...         return [Completion("Request: unharmful") for query in queries]
         ...     async def load(self):
@@ -49,7 +49,7 @@ class Backend(Protocol):
     def batch_size(self) -> int: ...
 
     @property
-    def abilities(self) -> Abilities: ...
+    def capabilities(self) -> Capabilities: ...
 
     async def generate(self, queries: Sequence[Query], *, deadline: float | None) -> list[Completion | BackendError]:
         """Answer the queries, in order.

@@ -13,7 +13,7 @@ from guardreasoner_sdk.backends._engine_thread import EngineThread
 from guardreasoner_sdk.backends._llama_engine import LlamaEngine
 from guardreasoner_sdk.backends.options import LlamaCpp
 from guardreasoner_sdk.errors import BackendError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Completion, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
 
 __all__ = ["LlamaCppBackend"]
 
@@ -37,7 +37,7 @@ class LlamaCppBackend:
     """
 
     name = "llama_cpp"
-    abilities = Abilities(continues=True, probes=True)
+    capabilities = Capabilities(continues=True, probes=True)
     # Each exchange finds the engine's cache as it left it; the next ones wait in the guard.
     batch_size = 1
 

@@ -18,7 +18,7 @@ from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError,
 from guardreasoner_sdk.backends._remote_replies import read_answer, read_owner
 from guardreasoner_sdk.backends.options import Remote
 from guardreasoner_sdk.errors import BackendError, ClosedError, DeadlineError
-from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, PromptPiece, Query
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -125,9 +125,9 @@ class RemoteBackend:
         return f"RemoteBackend({self._model!r}, host={self._address.host!r})"
 
     @property
-    def abilities(self) -> Abilities:
+    def capabilities(self) -> Capabilities:
         """What the server can do, as far as it is known; ``continues`` is about chats, plain prompts are always continued."""
-        return Abilities(continues=self.chat_continues, probes=False)
+        return Capabilities(continues=self.chat_continues, probes=False)
 
     @property
     def chat_continues(self) -> bool:
@@ -320,7 +320,7 @@ class RemoteBackend:
 def _prompt(query: Query) -> str:
     """The plain prompt with the beginning of the answer; whole stretches of text are made safe, so that no special token
     comes about where two of them meet."""
-    pieces = (*query.pieces, Piece(query.continuation))
+    pieces = (*query.pieces, PromptPiece(query.continuation))
     return "".join(
         "".join(piece.text for piece in stretch) if markup else defuse("".join(piece.text for piece in stretch))
         for markup, stretch in groupby(pieces, key=lambda piece: piece.markup)

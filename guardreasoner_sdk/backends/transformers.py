@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk._failures import config_errors, log_failure
-from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
-from guardreasoner_sdk.backends._results import by_text, stop_place, too_long
+from guardreasoner_sdk.backends._engine_thread import EngineJob, EngineThread
+from guardreasoner_sdk.backends._results import stop_place, sum_by_text, too_long
 from guardreasoner_sdk.backends.options import Transformers
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
+from guardreasoner_sdk.generation import Capabilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class TransformersBackend:
     """
 
     name = "transformers"
-    abilities = Abilities(continues=True, probes=False)
+    capabilities = Capabilities(continues=True, probes=False)
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Engine:
         # What a checkpoint says about sampling must not change what a query asks for.
         model.generation_config = _transformers().GenerationConfig()
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, jobs: list[EngineJob]) -> None:
         """Answer a batch. What fails for one query is its answer.
 
         Raises:
@@ -204,7 +204,7 @@ class _Engine:
                 f"the device ran out of memory; lower batch_size (now {self._batch_size}), or use a smaller or quantised model"
             ) from None
 
-    def _row(self, job: Job) -> _Row:
+    def _row(self, job: EngineJob) -> _Row:
         prompt = self._encoder.encode(job.query)
         if len(prompt) >= self._context:
             raise too_long(len(prompt), self._context, "use a model with a longer context")
@@ -291,7 +291,7 @@ class _Row:
         ends: ids that end an answer.
     """
 
-    def __init__(self, job: Job, prompt: list[int], limit: int, encoder: PromptEncoder, ends: frozenset[int]) -> None:
+    def __init__(self, job: EngineJob, prompt: list[int], limit: int, encoder: PromptEncoder, ends: frozenset[int]) -> None:
         self.query = job.query
         self.prompt = prompt
         self.limit = limit
@@ -338,4 +338,4 @@ class _Row:
         # The first one is the chosen one; a batch may have recorded more than this query asked for.
         wanted = dict(zip(numbers[1 : self.query.choices + 1], probabilities[1:], strict=False))
         wanted[numbers[0]] = probabilities[0]
-        return by_text((self._encoder.token_text(token), probability) for token, probability in wanted.items())
+        return sum_by_text((self._encoder.token_text(token), probability) for token, probability in wanted.items())

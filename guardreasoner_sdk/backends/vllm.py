@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._failures import config_errors
-from guardreasoner_sdk.backends._results import by_text, failed, too_long
+from guardreasoner_sdk.backends._results import sum_by_text, to_backend_error, too_long
 from guardreasoner_sdk.backends.options import VLLM
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
-from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
+from guardreasoner_sdk.generation import Capabilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class VLLMBackend:
     """
 
     name = "vllm"
-    abilities = Abilities(continues=True, probes=True)
+    capabilities = Capabilities(continues=True, probes=True)
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class _Engine:
         except ConfigurationError:
             raise
         except Exception as error:
-            return failed(error)
+            return to_backend_error(error)
         if len(ids) >= config.max_model_len:
             return too_long(len(ids), config.max_model_len, "raise max_model_len")
         return ids
@@ -292,7 +292,7 @@ class _Engine:
         except Exception as error:
             if self.core.errored:
                 return BackendError("the engine died; vLLM's own log says why")
-            return failed(error)
+            return to_backend_error(error)
         finally:
             self.under_way.discard(task)
         self.proven = True
@@ -335,7 +335,7 @@ class _Engine:
     def _choices(self, ids: list[int], logprobs: Any) -> TokenProbabilities:
         def alternatives(number: int) -> dict[str, float]:
             entries = logprobs[number].items()
-            return by_text((self.encoder.token_text(token), math.exp(entry.logprob)) for token, entry in entries)
+            return sum_by_text((self.encoder.token_text(token), math.exp(entry.logprob)) for token, entry in entries)
 
         return TokenProbabilities(self.encoder.starts(ids), alternatives)
 

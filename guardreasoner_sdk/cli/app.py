@@ -16,7 +16,7 @@ from guardreasoner_sdk.cli.evaluate import evaluate
 from guardreasoner_sdk.cli.models import models
 from guardreasoner_sdk.cli.schema import schema
 from guardreasoner_sdk.cli.score import score
-from guardreasoner_sdk.cli.terminal import ExitCode, prepare, reported, unwritten, write
+from guardreasoner_sdk.cli.terminal import ExitCode, prepare, report_errors, report_unwritable, write
 
 __all__ = ["app", "run"]
 
@@ -48,9 +48,9 @@ def _options(
 
 
 # What stands behind the prompt is told by the command itself, which knows what may be meant.
-app.command(context_settings={"allow_extra_args": True})(reported(check))
+app.command(context_settings={"allow_extra_args": True})(report_errors(check))
 for _command in (doctor, models, schema, evaluate, score, calibrate, audit):
-    app.command()(reported(_command))
+    app.command()(report_errors(_command))
 
 
 def run(arguments: list[str] | None) -> int:
@@ -69,10 +69,10 @@ def run(arguments: list[str] | None) -> int:
         # What happens outside a command, in --help for one, typer ends with 1 for whatever reason: that would be "blocked".
         cause = end.__context__
         if isinstance(cause, BrokenPipeError):
-            return unwritten(cause)
+            return report_unwritable(cause)
         if isinstance(cause, typer.Abort | KeyboardInterrupt):
             return ExitCode.INTERRUPTED
         return end.code if isinstance(end.code, int) else ExitCode.ALLOWED
     except OSError as error:
-        return unwritten(error)
+        return report_unwritable(error)
     return ExitCode.ALLOWED  # pragma: no cover - typer always ends with SystemExit

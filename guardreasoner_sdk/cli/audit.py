@@ -29,7 +29,7 @@ from guardreasoner_sdk.verdict import TASKS
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.evaluation.audit.decisions import Correction
-    from guardreasoner_sdk.evaluation.audit.run import Audit, Item
+    from guardreasoner_sdk.evaluation.audit.run import Audit, AuditItem
 
 __all__ = ["audit"]
 
@@ -112,7 +112,7 @@ def audit(
 
 def _run(
     options: GuardOptions, file: Path, output: Path, columns: Sequence[str], at_most: float, *, overwrite: bool, quiet: bool
-) -> tuple[Audit, list[Item]]:
+) -> tuple[Audit, list[AuditItem]]:
     from guardreasoner_sdk.cli.progress import progress
     from guardreasoner_sdk.data.atomic import write_atomic
     from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, read_decisions
@@ -146,7 +146,7 @@ def _run(
     return found, items
 
 
-def _sum_up(found: Audit, items: Sequence[Item], output: Path) -> None:
+def _sum_up(found: Audit, items: Sequence[AuditItem], output: Path) -> None:
     from rich.table import Table
 
     from guardreasoner_sdk.evaluation.rows import task_name
@@ -168,7 +168,7 @@ def _sum_up(found: Audit, items: Sequence[Item], output: Path) -> None:
     note(f"labels to look at: {len(items):,}; open {output / _PAGE}, or run: guardreasoner audit --output {output} --serve")
 
 
-def _serve(folder: Path, found: Audit, items: Sequence[Item], *, port: int, open_page: bool) -> None:
+def _serve(folder: Path, found: Audit, items: Sequence[AuditItem], *, port: int, open_page: bool) -> None:
     from guardreasoner_sdk.evaluation.audit.server import AuditServer
 
     with AuditServer(folder, found, items, port=port) as server:

@@ -13,22 +13,22 @@ from typing import Any
 
 from guardreasoner_sdk.cli.options import GuardOptions
 from guardreasoner_sdk.cli.outcome import Tally
-from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, piped
+from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, replace_pipes
 from guardreasoner_sdk.cli.progress import progress
 from guardreasoner_sdk.cli.terminal import ExitCode, note
-from guardreasoner_sdk.data.check_rows import Row, rows_of
+from guardreasoner_sdk.data.check_rows import CheckRow, rows_of
 from guardreasoner_sdk.data.identity import fingerprint, without_secrets
 from guardreasoner_sdk.data.interrupts import Interrupts
-from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.journal import Journal, JournalEntry
 from guardreasoner_sdk.data.output import Output
 from guardreasoner_sdk.data.readers import open_source
-from guardreasoner_sdk.data.records import Reading, Source, reading
+from guardreasoner_sdk.data.records import Reading, RowSource, errors_while_reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Judgement, Verdict
 
-__all__ = ["Job", "run_job"]
+__all__ = ["CheckJob", "run_job"]
 
 
 _LOOKED_AT = 100
@@ -36,7 +36,7 @@ _LOOKED_AT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class CheckJob:
     """A file to check.
 
     Args:
@@ -60,7 +60,7 @@ class Job:
     quiet: bool
 
 
-def run_job(options: GuardOptions, job: Job) -> ExitCode:
+def run_job(options: GuardOptions, job: CheckJob) -> ExitCode:
     """Check a file, or go on with it.
 
     Args:
@@ -72,11 +72,11 @@ def run_job(options: GuardOptions, job: Job) -> ExitCode:
         ConfigurationError: the guard cannot work.
         MissingExtraError: Parquet, and pyarrow is not installed.
     """
-    with piped(job.file, job.output, job.reading, job.output_format) as pipes:
+    with replace_pipes(job.file, job.output, job.reading, job.output_format) as pipes:
         return _run(options, dataclasses.replace(job, file=pipes.file, output=pipes.output, reading=pipes.reading), pipes)
 
 
-def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
+def _run(options: GuardOptions, job: CheckJob, pipes: Pipes) -> ExitCode:
     source = open_source(job.file, job.reading)
     output = Output.at(job.output, job.output_format, job.file)
     _check_readable(source, pipes.name)
@@ -84,7 +84,7 @@ def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
         _check_all(source)
     settings = options.settings()
     with options.guard() as guard:
-        with reading(job.file, "--file"):
+        with errors_while_reading(job.file, "--file"):
             whole = fingerprint(job.file)
         identity = {
             "input": whole,
@@ -126,7 +126,7 @@ def _run(options: GuardOptions, job: Job, pipes: Pipes) -> ExitCode:
     return tally.exit_code
 
 
-def _check_readable(source: Source, name: str) -> None:
+def _check_readable(source: RowSource, name: str) -> None:
     """Look at the first rows before anything is loaded or written: a column of another name is no reason for 400 verdicts.
 
     Raises:
@@ -148,7 +148,7 @@ def _check_readable(source: Source, name: str) -> None:
     raise InputError("--file", f"{name}: {those} be read ({problem})", f"{fix}; nothing was judged")
 
 
-def _counted(source: Source) -> tuple[int, frozenset[int]]:
+def _counted(source: RowSource) -> tuple[int, frozenset[int]]:
     """How many rows there are, as far as the file can be read, and the numbers of the blank lines between them."""
     blank: set[int] = set()
     rows, due = 0, 1
@@ -159,14 +159,14 @@ def _counted(source: Source) -> tuple[int, frozenset[int]]:
     return rows, frozenset(blank)
 
 
-def _check_all(source: Source) -> None:
+def _check_all(source: RowSource) -> None:
     for row in rows_of(source):
         if row.cause is not None:
             place, _, problem = row.cause.partition(": ")
             raise InputError(place, problem, "nothing was judged (--strict)")
 
 
-def _go_on(guard: Guard, source: Source, journal: Journal, tally: Tally, job: Job, total: int) -> None:
+def _go_on(guard: Guard, source: RowSource, journal: Journal, tally: Tally, job: CheckJob, total: int) -> None:
     last = 0
     for entry in journal.entries():
         tally.add(entry.row, entry.verdict)
@@ -192,7 +192,7 @@ def _go_on(guard: Guard, source: Source, journal: Journal, tally: Tally, job: Jo
             raise
 
 
-def _check_no_more(source: Source, journal: Journal, last: int) -> None:
+def _check_no_more(source: RowSource, journal: Journal, last: int) -> None:
     end = 0
     for number, _ in source.records():
         end = number
@@ -201,10 +201,10 @@ def _check_no_more(source: Source, journal: Journal, last: int) -> None:
 
 
 def _judge_all(
-    guard: Guard, rows: Iterable[Row], journal: Journal, tally: Tally, shown: Callable[[int], None], *, with_text: bool
+    guard: Guard, rows: Iterable[CheckRow], journal: Journal, tally: Tally, shown: Callable[[int], None], *, with_text: bool
 ) -> None:
     """Judge the rows and write the verdicts, an engine batch at a time, and at Ctrl-C those at hand."""
-    waiting: list[Entry] = []
+    waiting: list[JournalEntry] = []
     failed: list[InputError] = []
     with Interrupts() as interrupts:
 
@@ -218,7 +218,7 @@ def _judge_all(
 
         try:
             for row, verdict in _judged(guard, _until_failure(rows, failed)):
-                waiting.append(Entry(row.number, row.identity, verdict, _text_of(row) if with_text else None))
+                waiting.append(JournalEntry(row.number, row.identity, verdict, _text_of(row) if with_text else None))
                 if len(waiting) >= guard.judge.batch_size:
                     save()
         except KeyboardInterrupt:
@@ -229,7 +229,7 @@ def _judge_all(
         raise failed[0]
 
 
-def _until_failure(rows: Iterable[Row], failed: list[InputError]) -> Iterator[Row]:
+def _until_failure(rows: Iterable[CheckRow], failed: list[InputError]) -> Iterator[CheckRow]:
     """The rows up to where the file cannot be read on: those before it shall be judged and written all the same."""
     try:
         yield from rows
@@ -237,8 +237,8 @@ def _until_failure(rows: Iterable[Row], failed: list[InputError]) -> Iterator[Ro
         failed.append(error)
 
 
-def _judged(guard: Guard, rows: Iterable[Row]) -> Iterator[tuple[Row, Verdict]]:
-    waiting: deque[Row] = deque()
+def _judged(guard: Guard, rows: Iterable[CheckRow]) -> Iterator[tuple[CheckRow, Verdict]]:
+    waiting: deque[CheckRow] = deque()
 
     def exchanges() -> Iterator[Exchange | tuple[()]]:
         for row in rows:
@@ -251,11 +251,11 @@ def _judged(guard: Guard, rows: Iterable[Row]) -> Iterator[tuple[Row, Verdict]]:
         yield row, verdict if row.cause is None else _unreadable(guard, row, row.cause)
 
 
-def _text_of(row: Row) -> dict[str, Any] | None:
+def _text_of(row: CheckRow) -> dict[str, Any] | None:
     return None if row.exchange is None else row.exchange.model_dump(mode="json", exclude_defaults=True)
 
 
-def _unreadable(guard: Guard, row: Row, cause: str) -> Verdict:
+def _unreadable(guard: Guard, row: CheckRow, cause: str) -> Verdict:
     judgement = Judgement.unable(cause, response=row.response)
     return guard.policy.verdict(judgement, response=row.response, model=guard.judge.model, backend=guard.judge.backend)
 

@@ -154,11 +154,11 @@ def _stored(rows: list[LabelledRow], path: Path) -> Iterator[tuple[LabelledRow, 
     """The rows with the verdicts of a file."""
     from pydantic import ValidationError
 
-    from guardreasoner_sdk.evaluation.calibration.joined import joined
+    from guardreasoner_sdk.evaluation.calibration.joined import match_verdicts
     from guardreasoner_sdk.verdict import Verdict
 
     left = {row.id: row for row in rows}
-    for place, row, values in joined(path, rows):
+    for place, row, values in match_verdicts(path, rows):
         try:
             verdict = Verdict.model_validate(values.get("verdict"))
         except ValidationError:

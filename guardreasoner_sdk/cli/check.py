@@ -23,7 +23,7 @@ from guardreasoner_sdk.cli.options import (
     Timeout,
 )
 from guardreasoner_sdk.cli.pipes import PIPE
-from guardreasoner_sdk.cli.terminal import ExitCode, typed, write_json
+from guardreasoner_sdk.cli.terminal import ExitCode, decode_argument, write_json
 from guardreasoner_sdk.errors import InputError, UndeterminedError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, Exchange
 
@@ -156,11 +156,11 @@ def check(
         fix = "name the file to write the verdicts to, e.g. --output verdicts.jsonl, or - for standard output"
         raise InputError("--output", "is missing", fix)
 
-    from guardreasoner_sdk.cli.batch import Job, run_job
+    from guardreasoner_sdk.cli.batch import CheckJob, run_job
     from guardreasoner_sdk.data.columns import Columns
     from guardreasoner_sdk.data.records import Reading
 
-    job = Job(
+    job = CheckJob(
         file=file,
         output=output,
         reading=Reading(file_format, Columns(prompt_column, response_column), encoding, delimiter),
@@ -177,8 +177,8 @@ def _check_one(options: GuardOptions, prompt: str | None, response: str | None, 
     from guardreasoner_sdk.cli.outcome import outcome
     from guardreasoner_sdk.cli.show import load, show
 
-    text = _from_stdin(asked=prompt == "-") if prompt is None or prompt == "-" else typed(prompt)
-    response = None if response is None else typed(response)
+    text = _from_stdin(asked=prompt == "-") if prompt is None or prompt == "-" else decode_argument(prompt)
+    response = None if response is None else decode_argument(response)
     Exchange(text, response)  # what cannot be judged needs no model to be loaded
     with options.guard() as guard:
         # A server has its model loaded, and whether it answers is a matter of the check's timeout.

@@ -234,10 +234,10 @@ def _run(
 ) -> None:
     """Ask what was not asked yet, and hand over the whole."""
     from guardreasoner_sdk.cli.progress import progress
-    from guardreasoner_sdk.evaluation.runs import fingerprints, go_on, opened, settings_of, verdicts
+    from guardreasoner_sdk.evaluation.runs import fingerprints, go_on, open_run, settings_of, verdicts
 
     identity = settings_of(guard, settings) | {what: fingerprints(rows)}
-    with opened(path.parent, identity, overwrite=overwrite, name=path.name) as journal:
+    with open_run(path.parent, identity, overwrite=overwrite, name=path.name) as journal:
         done = at_hand = sum(1 for _ in journal.entries())
         if done and not quiet:
             note(f"{done:,} of {len(rows):,} rows are done already")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk._text import quote_value
 from guardreasoner_sdk.data.interrupts import Interrupts
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.guard import Guard
@@ -199,7 +199,7 @@ def _least(lists: Sequence[str]) -> float | dict[str, float] | None:
             score = float(number)
         except ValueError:
             fix = "say a number from 0 to 1, or for instance prompt_harmfulness=0.7"
-            raise ConfigurationError(f"--min-score: {quoted(setting)} is no score; {fix}") from None
+            raise ConfigurationError(f"--min-score: {quote_value(setting)} is no score; {fix}") from None
         if not separator:
             if len(lists) > 1 or "," in lists[0]:
                 raise ConfigurationError("--min-score: one number goes for all tasks; name the task of each: task=number")

@@ -16,7 +16,7 @@ from guardreasoner_sdk.data.output import Output
 from guardreasoner_sdk.data.records import Reading, open_unpacked
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["PIPE", "STANDARD_INPUT", "Pipes", "piped"]
+__all__ = ["PIPE", "STANDARD_INPUT", "Pipes", "replace_pipes"]
 
 PIPE = Path("-")
 """In place of a file: standard input, or standard output."""
@@ -70,7 +70,7 @@ class Pipes:
 
 
 @contextmanager
-def piped(file: Path, output: Path, reading: Reading, output_format: str | None) -> Iterator[Pipes]:
+def replace_pipes(file: Path, output: Path, reading: Reading, output_format: str | None) -> Iterator[Pipes]:
     """Put files in place of pipes: a run rereads its rows, and writes more than verdicts.
 
     Args:

@@ -21,7 +21,17 @@ from guardreasoner_sdk.errors import GuardError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ExitCode", "console", "note", "prepare", "reported", "typed", "unwritten", "write", "write_json"]
+__all__ = [
+    "ExitCode",
+    "console",
+    "decode_argument",
+    "note",
+    "prepare",
+    "report_errors",
+    "report_unwritable",
+    "write",
+    "write_json",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +64,7 @@ def prepare() -> None:
     logging.getLogger("guardreasoner_sdk").addHandler(logging.NullHandler())
 
 
-def typed(text: str) -> str:
+def decode_argument(text: str) -> str:
     """The text of an argument as it was typed: where the locale is not UTF-8, Python has not decoded it.
 
     Args:
@@ -104,7 +114,7 @@ def console(*, error: bool = False) -> Console:
     return made
 
 
-def unwritten(error: OSError) -> ExitCode:
+def report_unwritable(error: OSError) -> ExitCode:
     """Say which file, or that standard output, cannot be used; nothing where its reader has just gone.
 
     Args:
@@ -123,7 +133,7 @@ def unwritten(error: OSError) -> ExitCode:
     return ExitCode.PIPE if isinstance(error, BrokenPipeError) else ExitCode.USAGE
 
 
-def reported(command: Callable[P, R]) -> Callable[P, R]:
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Turn what a command raises into a message on standard error and an exit code.
 
     Args:
@@ -148,7 +158,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except OSError as error:
             # What can go wrong with rows and verdicts is said where they are used. Left are odd files and standard output.
-            raise typer.Exit(unwritten(error)) from None
+            raise typer.Exit(report_unwritable(error)) from None
         except Exception as error:
             if os.environ.get("GUARDREASONER_DEBUG"):
                 traceback.print_exc()

@@ -12,13 +12,13 @@ from typing import Any
 from guardreasoner_sdk._text import json_text, parse_json
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["read_json", "replacing", "write_atomic", "write_json", "writing"]
+__all__ = ["errors_while_writing", "read_json", "replacing", "write_atomic", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def errors_while_writing(path: Path) -> Iterator[None]:
     """Say of a failure to write which file it was, and what to do.
 
     Raises:
@@ -62,7 +62,7 @@ def write_atomic(path: Path, content: bytes | str | Iterable[str]) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path), replacing(path) as fresh, fresh.open("wb") as file:
+    with errors_while_writing(path), replacing(path) as fresh, fresh.open("wb") as file:
         pieces = [content] if isinstance(content, bytes | str) else content
         file.writelines(piece if isinstance(piece, bytes) else piece.encode() for piece in pieces)
 

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from guardreasoner_sdk._text import JsonError, named, parse_json
+from guardreasoner_sdk._text import JsonError, format_names, parse_json
 from guardreasoner_sdk.data.columns import CONVERSATIONS, Columns, near_prompt
-from guardreasoner_sdk.data.records import Fault, Record, Source
+from guardreasoner_sdk.data.records import Fault, Record, RowSource
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages
 
-__all__ = ["Row", "make_row", "rows_of"]
+__all__ = ["CheckRow", "make_row", "rows_of"]
 
 
 _NAME = re.compile(r"[\w.:/-]{1,40}")
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[\w.:/-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CheckRow:
     """A row of the input.
 
     Args:
@@ -45,7 +45,7 @@ class Row:
     fix: str = ""
 
 
-def rows_of(source: Source, *, after: int = 0) -> Iterator[Row]:
+def rows_of(source: RowSource, *, after: int = 0) -> Iterator[CheckRow]:
     """The rows of a source.
 
     Args:
@@ -56,7 +56,7 @@ def rows_of(source: Source, *, after: int = 0) -> Iterator[Row]:
             yield make_row(source.read(number, record), source.how.columns)
 
 
-def make_row(found: Record | Fault, columns: Columns) -> Row:
+def make_row(found: Record | Fault, columns: Columns) -> CheckRow:
     """What is to be judged of a row, or why it cannot be read.
 
     Args:
@@ -74,7 +74,7 @@ def make_row(found: Record | Fault, columns: Columns) -> Row:
     if asked is None:
         near = near_prompt(values)
         others = [name for name in values if _NAME.fullmatch(name)]
-        more = f" with one of {named(others)}" if others else ""
+        more = f" with one of {format_names(others)}" if others else ""
         fix = f"say --prompt-column {near}" if near is not None else f"give every row a prompt, or say --prompt-column{more}"
         return _broken(found, f"{columns.prompt}: is missing", fix)
     name_of_response = columns.response_name
@@ -93,11 +93,11 @@ def make_row(found: Record | Fault, columns: Columns) -> Row:
         name = {"prompt": asked, "response": name_of_response}.get(error.field, error.field)
         unanswered = response is None and name not in CONVERSATIONS and not isinstance(values[asked], list)
         return _broken(found, f"{name}: {error.problem}", error.fix, response=not unanswered, identity=identity)
-    return Row(found.number, exchange, identity=identity)
+    return CheckRow(found.number, exchange, identity=identity)
 
 
-def _broken(found: Record | Fault, problem: str, fix: str, **known: Any) -> Row:
-    return Row(found.number, None, f"{found.place}: {problem}; {fix}", problem=problem, fix=fix, **known)
+def _broken(found: Record | Fault, problem: str, fix: str, **known: Any) -> CheckRow:
+    return CheckRow(found.number, None, f"{found.place}: {problem}; {fix}", problem=problem, fix=fix, **known)
 
 
 def _exchange(name: str, asked: Any, response: Any, history: Any) -> Exchange:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from guardreasoner_sdk._text import named, quoted
+from guardreasoner_sdk._text import format_names, quote_value
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
 
@@ -136,11 +136,11 @@ class Columns:
             ("--response-column", self.response_name, self.response is not None),
         ):
             if name in names and names.count(name) > 1:
-                raise InputError(option, f"{path} has {names.count(name)} columns {quoted(name)}", "rename all but one")
+                raise InputError(option, f"{path} has {names.count(name)} columns {quote_value(name)}", "rename all but one")
             if needed and name not in names:
                 near = near_prompt(names) if option == "--prompt-column" else None
-                fix = f"name one of those it has: {named(names)}" if near is None else f"say --prompt-column {near}"
-                raise InputError(option, f"{path} has no column {quoted(name)}", fix)
+                fix = f"name one of those it has: {format_names(names)}" if near is None else f"say --prompt-column {near}"
+                raise InputError(option, f"{path} has no column {quote_value(name)}", fix)
 
     def rows(self, records: Iterable[Record]) -> Iterator[RawRow]:
         """Read labelled rows; those without a label are passed over.
@@ -166,7 +166,7 @@ class Columns:
         for name in (self.prompt, *self.labels.values(), *filter(None, (self.response, self.language, self.kind))):
             if name not in values:
                 near = near_prompt(values) if name == self.prompt else None
-                fix = f"name one of those it has: {named(values)}" if near is None else f"say --column prompt={near}"
+                fix = f"name one of those it has: {format_names(values)}" if near is None else f"say --column prompt={near}"
                 raise InputError(record.place, f"has no column {name!r}", fix)
         places = {task: self.column_of(task, values) for task in TASKS}
         if not any(places.values()):
@@ -212,7 +212,7 @@ class Columns:
         if word in _NO | {other} | self._more(task, _NEGATIVE) | self.negative:
             return False
         fix = f"write {own} or {other}, or say which words you use: --column positive=... --column negative=..."
-        raise InputError(place, f"{column}: {quoted(word)} is no label", fix)
+        raise InputError(place, f"{column}: {quote_value(word)} is no label", fix)
 
     @staticmethod
     def _more(task: Task, words: frozenset[str]) -> frozenset[str]:

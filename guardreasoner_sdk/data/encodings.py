@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from typing import IO
 
-from guardreasoner_sdk._text import quoted
+from guardreasoner_sdk._text import quote_value
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["check_encoding", "looks_like", "recoded", "remedy"]
+__all__ = ["check_encoding", "looks_like", "recode", "remedy"]
 
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -91,11 +91,11 @@ def check_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except (LookupError, ValueError):
         raise InputError(
-            "--encoding", f"{quoted(name)} is unknown", "say for instance gb18030, shift_jis, utf-16 or latin-1"
+            "--encoding", f"{quote_value(name)} is unknown", "say for instance gb18030, shift_jis, utf-16 or latin-1"
         ) from None
 
 
-def recoded(raw: IO[bytes], encoding: str) -> IO[bytes]:
+def recode(raw: IO[bytes], encoding: str) -> IO[bytes]:
     """A file as UTF-8, whatever its encoding; bytes that are none of its characters stay as they are."""
     return io.BufferedReader(_Recoded(raw, encoding))
 

@@ -14,18 +14,18 @@ from filelock import lock_descriptor
 from pydantic import ValidationError
 
 from guardreasoner_sdk._text import JsonError, json_text, parse_json
-from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.atomic import errors_while_writing
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import Verdict
 
-__all__ = ["TEXT", "Entry", "Journal", "Lines", "each_line", "lock", "open_to_append"]
+__all__ = ["TEXT", "Journal", "JournalEntry", "Lines", "each_line", "lock", "open_to_append"]
 
 
 TEXT = ("prompt", "response", "history")
 """What is judged, in an output that is to hold it."""
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """A row of the output.
 
     Args:
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
         return f"{json_text(value)}\n".encode()
 
     @classmethod
-    def read(cls, line: bytes) -> Entry:
+    def read(cls, line: bytes) -> JournalEntry:
         """The row that a line holds.
 
         Raises:
@@ -122,7 +122,7 @@ class Lines:
         """
         self._mend()
         rest = memoryview(lines)
-        with writing(self.path):
+        with errors_while_writing(self.path):
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             if self._durable:
@@ -134,18 +134,18 @@ class Lines:
 
     def keep(self, count: int) -> None:
         """Drop all lines but the first ones."""
-        with writing(self.path), self.path.open("rb") as file:
+        with errors_while_writing(self.path), self.path.open("rb") as file:
             self._cut(sum(len(line) for line in itertools.islice(file, count)))
 
     def _cut(self, length: int) -> None:
-        with writing(self.path):
+        with errors_while_writing(self.path):
             os.ftruncate(self._descriptor, length)
 
     def _mend(self) -> None:
         """A kill, or a full disk, can leave the last line half written. Not cut off at once: the file may be another."""
         if self._mended:
             return
-        with writing(self.path), self.path.open("rb") as file:
+        with errors_while_writing(self.path), self.path.open("rb") as file:
             end = whole = file.seek(0, os.SEEK_END)
             last = b""
             while whole and not last.startswith(b"\n"):
@@ -189,7 +189,7 @@ class Journal(Lines):
                 # Windows lets nobody read a file that is locked.
                 if os.name != "nt":
                     lock(descriptor, f"another process writes {self.path}")
-                with writing(self.path):
+                with errors_while_writing(self.path):
                     # The process that had the lock may have removed the file just now: then this is one that nobody sees.
                     if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(descriptor)):
                         return descriptor
@@ -207,7 +207,7 @@ class Journal(Lines):
         """Drop all rows."""
         self._cut(0)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JournalEntry]:
         """The rows, in order. A last line that is none is cut off.
 
         Raises:
@@ -218,7 +218,7 @@ class Journal(Lines):
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    entry = Entry.read(line)
+                    entry = JournalEntry.read(line)
                     if not self._follows(entry.row, last):
                         raise ValueError("another row was due")
                 except ValueError:
@@ -238,7 +238,7 @@ class Journal(Lines):
     def _follows(self, row: int, last: int) -> bool:
         return row > last and all(number in self._blank for number in range(last + 1, row))
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[JournalEntry]) -> None:
         """Write rows behind the others.
 
         Raises:
@@ -279,7 +279,7 @@ def open_to_append(path: Path) -> int:
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path):
+    with errors_while_writing(path):
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from guardreasoner_sdk._text import JsonError, parse_json
 from guardreasoner_sdk.data.columns import CONVERSATIONS, Columns
-from guardreasoner_sdk.data.records import Fault, Reading, Record, lines_in, open_unpacked, reading
+from guardreasoner_sdk.data.records import Fault, Reading, Record, errors_while_reading, lines_in, open_unpacked
 
 __all__ = ["JsonFile", "Place", "are_objects", "holds_lines", "is_conversation", "lists_in"]
 
@@ -126,7 +126,7 @@ class JsonFile:
 
 
 def _whole(path: Path, how: Reading) -> Any:
-    with reading(path, how.option), open_unpacked(path, how.encoding) as file:
+    with errors_while_reading(path, how.option), open_unpacked(path, how.encoding) as file:
         data = file.read()
     try:
         return parse_json(data.removeprefix(b"\xef\xbb\xbf"), finite=not how.labelled)

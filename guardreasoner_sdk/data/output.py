@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import JsonError, parse_json
-from guardreasoner_sdk.data.atomic import write_json, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, write_json
 from guardreasoner_sdk.data.identity import Fingerprint, changes, fingerprint
 from guardreasoner_sdk.data.journal import Journal
 from guardreasoner_sdk.errors import InputError
@@ -114,7 +114,7 @@ class Output:
         if path.suffix.lower() == ".gz":
             raise InputError("--output", f"{path} would not be gzipped", "leave .gz out and pack it afterwards")
         output = cls(path, asked or _FORMATS.get(path.suffix.lower(), "jsonl"))
-        with writing(path):
+        with errors_while_writing(path):
             if path.is_dir():
                 raise InputError("--output", f"{path} is a folder", "name a file in it")
             if not path.parent.is_dir():
@@ -179,12 +179,12 @@ class Output:
         from guardreasoner_sdk.data.tables import write_table
 
         write_table(journal.entries(), self.path, self.format, with_text=with_text)
-        with writing(self.path):
+        with errors_while_writing(self.path):
             self._save({"output": fingerprint(self.path), "counts": counts})
         journal.remove()
 
     def _go_on(self, journal: Journal) -> None:
-        with writing(self._state):
+        with errors_while_writing(self._state):
             state = RunState.load(self._state)
             there = not journal.empty or (self.format != "jsonl" and self.path.exists() and self.path.stat().st_size > 0)
         if not there:
@@ -195,7 +195,7 @@ class Output:
         if (difference := state.difference(self._identity)) is not None:
             raise InputError("--output", f"{self.path} holds verdicts of a different run ({difference})", _FIX)
         if state.finished is not None:
-            with writing(self.path):
+            with errors_while_writing(self.path):
                 now = fingerprint(self.path)
             if now.may_match(state.finished["output"]):
                 problem = f"{self.path} was finished by an earlier version, and whether its middle has changed cannot be known"

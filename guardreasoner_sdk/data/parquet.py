@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk.data.columns import CONVERSATIONS
-from guardreasoner_sdk.data.records import Fault, Reading, Record, reading
+from guardreasoner_sdk.data.records import Fault, Reading, Record, errors_while_reading
 from guardreasoner_sdk.errors import MissingExtraError
 
 __all__ = ["ParquetRows", "holds_json", "import_pyarrow", "rows_in"]
@@ -140,7 +140,7 @@ class ParquetRows:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        with reading(self._path, self.how.option):
+        with errors_while_reading(self._path, self.how.option):
             try:
                 with self._arrow.parquet.ParquetFile(self._path) as file:
                     yield file

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guardreasoner_sdk._text import JsonError
-from guardreasoner_sdk.data.cells import restored
+from guardreasoner_sdk.data.cells import unescape_formula
 from guardreasoner_sdk.data.encodings import looks_like
 from guardreasoner_sdk.data.records import (
     ENDINGS,
@@ -17,12 +17,12 @@ from guardreasoner_sdk.data.records import (
     Fault,
     Reading,
     Record,
-    Source,
+    RowSource,
     ending_of,
+    errors_while_reading,
     json_object,
     lines_in,
     open_unpacked,
-    reading,
     too_long,
 )
 from guardreasoner_sdk.errors import InputError
@@ -43,7 +43,7 @@ _OWN = ("row", "id", "action", "allowed", "undetermined")
 _OTHER_DELIMITERS = (";", "\t", "|")
 
 
-def open_source(path: Path, how: Reading) -> Source:
+def open_source(path: Path, how: Reading) -> RowSource:
     """Find out how a file is to be read, and whether it can be.
 
     Raises:
@@ -117,7 +117,7 @@ def _labelled(path: Path) -> Iterator[Record | Fault]:
 
 
 class JsonLines:
-    """JSON lines: a record is the bytes of a line, None for one too long to hold. A :class:`Source`.
+    """JSON lines: a record is the bytes of a line, None for one too long to hold. A :class:`RowSource`.
 
     Args:
         path: the file.
@@ -184,7 +184,7 @@ _Cells = tuple[int, "list[str] | csv.Error"]
 
 
 class CsvRows:
-    """CSV: a header, then a record a row, which is the line it begins on and its cells, or what is wrong. A :class:`Source`.
+    """CSV: a header, then a record a row, which is the line it begins on and its cells, or what is wrong. A :class:`RowSource`.
 
     Args:
         path: the file.
@@ -205,7 +205,7 @@ class CsvRows:
         if isinstance(header, csv.Error):
             raise how.error(path, f"has a first line that is not CSV ({header})", "write the column names there")
         if _UNDECODABLE.search("".join(header)):
-            with reading(path, how.option), open_unpacked(path) as raw:
+            with errors_while_reading(path, how.option), open_unpacked(path) as raw:
                 start = raw.read(1 << 16)
             raise how.error(path, f"has a first line that is not CSV in {how.encoding or 'UTF-8'}", how.remedy(start))
         self._names = [name.strip() for name in header]
@@ -248,7 +248,7 @@ class CsvRows:
     def _all(self) -> Iterator[_Cells]:
         csv.field_size_limit(_MOST_CHARACTERS)
         with (
-            reading(self._path, self.how.option),
+            errors_while_reading(self._path, self.how.option),
             open_unpacked(self._path, self.how.encoding) as raw,
             io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="") as text,
         ):
@@ -277,7 +277,7 @@ class CsvRows:
         if _UNDECODABLE.search(whole := self._delimiter.join(cells)):
             return Fault(number, place, "is not UTF-8", self.how.remedy(whole.encode("utf-8", "surrogateescape")), line)
         if self._own:
-            cells = [restored(cell) for cell in cells]
+            cells = [unescape_formula(cell) for cell in cells]
         return Record(number, place, dict(zip(self._names, cells, strict=True)), line, cells=True)
 
 
@@ -288,7 +288,7 @@ def _holds_anything(record: _Cells) -> bool:
 def _check_file(path: Path, how: Reading) -> None:
     if path.is_dir():
         raise how.error(path, "is a folder", "name a file in it")
-    with reading(path, how.option):
+    with errors_while_reading(path, how.option):
         kind = path.stat()
         if not path.is_file():
             raise how.error(path, "is not a plain file", "save it first: a run can only go on in one it can reread")
@@ -300,7 +300,7 @@ def _check_encoding(path: Path, how: Reading) -> None:
     """UTF-16 has no lines that could be read one by one; what else is not UTF-8 is told with its row."""
     if how.encoding is not None:
         return
-    with reading(path, how.option), open_unpacked(path) as raw:
+    with errors_while_reading(path, how.option), open_unpacked(path) as raw:
         found = looks_like(raw.read(1 << 12))
     if found is not None and found.startswith(("utf-16", "utf-32")):
         fix = f"convert it: iconv -f {found} -t utf-8 {path}, or say --encoding {found}"

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, Protocol
 
-from guardreasoner_sdk._text import JsonError, parse_json, quoted
+from guardreasoner_sdk._text import JsonError, parse_json, quote_value
 from guardreasoner_sdk.data.columns import Columns
-from guardreasoner_sdk.data.encodings import check_encoding, recoded, remedy
+from guardreasoner_sdk.data.encodings import check_encoding, recode, remedy
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
 
@@ -25,12 +25,12 @@ __all__ = [
     "Fault",
     "Reading",
     "Record",
-    "Source",
+    "RowSource",
     "ending_of",
+    "errors_while_reading",
     "json_object",
     "lines_in",
     "open_unpacked",
-    "reading",
     "too_long",
     "whole_lines",
 ]
@@ -117,14 +117,14 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
-            raise InputError("--format", f"{quoted(self.format)} is unknown", f"use {', '.join(FORMATS)}")
+            raise InputError("--format", f"{quote_value(self.format)} is unknown", f"use {', '.join(FORMATS)}")
         if self.columns.prompt == self.columns.response_name:
             raise InputError("--response-column", f"{self.columns.prompt!r} is the prompt's column too", "name two columns")
         if self.encoding is not None:
             object.__setattr__(self, "encoding", check_encoding(self.encoding))
         mark = {"tab": "\t", "\\t": "\t"}.get(self.delimiter or "", self.delimiter)
         if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
-            raise InputError("--delimiter", f"{quoted(mark)} is not one character", "say for instance ';' or tab")
+            raise InputError("--delimiter", f"{quote_value(mark)} is not one character", "say for instance ';' or tab")
         object.__setattr__(self, "delimiter", mark)
 
     @property
@@ -145,7 +145,7 @@ class Reading:
         return remedy(data, option=not self.labelled)
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """A file of rows, read from its beginning each time it is asked for them.
 
     Attributes:
@@ -191,7 +191,7 @@ def _error(path: Path, problem: str, fix: str, option: str | None) -> InputError
 
 
 @contextmanager
-def reading(path: Path, option: str | None = None) -> Iterator[None]:
+def errors_while_reading(path: Path, option: str | None = None) -> Iterator[None]:
     """Say of a failure to read which file it was.
 
     Args:
@@ -225,7 +225,7 @@ def open_unpacked(path: Path, encoding: str | None = None) -> Iterator[IO[bytes]
         elif magic == b"\xfd7zXZ\x00":
             unpack = lzma.LZMAFile
         with unpack(raw) as unpacked:
-            yield unpacked if encoding is None else recoded(unpacked, encoding)
+            yield unpacked if encoding is None else recode(unpacked, encoding)
 
 
 def lines_in(path: Path, how: Reading = Reading(labelled=True)) -> Iterator[tuple[int, bytes | None]]:
@@ -234,7 +234,7 @@ def lines_in(path: Path, how: Reading = Reading(labelled=True)) -> Iterator[tupl
     Raises:
         InputError: it cannot be read on.
     """
-    with reading(path, how.option), open_unpacked(path, how.encoding) as file:
+    with errors_while_reading(path, how.option), open_unpacked(path, how.encoding) as file:
         number = 0
         while line := file.readline(_MOST_BYTES):
             number += 1

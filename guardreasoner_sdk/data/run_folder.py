@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from guardreasoner_sdk._text import parse_json
-from guardreasoner_sdk.data.atomic import read_json, write_json, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, read_json, write_json
 from guardreasoner_sdk.data.identity import changes, content_hash
 from guardreasoner_sdk.data.journal import lock, open_to_append
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["FIGURES", "RECORD", "Stage", "figures_of", "identity_of", "is_complete", "opened"]
+__all__ = ["FIGURES", "RECORD", "Stage", "figures_of", "identity_of", "is_complete", "open_stage"]
 
 RECORD: Final = "stage.json"
 FIGURES: Final = "figures.json"
@@ -62,13 +62,13 @@ class Stage:
         Raises:
             InputError: they cannot be deleted.
         """
-        with writing(self.output):
+        with errors_while_writing(self.output):
             (self.output / FIGURES).unlink(missing_ok=True)
         self.figures = None
 
 
 @contextmanager
-def opened(
+def open_stage(
     name: str,
     output: Path,
     *,
@@ -97,7 +97,7 @@ def opened(
         "inputs": {key: content_hash(key, value) for key, value in inputs.items()},
         "settings": json.loads(json.dumps(dict(settings))),
     }
-    with writing(output):
+    with errors_while_writing(output):
         output.mkdir(parents=True, exist_ok=True)
     with _locked(output):
         if restart and (output / RECORD).exists():
@@ -171,7 +171,7 @@ def _locked(output: Path) -> Iterator[None]:
 
 def _clear(output: Path, keep: Collection[str]) -> None:
     """Delete an earlier run's files. The record stays until another one replaces it: a kill leaves the folder a stage's."""
-    with writing(output):
+    with errors_while_writing(output):
         # The figures first: a folder that has them is complete.
         for path in sorted(output.iterdir(), key=lambda path: path.name != FIGURES):
             if path.name in (_LOCK, RECORD, *keep):

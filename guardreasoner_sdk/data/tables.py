@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.data.atomic import replacing, writing
-from guardreasoner_sdk.data.cells import neutral
-from guardreasoner_sdk.data.journal import TEXT, Entry
+from guardreasoner_sdk.data.atomic import errors_while_writing, replacing
+from guardreasoner_sdk.data.cells import escape_formula
+from guardreasoner_sdk.data.journal import TEXT, JournalEntry
 from guardreasoner_sdk.data.parquet import import_pyarrow
 from guardreasoner_sdk.verdict import TASKS
 
@@ -25,7 +25,7 @@ _COLUMNS = (
 _GROUP = 10_000
 
 
-def write_table(entries: Iterable[Entry], path: Path, output_format: str, *, with_text: bool = False) -> None:
+def write_table(entries: Iterable[JournalEntry], path: Path, output_format: str, *, with_text: bool = False) -> None:
     """Write verdicts as a table, whole or not at all.
 
     Args:
@@ -39,11 +39,11 @@ def write_table(entries: Iterable[Entry], path: Path, output_format: str, *, wit
     """
     write = _write_csv if output_format == "csv" else _write_parquet
     columns = (*_COLUMNS, *TEXT) if with_text else _COLUMNS
-    with writing(path), replacing(path) as fresh:
+    with errors_while_writing(path), replacing(path) as fresh:
         write(map(_flat, entries), fresh, columns)
 
 
-def _flat(entry: Entry) -> dict[str, Any]:
+def _flat(entry: JournalEntry) -> dict[str, Any]:
     verdict = entry.verdict
     cells: dict[str, Any] = {
         "row": entry.row,
@@ -76,7 +76,7 @@ def _write_csv(rows: Iterator[dict[str, Any]], path: Path, columns: Sequence[str
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return neutral(value)
+        return escape_formula(value)
     return str(value).lower() if isinstance(value, bool) else value
 
 

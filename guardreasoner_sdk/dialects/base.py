@@ -7,10 +7,21 @@ from typing import Literal, Protocol
 
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion, Message, Piece, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Message, PromptPiece, Query
 from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["Abilities", "Answer", "Completion", "Dialect", "Message", "Piece", "Program", "Query", "Reasoning", "Rendering"]
+__all__ = [
+    "Answer",
+    "Capabilities",
+    "Completion",
+    "Dialect",
+    "JudgementProgram",
+    "Message",
+    "PromptPiece",
+    "Query",
+    "Reasoning",
+    "Rendering",
+]
 
 Rendering = Literal["raw", "chat"]
 Reasoning = Literal["auto", "full", "brief", "off"]
@@ -18,12 +29,12 @@ Reasoning = Literal["auto", "full", "brief", "off"]
 Answer = Completion | BackendError
 """What comes back for a query: an answer, or why there is none."""
 
-Program = Generator[tuple[Query, ...], list[Answer], Judgement]
+JudgementProgram = Generator[tuple[Query, ...], list[Answer], Judgement]
 """A judgement in the making: yields queries that can run side by side, is sent their answers, returns the judgement.
 
 It does no I/O itself, so that every engine runs the same one::
 
-    program = dialect.ask(exchange, "brief", Abilities())
+    program = dialect.ask(exchange, "brief", Capabilities())
     queries = next(program)
     queries = program.send(answers_to(queries))  # until StopIteration, whose value is the judgement
 """
@@ -38,8 +49,8 @@ class Dialect(Protocol):
     Example:
         >>> from guardreasoner_sdk import Exchange
         >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
-        >>> from guardreasoner_sdk.generation import Abilities
-        >>> program = GuardReasonerDialect().ask(Exchange("How do I bake bread?"), "full", Abilities())
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = GuardReasonerDialect().ask(Exchange("How do I bake bread?"), "full", Capabilities())
         >>> [query] = next(program)
         >>> "How do I bake bread?" in query.text
         True
@@ -48,13 +59,13 @@ class Dialect(Protocol):
     @property
     def name(self) -> str: ...
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged.
             reasoning: how much to reason; a family that does not reason takes no notice.
-            abilities: what the engine can do.
+            capabilities: what the engine can do.
 
         Returns:
             the program. What cannot be read, and what an engine failed to answer, is undetermined with its cause in the

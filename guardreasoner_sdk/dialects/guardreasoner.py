@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from guardreasoner_sdk.dialects.base import Program, Reasoning, Rendering
+from guardreasoner_sdk.dialects.base import JudgementProgram, Reasoning, Rendering
 from guardreasoner_sdk.dialects.labels import Statement, read_statements
 from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
-from guardreasoner_sdk.dialects.quoting import BREAK, folded, marks, quoted
+from guardreasoner_sdk.dialects.quoting import BREAK, fold_history, marks, quote
 from guardreasoner_sdk.dialects.steps import conclusions, split_steps
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion, Message, Piece, Query, TokenProbabilities
+from guardreasoner_sdk.generation import Capabilities, Completion, Message, PromptPiece, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
 
 __all__ = ["DOUBT", "INSTRUCTION", "GuardReasonerDialect", "doubtful", "interaction", "neutralise"]
@@ -57,7 +57,7 @@ def neutralise(text: str) -> str:
     Args:
         text: a prompt, a response or an earlier turn.
     """
-    return quoted(text, _FORGED)
+    return quote(text, _FORGED)
 
 
 class GuardReasonerDialect:
@@ -105,20 +105,20 @@ class GuardReasonerDialect:
         """
         text = f"{INSTRUCTION}\n{interaction(exchange)}"
         if self.rendering == "raw":
-            return Query(pieces=(Piece(text),), max_tokens=self.max_tokens)
+            return Query(pieces=(PromptPiece(text),), max_tokens=self.max_tokens)
         return Query(messages=(Message(role="user", content=text),), max_tokens=self.max_tokens)
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged.
             reasoning: how much to reason.
-            abilities: what the engine can do.
+            capabilities: what the engine can do.
         """
         query = self.render(exchange)
-        if reasoning == "full" or (query.messages and not abilities.continues):
-            return (yield from self._full(query, exchange, abilities))
+        if reasoning == "full" or (query.messages and not capabilities.continues):
+            return (yield from self._full(query, exchange, capabilities))
         if reasoning == "brief":
             return (yield from self._brief(query, exchange))
         first = yield from self._close(query, exchange, "", Usage())
@@ -127,16 +127,16 @@ class GuardReasonerDialect:
         second = yield from self._brief(query, exchange)
         return second.model_copy(update={"usage": first.usage + second.usage})
 
-    def _full(self, query: Query, exchange: Exchange, abilities: Abilities) -> Program:
-        [answer] = yield (replace(query, choices=0 if abilities.probes else CHOICES),)
+    def _full(self, query: Query, exchange: Exchange, capabilities: Capabilities) -> JudgementProgram:
+        [answer] = yield (replace(query, choices=0 if capabilities.probes else CHOICES),)
         if isinstance(answer, BackendError):
             return Judgement.unable(str(answer), response=exchange.response is not None)
         judgement = self.read(answer, exchange)
-        if abilities.probes:
+        if capabilities.probes:
             return (yield from self._probe(query, judgement))
         return _scored(judgement, answer.choices, "")
 
-    def _probe(self, query: Query, judgement: Judgement) -> Program:
+    def _probe(self, query: Query, judgement: Judgement) -> JudgementProgram:
         """Ask for the probabilities where the labels stand, one token each."""
         spans = {task: finding.span for task, finding in judgement.findings.items() if finding.span is not None}
         if not spans:
@@ -154,7 +154,7 @@ class GuardReasonerDialect:
                 changes["usage"] += answer.usage
         return judgement.model_copy(update=changes)
 
-    def _brief(self, query: Query, exchange: Exchange) -> Program:
+    def _brief(self, query: Query, exchange: Exchange) -> JudgementProgram:
         [answer] = yield (replace(query, stop=_STOP_ALONE if exchange.response is None else _STOP_PAIR),)
         if isinstance(answer, BackendError):
             return Judgement.unable(str(answer), response=exchange.response is not None)
@@ -168,7 +168,7 @@ class GuardReasonerDialect:
             )
         return (yield from self._close(query, exchange, answer.text, answer.usage))
 
-    def _close(self, query: Query, exchange: Exchange, reasoning: str, usage: Usage) -> Program:
+    def _close(self, query: Query, exchange: Exchange, reasoning: str, usage: Usage) -> JudgementProgram:
         """Write the header of the answer behind the reasoning, and have the model go on from there."""
         reasoning = reasoning.rstrip("-# \t\n")
         header = f"{reasoning}\n\n---\n\n{_HEADER}" if reasoning else _HEADER
@@ -210,7 +210,7 @@ def interaction(exchange: Exchange) -> str:
         exchange: what is judged.
     """
     response = "None" if exchange.response is None else neutralise(exchange.response)
-    return f"Human user:\n{folded(exchange, _FORGED)}\n\nAI assistant:\n{response}\n\n"
+    return f"Human user:\n{fold_history(exchange, _FORGED)}\n\nAI assistant:\n{response}\n\n"
 
 
 def doubtful(finding: Finding, doubt: tuple[float, float]) -> bool:

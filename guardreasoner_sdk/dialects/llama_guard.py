@@ -11,16 +11,16 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
+from guardreasoner_sdk.dialects.base import Answer, JudgementProgram, Reasoning
 from guardreasoner_sdk.dialects.hazards import HAZARDS, hazard
 from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
-from guardreasoner_sdk.dialects.single_label import CONVERSATION, joined, sides, span, unreadable
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, join_answers, sides, span, unreadable
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion
+from guardreasoner_sdk.generation import Capabilities, Completion
 from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
 
-__all__ = ["LABEL_TOKENS", "LlamaGuardDialect", "Reading", "read_safety"]
+__all__ = ["LABEL_TOKENS", "LlamaGuardDialect", "SafetyAnswer", "read_safety"]
 
 LABEL_TOKENS = 64
 """Most tokens of a label and its categories; all fourteen codes take 43."""
@@ -49,7 +49,7 @@ _NAMED = re.compile(rf"{_LEAD}{_HEADING}(?P<line>[^\n]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SafetyAnswer:
     """What an answer says.
 
     Args:
@@ -63,7 +63,7 @@ class Reading:
     rest: int = 0
 
 
-def read_safety(answer: Answer, start: int) -> Reading:
+def read_safety(answer: Answer, start: int) -> SafetyAnswer:
     """Read one answer.
 
     Args:
@@ -71,23 +71,23 @@ def read_safety(answer: Answer, start: int) -> Reading:
         start: where it begins in the judgement's raw text.
     """
     if isinstance(answer, BackendError):
-        return Reading(undetermined(str(answer)))
+        return SafetyAnswer(undetermined(str(answer)))
     text = answer.text
     label = _LABEL.match(text)
     word = label["word"].lower() if label else None
     if label is None or word not in ("safe", "unsafe"):
-        return Reading(unreadable(answer, "safe or unsafe", label["word"] if label else None))
+        return SafetyAnswer(unreadable(answer, "safe or unsafe", label["word"] if label else None))
     if not _AFTER.match(text, label.end()):
-        return Reading(undetermined("the answer goes on where a label ends"))
+        return SafetyAnswer(undetermined("the answer goes on where a label ends"))
     other = _OTHER.match(text, label.end())
     if other is not None and other["word"].lower() != word:
-        return Reading(undetermined("the answer gives both safe and unsafe"))
+        return SafetyAnswer(undetermined("the answer gives both safe and unsafe"))
     finding = Finding(
         label="harmful" if word == "unsafe" else "unharmful",
         score=label_probability(answer.choices, text, label.start("word"), "unsafe", "safe"),
         span=span(label, start),
     )
-    return Reading(finding, *_categories(answer, label.end()))
+    return SafetyAnswer(finding, *_categories(answer, label.end()))
 
 
 def _categories(answer: Completion, at: int) -> tuple[tuple[str, ...], int]:
@@ -131,17 +131,17 @@ class LlamaGuardDialect:
         """``llama-guard-3`` or ``llama-guard-4``."""
         return f"llama-guard-{self.version}"
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
             reasoning: ignored: this model gives none.
-            abilities: ignored: every engine can do what is asked.
+            capabilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)
         answers = dict(zip(queries, (yield tuple(queries.values())), strict=True))
-        sheet = joined(answers)
+        sheet = join_answers(answers)
         readings = {side: read_safety(answer, sheet.starts[side]) for side, answer in answers.items()}
         return Judgement(
             prompt_harmfulness=readings["prompt"].finding,

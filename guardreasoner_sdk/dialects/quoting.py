@@ -6,7 +6,7 @@ import re
 
 from guardreasoner_sdk.exchange import Exchange
 
-__all__ = ["BREAK", "folded", "marks", "quoted"]
+__all__ = ["BREAK", "fold_history", "marks", "quote"]
 
 BREAK = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 _SKIP = rf"(?:[^\S{BREAK}]|[\u00ad\u200b-\u200f\u2060-\u2064\ufeff>*_])*+"
@@ -26,7 +26,7 @@ def marks(*lines: str) -> re.Pattern[str]:
     return re.compile(rf"(?:(?<=[{BREAK}])|\A)(?={_SKIP}(?:{beginnings}))", re.IGNORECASE)
 
 
-def quoted(text: str, pattern: re.Pattern[str]) -> str:
+def quote(text: str, pattern: re.Pattern[str]) -> str:
     """Put the mark of a quotation, ``"| "``, in front of the lines that imitate the format, and only those; all words stay.
 
     Args:
@@ -36,15 +36,15 @@ def quoted(text: str, pattern: re.Pattern[str]) -> str:
     return pattern.sub("| ", text)
 
 
-def folded(exchange: Exchange, pattern: re.Pattern[str]) -> str:
+def fold_history(exchange: Exchange, pattern: re.Pattern[str]) -> str:
     """The human's part for a format that has one turn only: earlier turns stand in it, before the prompt.
 
     Args:
         exchange: what is judged.
         pattern: the marks of the format.
     """
-    prompt = quoted(exchange.prompt, pattern)
+    prompt = quote(exchange.prompt, pattern)
     if not exchange.history:
         return prompt
-    earlier = [f"[earlier {turn.role} message] {quoted(turn.content, pattern)}" for turn in exchange.history]
+    earlier = [f"[earlier {turn.role} message] {quote(turn.content, pattern)}" for turn in exchange.history]
     return "\n".join([*earlier, f"[current user message] {prompt}"])

@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
+from guardreasoner_sdk.dialects.base import Answer, JudgementProgram, Reasoning
 from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
-from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, joined, sides, span, unreadable
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, join_answers, sides, span, unreadable
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion, TokenProbabilities
+from guardreasoner_sdk.generation import Capabilities, Completion, TokenProbabilities
 from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
 
 __all__ = ["CATEGORIES", "Controversial", "Qwen3GuardDialect"]
@@ -74,17 +74,17 @@ class Qwen3GuardDialect:
             raise ConfigurationError(f"controversial: {controversial!r} is unknown; use {known}")
         self.controversial: Controversial = controversial
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
             reasoning: ignored: this model gives none.
-            abilities: ignored: every engine can do what is asked.
+            capabilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=_MAX_TOKENS, choices=CHOICES)
         answers: dict[Side, Answer] = dict(zip(queries, (yield tuple(queries.values())), strict=True))
-        sheet = joined(answers)
+        sheet = join_answers(answers)
         safety = {side: self._safety(answer, sheet.starts[side]) for side, answer in answers.items()}
         named = {name for answer in answers.values() if isinstance(answer, Completion) for name in _categories(answer.text)}
         return Judgement(

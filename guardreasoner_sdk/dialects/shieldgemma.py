@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
+from guardreasoner_sdk.dialects.base import Answer, JudgementProgram, Reasoning
 from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
-from guardreasoner_sdk.dialects.quoting import folded, marks, quoted
-from guardreasoner_sdk.dialects.single_label import Side, joined, span, unreadable
+from guardreasoner_sdk.dialects.quoting import fold_history, marks, quote
+from guardreasoner_sdk.dialects.single_label import Side, join_answers, span, unreadable
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Message, Query
+from guardreasoner_sdk.generation import Capabilities, Message, Query
 from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
 
 __all__ = ["POLICIES", "ShieldGemmaDialect"]
@@ -70,17 +70,17 @@ class ShieldGemmaDialect:
 
     name = "shieldgemma"
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged.
             reasoning: ignored: this model gives none.
-            abilities: ignored: every engine can do what is asked.
+            capabilities: ignored: every engine can do what is asked.
         """
-        chats: dict[Side, tuple[Message, ...]] = {"prompt": (Message("user", folded(exchange, _SECTIONS)),)}
+        chats: dict[Side, tuple[Message, ...]] = {"prompt": (Message("user", fold_history(exchange, _SECTIONS)),)}
         if exchange.response is not None:
-            chats["response"] = (*chats["prompt"], Message("assistant", quoted(exchange.response, _SECTIONS)))
+            chats["response"] = (*chats["prompt"], Message("assistant", quote(exchange.response, _SECTIONS)))
         queries = {
             (side, policy): Query(
                 messages=messages,
@@ -92,7 +92,7 @@ class ShieldGemmaDialect:
             for policy, forbidden in POLICIES.items()
         }
         answers = dict(zip(queries, (yield tuple(queries.values())), strict=True))
-        sheet = joined({f"{side}: {policy}": answer for (side, policy), answer in answers.items()})
+        sheet = join_answers({f"{side}: {policy}": answer for (side, policy), answer in answers.items()})
         findings = {
             (side, policy): _finding(answer, sheet.starts[f"{side}: {policy}"]) for (side, policy), answer in answers.items()
         }

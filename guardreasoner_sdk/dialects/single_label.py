@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from guardreasoner_sdk.dialects.base import Answer
-from guardreasoner_sdk.dialects.quoting import marks, quoted
+from guardreasoner_sdk.dialects.quoting import marks, quote
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Message, Query
 from guardreasoner_sdk.verdict import Finding, Span, Usage, undetermined
 
-__all__ = ["CONVERSATION", "Sheet", "Side", "joined", "sides", "span", "turns", "unreadable"]
+__all__ = ["CONVERSATION", "Sheet", "Side", "join_answers", "sides", "span", "turns", "unreadable"]
 
 Side = Literal["prompt", "response"]
 """The part of the exchange that a query asks about."""
@@ -43,14 +43,14 @@ def turns(exchange: Exchange, pattern: re.Pattern[str]) -> tuple[Message, ...]:
     """
     said: list[tuple[Literal["user", "assistant"], str]] = []
     for turn in exchange.history:
-        text = quoted(turn.content, pattern)
+        text = quote(turn.content, pattern)
         if turn.role == "assistant" and said:
             said.append(("assistant", text))
         elif turn.role == "user":
             said.append(("user", text))
         else:
             said.append(("user", f"[{'earlier assistant' if turn.role == 'assistant' else turn.role} message] {text}"))
-    said.append(("user", quoted(exchange.prompt, pattern)))
+    said.append(("user", quote(exchange.prompt, pattern)))
     messages: list[Message] = []
     for role, text in said:
         if messages and messages[-1].role == role:
@@ -72,7 +72,7 @@ def sides(exchange: Exchange, pattern: re.Pattern[str], *, max_tokens: int, choi
     before = turns(exchange, pattern)
     queries: dict[Side, Query] = {"prompt": Query(messages=before, max_tokens=max_tokens, choices=choices)}
     if exchange.response is not None:
-        whole = (*before, Message("assistant", quoted(exchange.response, pattern)))
+        whole = (*before, Message("assistant", quote(exchange.response, pattern)))
         queries["response"] = Query(messages=whole, max_tokens=max_tokens, choices=choices)
     return queries
 
@@ -92,7 +92,7 @@ class Sheet:
     usage: Usage
 
 
-def joined(answers: Mapping[str, Answer] | Mapping[Side, Answer]) -> Sheet:
+def join_answers(answers: Mapping[str, Answer] | Mapping[Side, Answer]) -> Sheet:
     """Write answers below each other, each under a line with its title; one alone stands as it is.
 
     Args:

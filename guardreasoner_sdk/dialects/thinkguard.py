@@ -11,14 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from guardreasoner_sdk.dialects.base import Answer, Program, Reasoning
+from guardreasoner_sdk.dialects.base import Answer, JudgementProgram, Reasoning
 from guardreasoner_sdk.dialects.guardreasoner import DOUBT, doubtful
-from guardreasoner_sdk.dialects.llama_guard import LABEL_TOKENS, Reading, read_safety
+from guardreasoner_sdk.dialects.llama_guard import LABEL_TOKENS, SafetyAnswer, read_safety
 from guardreasoner_sdk.dialects.probabilities import CHOICES
-from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, joined, sides
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, join_answers, sides
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion
+from guardreasoner_sdk.generation import Capabilities, Completion
 from guardreasoner_sdk.verdict import Judgement, ReasoningStep, Span, Task, Usage
 
 __all__ = ["ThinkGuardDialect"]
@@ -70,13 +70,13 @@ class ThinkGuardDialect:
         self.max_tokens = max_tokens
         self.doubt = doubt
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged; its history becomes earlier turns of the chat.
             reasoning: how much of the critique to ask for.
-            abilities: ignored: every engine can do what is asked.
+            capabilities: ignored: every engine can do what is asked.
         """
         queries = sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)
         short = yield tuple(replace(query, stop=_STOP) for query in queries.values())
@@ -112,8 +112,8 @@ def _judgement(
         paragraphs: how many of the critique count for the parts that were to be explained; None for all.
         spent: the tokens of short answers that a longer one stands for.
     """
-    sheet = joined(answers)
-    readings: dict[Side, Reading] = {side: read_safety(answer, sheet.starts[side]) for side, answer in answers.items()}
+    sheet = join_answers(answers)
+    readings: dict[Side, SafetyAnswer] = {side: read_safety(answer, sheet.starts[side]) for side, answer in answers.items()}
     findings = {side: reading.finding for side, reading in readings.items()}
     for side, answer in first.items():
         known = read_safety(answer, 0).finding

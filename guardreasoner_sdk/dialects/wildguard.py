@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from guardreasoner_sdk.dialects.base import Program, Reasoning
+from guardreasoner_sdk.dialects.base import JudgementProgram, Reasoning
 from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
-from guardreasoner_sdk.dialects.quoting import folded, marks, quoted
+from guardreasoner_sdk.dialects.quoting import fold_history, marks, quote
 from guardreasoner_sdk.dialects.single_label import span, unreadable
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion, Piece, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, PromptPiece, Query
 from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, Task, undetermined
 
 __all__ = ["WildGuardDialect"]
@@ -67,18 +67,22 @@ class WildGuardDialect:
         Args:
             exchange: what is judged.
         """
-        pieces = [Piece(_BEGIN, markup=True), Piece(folded(exchange, _SECTIONS)), Piece(_BETWEEN, markup=True)]
+        pieces = [
+            PromptPiece(_BEGIN, markup=True),
+            PromptPiece(fold_history(exchange, _SECTIONS)),
+            PromptPiece(_BETWEEN, markup=True),
+        ]
         if exchange.response is not None:
-            pieces.append(Piece(quoted(exchange.response, _SECTIONS)))
-        return Query(pieces=(*pieces, Piece(_END, markup=True)), max_tokens=128, choices=CHOICES)
+            pieces.append(PromptPiece(quote(exchange.response, _SECTIONS)))
+        return Query(pieces=(*pieces, PromptPiece(_END, markup=True)), max_tokens=128, choices=CHOICES)
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, abilities: Abilities) -> Program:
+    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.
 
         Args:
             exchange: what is judged.
             reasoning: ignored: this model gives none.
-            abilities: ignored: every engine can do what is asked.
+            capabilities: ignored: every engine can do what is asked.
         """
         [answer] = yield (self.render(exchange),)
         if isinstance(answer, BackendError):

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, Finding, Task
 
-__all__ = ["EVERYDAY", "OVER_REFUSAL", "LabelledRow", "PaperReading", "Prediction", "called", "task_name"]
+__all__ = ["EVERYDAY", "OVER_REFUSAL", "LabelledRow", "PaperReading", "Prediction", "says_positive", "task_name"]
 
 PaperReading = Literal["positive", "negative", "dropped", "wrong_twice"]
 """What the authors' scoring makes of an answer: it leaves out what it cannot read, and counts some labels as wrong twice."""
@@ -72,7 +72,7 @@ class Prediction:
         return "dropped" if self.label is None else "positive" if self.label else "negative"
 
 
-def called(finding: Finding | None, task: Task) -> bool | None:
+def says_positive(finding: Finding | None, task: Task) -> bool | None:
     """What a finding says: True for the positive label; None where there is none, or an undetermined one."""
     if finding is None or not finding.determined:
         return None

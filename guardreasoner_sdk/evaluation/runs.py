@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.atomic import errors_while_writing
 from guardreasoner_sdk.data.identity import fingerprint, without_secrets
 from guardreasoner_sdk.data.interrupts import Interrupts
-from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.journal import Journal, JournalEntry
 from guardreasoner_sdk.data.output import Output
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.guard import Guard
@@ -23,7 +23,17 @@ from guardreasoner_sdk.judges.base import is_direct
 from guardreasoner_sdk.settings import Settings
 from guardreasoner_sdk.verdict import Task, Verdict
 
-__all__ = ["JOURNAL", "ROBUSTNESS_JOURNAL", "Answer", "choose", "fingerprints", "go_on", "opened", "settings_of", "verdicts"]
+__all__ = [
+    "JOURNAL",
+    "ROBUSTNESS_JOURNAL",
+    "JudgedRow",
+    "choose",
+    "fingerprints",
+    "go_on",
+    "open_run",
+    "settings_of",
+    "verdicts",
+]
 
 JOURNAL = "verdicts.jsonl"
 """The file in a run's folder that its verdicts are written to."""
@@ -33,7 +43,7 @@ ROBUSTNESS_JOURNAL = "robustness.jsonl"
 R = TypeVar("R", bound=LabelledRow)
 
 
-class Answer(Entry):
+class JudgedRow(JournalEntry):
     """A line of the journal. Beside the verdict it says what is true, so that it can be scored without the benchmark.
 
     Args:
@@ -45,7 +55,7 @@ class Answer(Entry):
     benchmark: str
     labels: Mapping[Task, bool]
 
-    def __new__(cls, number: int, row: LabelledRow, verdict: Verdict) -> Answer:
+    def __new__(cls, number: int, row: LabelledRow, verdict: Verdict) -> JudgedRow:
         answer = super().__new__(cls, number, row.id, verdict)
         answer.benchmark, answer.labels = row.benchmark, row.labels
         return answer
@@ -101,7 +111,7 @@ def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(folder: Path, identity: dict[str, Any], *, overwrite: bool, name: str = JOURNAL) -> Iterator[Journal]:
+def open_run(folder: Path, identity: dict[str, Any], *, overwrite: bool, name: str = JOURNAL) -> Iterator[Journal]:
     """The journal of a run, locked against a second process.
 
     Args:
@@ -111,7 +121,7 @@ def opened(folder: Path, identity: dict[str, Any], *, overwrite: bool, name: str
     Raises:
         InputError: the folder holds another run, or cannot be written.
     """
-    with writing(folder):
+    with errors_while_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with Output((folder / name).resolve(), "jsonl").opened(identity, overwrite=overwrite) as journal:
         yield journal
@@ -127,7 +137,7 @@ def go_on(guard: Guard, rows: Sequence[LabelledRow], journal: Journal, *, done: 
     with Interrupts() as interrupts:
         for number, (row, verdict) in enumerate(zip(left, _judged(guard, left), strict=True), done + 1):
             with interrupts.held():
-                journal.append([Answer(number, row, verdict)])
+                journal.append([JudgedRow(number, row, verdict)])
             shown(number)
 
 

@@ -24,7 +24,7 @@ from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation import paper
 from guardreasoner_sdk.evaluation.benchmarks import find_benchmark
 from guardreasoner_sdk.evaluation.benchmarks.authors import labels_of, paper_reading, reading_of
-from guardreasoner_sdk.evaluation.calibration.joined import joined
+from guardreasoner_sdk.evaluation.calibration.joined import match_verdicts
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion
@@ -100,7 +100,7 @@ class StoredSet:
         return _read_all(plan, whole_lines(self.path), pool)
 
     def _joined(self, labels: Iterable[LabelledRow]) -> Iterator[Prediction]:
-        for place, row, values in joined(self.path, labels):
+        for place, row, values in match_verdicts(self.path, labels):
             try:
                 for task, truth in row.labels.items():
                     if task in self.tasks:

@@ -16,7 +16,7 @@ from guardreasoner_sdk.evaluation.benchmarks.authors import reading_of
 from guardreasoner_sdk.evaluation.metrics import Measures, averages, measure
 from guardreasoner_sdk.evaluation.paper import sample_count
 from guardreasoner_sdk.evaluation.robustness.figures import Robustness
-from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, called, task_name
+from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, says_positive, task_name
 from guardreasoner_sdk.verdict import TASKS, Task, Verdict
 
 __all__ = [
@@ -271,7 +271,7 @@ class Collected:
     def _add_task(self, row: LabelledRow, task: Task, verdict: Verdict) -> None:
         truth = row.labels[task]
         finding = verdict.findings.get(task)
-        label = called(finding, task)
+        label = says_positive(finding, task)
         self._asked[row.benchmark, task] += 1
         if finding is not None:
             self._judged.add((row.benchmark, task))

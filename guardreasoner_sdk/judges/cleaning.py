@@ -8,9 +8,9 @@ from typing import Final
 
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
-from guardreasoner_sdk.judges.unmasking import unchecked
+from guardreasoner_sdk.judges.unmasking import no_check
 
-__all__ = ["begins", "clean", "folded_piece", "folded_pieces", "squeezed", "without_hidden"]
+__all__ = ["begins", "clean", "folded_piece", "folded_pieces", "squeeze_blanks", "without_hidden"]
 
 # A call into C holds the interpreter's lock to its end. In pieces of this size none is felt, and a deadline is kept.
 _PIECE: Final = 2048
@@ -27,10 +27,10 @@ def clean(text: str) -> str:
     Returns:
         The cleaned text; empty if nothing visible was there. Cleaning twice changes nothing.
     """
-    return squeezed("".join(made for _, made in folded_pieces(text)))
+    return squeeze_blanks("".join(made for _, made in folded_pieces(text)))
 
 
-def folded_pieces(text: str, check: Callable[[], None] = unchecked, most: int | None = None) -> list[tuple[str, str]]:
+def folded_pieces(text: str, check: Callable[[], None] = no_check, most: int | None = None) -> list[tuple[str, str]]:
     """The pieces of a text, each with what becomes of it in compatibility forms and without invisible characters.
 
     Args:
@@ -88,7 +88,7 @@ def begins(character: str) -> bool:
     return not ("\u1100" <= first <= "\u11ff" or unicodedata.category(first) in ("Mn", "Mc", "Me", "Cf"))
 
 
-def without_hidden(text: str, check: Callable[[], None] = unchecked) -> str:
+def without_hidden(text: str, check: Callable[[], None] = no_check) -> str:
     """A text without the characters that nobody sees, and otherwise as it stands.
 
     Args:
@@ -105,7 +105,7 @@ def without_hidden(text: str, check: Callable[[], None] = unchecked) -> str:
     return "".join(pieces)
 
 
-def squeezed(text: str) -> str:
+def squeeze_blanks(text: str) -> str:
     """The words of a text with one blank between them."""
     return " ".join(text.split())
 

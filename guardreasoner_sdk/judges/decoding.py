@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from html.entities import html5
 from typing import Final
 
-from guardreasoner_sdk.judges.language import Language, Stretch, apart, replaced
-from guardreasoner_sdk.judges.turning import Way, turned
+from guardreasoner_sdk.judges.language import Language, Stretch, drop_overlaps, replace_stretches
+from guardreasoner_sdk.judges.turning import Way, find_turned
 
-__all__ = ["decoded"]
+__all__ = ["find_encoded"]
 
 Check = Callable[[], None]
 
@@ -93,7 +93,7 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 _NO_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 
 
-def decoded(text: str, language: Language, ways: Sequence[Way], check: Check, *, rounds: int = _ROUNDS) -> list[Stretch]:
+def find_encoded(text: str, language: Language, ways: Sequence[Way], check: Check, *, rounds: int = _ROUNDS) -> list[Stretch]:
     """The encoded stretches of a text that read as language once decoded, in order; what is encoded in them is decoded, too.
 
     Args:
@@ -103,7 +103,7 @@ def decoded(text: str, language: Language, ways: Sequence[Way], check: Check, *,
     """
     reader = _Reader(language, ways, check, rounds)
     found = (stretch for kind in (_escaped, _base64, _hex, _numbers, _morse) for stretch in kind(text, reader))
-    return apart(stretch for stretch in found if stretch.said != text[stretch.start : stretch.end])
+    return drop_overlaps(stretch for stretch in found if stretch.said != text[stretch.start : stretch.end])
 
 
 class _Reader:
@@ -125,12 +125,12 @@ class _Reader:
         text = "".join(part for part in self._slices(text) if len(_BROKEN.findall(part)) * 20 <= len(part))
         if len(text) * 2 < length or not self._rounds:
             return self._language_in(text, surely)
-        if inner := decoded(text, self._language, self._ways, self.check, rounds=self._rounds - 1):
-            text = replaced(text, inner)
+        if inner := find_encoded(text, self._language, self._ways, self.check, rounds=self._rounds - 1):
+            text = replace_stretches(text, inner)
         if (said := self._language_in(text, surely)) is not None:
             return said
-        turns = (turned(text, way, self._language, self.check) for way in self._ways)
-        return next((self._language_in(replaced(text, stretches), surely) for stretches in turns if stretches), None)
+        turns = (find_turned(text, way, self._language, self.check) for way in self._ways)
+        return next((self._language_in(replace_stretches(text, stretches), surely) for stretches in turns if stretches), None)
 
     def _slices(self, text: str) -> Iterator[str]:
         if len(text) <= _SLICE:

@@ -18,13 +18,13 @@ from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineE
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.evidence import evidence, probability
 from guardreasoner_sdk.judges.model_folder import OUTPUTS, Model, shared_model
-from guardreasoner_sdk.judges.windows import Check, Part, Row, Seen, read_rows
+from guardreasoner_sdk.judges.windows import Check, JudgedExchange, Part, Seen, read_rows
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Task, Usage, undetermined
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from guardreasoner_sdk.judges.encoding import Window
+    from guardreasoner_sdk.judges.encoding import TokenWindow
 
 __all__ = ["DEFAULT_FOLDER", "EmbeddedJudge", "ReasoningMode"]
 
@@ -118,7 +118,7 @@ class EmbeddedJudge:
         return self._judged(exchanges, Deadline.of(deadline).check)
 
     def _judged(self, exchanges: Sequence[Exchange], check: Check) -> list[Judgement]:
-        rows = [Row(exchange) for exchange in exchanges]
+        rows = [JudgedExchange(exchange) for exchange in exchanges]
         self._score(rows, check)
         if rows and not any(row.whole for row in rows):
             raise DeadlineError()
@@ -129,7 +129,7 @@ class EmbeddedJudge:
             for row in rows
         ]
 
-    def _judgement(self, row: Row, check: Check) -> Judgement:
+    def _judgement(self, row: JudgedExchange, check: Check) -> Judgement:
         model = self._loaded()
         notes: dict[str, str | None] = {}
         for part in row.parts:
@@ -179,7 +179,7 @@ class EmbeddedJudge:
             return False
         return self._reasoning == "full" or finding.label == LABELS[task][0]
 
-    def _score(self, rows: Sequence[Row], check: Check) -> None:
+    def _score(self, rows: Sequence[JudgedExchange], check: Check) -> None:
         """Score rows; those that were not through before the deadline are not whole.
 
         Each window is seen on its own, several at a time. The int8 model scales its activations over all that is in a run, so
@@ -190,7 +190,7 @@ class EmbeddedJudge:
 
         model = self._loaded()
 
-        def see(window: Window) -> Seen:
+        def see(window: TokenWindow) -> Seen:
             tokens, logits, hazards, languages = (found[0] for found in model.session.run(OUTPUTS, collate([window])))
             # A sum is finite where all that is added is.
             if not all(math.isfinite(values.sum()) for values in (tokens, logits, hazards, languages)):

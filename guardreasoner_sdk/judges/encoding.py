@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
-from guardreasoner_sdk.judges.cleaning import begins, clean, folded_piece, folded_pieces, squeezed
-from guardreasoner_sdk.judges.pieces import Pieces
-from guardreasoner_sdk.judges.places import Folded, changed, unsqueezed
-from guardreasoner_sdk.judges.unmasking import parts, shared_unmasker, unchecked
+from guardreasoner_sdk.judges.cleaning import begins, clean, folded_piece, folded_pieces, squeeze_blanks
+from guardreasoner_sdk.judges.pieces import SentencePieces
+from guardreasoner_sdk.judges.places import Folded, map_changes, map_squeezing
+from guardreasoner_sdk.judges.unmasking import no_check, parts, shared_unmasker
 
 # What a judge may put before a prompt does not make one too long that was accepted.
 _MOST_CHARACTERS: Final = MAX_CHARACTERS + 50_000
@@ -32,14 +32,14 @@ __all__ = [
     "Context",
     "Encoder",
     "EncodingConfig",
-    "Window",
+    "TokenWindow",
     "clean",
     "collate",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class TokenWindow:
     """One model input: token ids with what each of them is, specials included.
 
     Attributes:
@@ -125,7 +125,7 @@ class Encoder:
         config: how texts are cut.
     """
 
-    def __init__(self, pieces: Pieces, config: EncodingConfig) -> None:
+    def __init__(self, pieces: SentencePieces, config: EncodingConfig) -> None:
         self._pieces = pieces
         self._config = config
         self._unmask = shared_unmasker()
@@ -146,7 +146,7 @@ class Encoder:
         """
         return list(self.read(text))
 
-    def read(self, text: str, check: Callable[[], None] = unchecked) -> Sequence[int]:
+    def read(self, text: str, check: Callable[[], None] = no_check) -> Sequence[int]:
         """:meth:`tokens` in four bytes each, in steps of a few milliseconds.
 
         Args:
@@ -161,7 +161,7 @@ class Encoder:
         return ids
 
     def places(
-        self, text: str, wanted: Sequence[tuple[int, int]], check: Callable[[], None] = unchecked
+        self, text: str, wanted: Sequence[tuple[int, int]], check: Callable[[], None] = no_check
     ) -> dict[int, tuple[int, int]]:
         """Where in a text some of its tokens stand: the characters that each was made of, as :meth:`read` read them.
 
@@ -183,8 +183,8 @@ class Encoder:
             after = token + len(ids) - known
             numbers = [number for first, last in wanted for number in range(max(first, token), min(last, after))]
             if numbers:
-                line = squeezed(undone)
-                offsets, blanks, edits = self._pieces.offsets(line), unsqueezed(undone, line), changed(piece, undone)
+                line = squeeze_blanks(undone)
+                offsets, blanks, edits = self._pieces.offsets(line), map_squeezing(undone, line), map_changes(piece, undone)
                 for number in numbers:
                     a, b = edits.of(*blanks.of(*offsets[number - token + known]))
                     found[number] = whole.of(at + a, at + b)
@@ -200,13 +200,13 @@ class Encoder:
         torn, before = False, -1
         # Disguises are undone once invisible characters are gone, and before the blanks are, which part words spelt out.
         for piece, undone in self._unmask.beside("".join(made for _, made in pieces), check):
-            ids = self._pieces.encode(squeezed(undone))
+            ids = self._pieces.encode(squeeze_blanks(undone))
             # A word too long for one piece is one word that nobody knows, and not many.
             same = torn and ids[:1] == [self._pieces.unknown] and before == self._pieces.unknown and not parts(undone)
             yield piece, undone, ids, int(same)
             torn, before = not undone[-1:].isspace(), ids[-1] if ids else before
 
-    def prompt(self, text: str, history: Sequence[tuple[int, str]] = ()) -> list[Window]:
+    def prompt(self, text: str, history: Sequence[tuple[int, str]] = ()) -> list[TokenWindow]:
         """Encode a prompt on its own, or behind what was said before.
 
         Args:
@@ -223,7 +223,7 @@ class Encoder:
         first = next(self.windows(tokens, PROMPT, context))
         return [first, *islice(self.windows(tokens, PROMPT), 1, None)]
 
-    def pair(self, prompt: str, response: str) -> list[Window]:
+    def pair(self, prompt: str, response: str) -> list[TokenWindow]:
         """Encode an answer behind the prompt it answers. The prompt is context here; it is judged by its own windows.
 
         Args:
@@ -253,7 +253,7 @@ class Encoder:
             left -= len(part) + 1
         return shown[::-1]
 
-    def windows(self, tokens: Sequence[int], kind: int, context: Context = ()) -> Iterator[Window]:
+    def windows(self, tokens: Sequence[int], kind: int, context: Context = ()) -> Iterator[TokenWindow]:
         """Cut a judged text into windows, each made when it is its turn: those of a long text take more room than the text.
 
         A window is ``<s> [context </s>]* part of the text </s>``.
@@ -269,16 +269,16 @@ class Encoder:
         room = self._config.window_tokens - len(ids) - 1
         for start in _starts(len(tokens), room, self._config.overlap_tokens):
             part = tokens[start : start + room]
-            yield Window((*ids, *part, self._pieces.end), (*types, *(kind,) * (len(part) + 1)), len(ids), start)
+            yield TokenWindow((*ids, *part, self._pieces.end), (*types, *(kind,) * (len(part) + 1)), len(ids), start)
 
-    def widest(self) -> Window:
+    def widest(self) -> TokenWindow:
         """The longest window that there is, of the last word in the vocabulary: whether a model takes all that may come."""
         size = self._config.window_tokens
         ids = (self._pieces.begin, *[self._pieces.size - 1] * (size - 2), self._pieces.end)
-        return Window(ids, (ASKED, ANSWERED, PROMPT, *[RESPONSE] * (size - 3)), 3)
+        return TokenWindow(ids, (ASKED, ANSWERED, PROMPT, *[RESPONSE] * (size - 3)), 3)
 
 
-def collate(windows: Sequence[Window]) -> dict[str, np.ndarray]:
+def collate(windows: Sequence[TokenWindow]) -> dict[str, np.ndarray]:
     """Lay windows side by side as the model's inputs, padded to the longest.
 
     Returns:

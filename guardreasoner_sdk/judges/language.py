@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-__all__ = ["LETTERS", "Language", "Stretch", "apart", "replaced"]
+__all__ = ["LETTERS", "Language", "Stretch", "drop_overlaps", "replace_stretches"]
 
 LETTERS: Final = re.compile(r"[^\W\d_]+")
 """A run of letters."""
@@ -24,7 +24,7 @@ class Stretch(NamedTuple):
     said: str
 
 
-def apart(stretches: Iterable[Stretch]) -> list[Stretch]:
+def drop_overlaps(stretches: Iterable[Stretch]) -> list[Stretch]:
     """The stretches in order, without those that lie over one before."""
     kept: list[Stretch] = []
     for stretch in sorted(stretches, key=lambda stretch: (stretch.start, -stretch.end)):
@@ -33,7 +33,7 @@ def apart(stretches: Iterable[Stretch]) -> list[Stretch]:
     return kept
 
 
-def replaced(text: str, stretches: Sequence[Stretch]) -> str:
+def replace_stretches(text: str, stretches: Sequence[Stretch]) -> str:
     """The text with what its stretches say in their place.
 
     Args:

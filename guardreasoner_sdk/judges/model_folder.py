@@ -254,10 +254,10 @@ def _codes(path: Path, value: Mapping[str, object], field: str, known: Collectio
 
 def _encoder(path: Path, encoding: EncodingConfig) -> Encoder:
     from guardreasoner_sdk.judges.encoding import Encoder
-    from guardreasoner_sdk.judges.pieces import Pieces
+    from guardreasoner_sdk.judges.pieces import SentencePieces
 
     try:
-        return Encoder(Pieces.from_file(path), encoding)
+        return Encoder(SentencePieces.from_file(path), encoding)
     except (OSError, ValueError) as error:
         raise _damaged(path, f"cannot be loaded ({error})") from error
 

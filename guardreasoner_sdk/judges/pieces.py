@@ -7,14 +7,14 @@ from typing import Final, Self
 
 from sentencepiece import SentencePieceProcessor
 
-__all__ = ["Pieces"]
+__all__ = ["SentencePieces"]
 
 _BLANK: Final = "\u2581"
 # A compatibility form, blanks, a character that no vocabulary holds: what a model changes that cleans texts by itself.
 _AS_WRITTEN: Final = " \ufb01  A\ufdd0"
 
 
-class Pieces:
+class SentencePieces:
     """A vocabulary of pieces, as `sentencepiece` reads it. Safe to share between threads.
 
     Args:

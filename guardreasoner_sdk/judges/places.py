@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from itertools import accumulate, pairwise
 from typing import Final
 
-__all__ = ["Folded", "Places", "changed", "unsqueezed"]
+__all__ = ["Folded", "Places", "map_changes", "map_squeezing"]
 
 _WORD: Final = re.compile(r"\S+")
 # Words of one text that are words of the other, too: beyond that a comparison may take long.
@@ -93,7 +93,7 @@ def _folded(text: str, made: str, fold: Callable[[str], str], begins: Callable[[
     return Places(starts, ends, len(text)) if len(starts) == len(made) else _spread(0, len(text), len(made), len(text))
 
 
-def unsqueezed(text: str, line: str) -> Places:
+def map_squeezing(text: str, line: str) -> Places:
     """Through the squeezing of blanks."""
     if text == line:
         return _same(len(text))
@@ -107,7 +107,7 @@ def unsqueezed(text: str, line: str) -> Places:
     return Places(starts, ends, len(text))
 
 
-def changed(text: str, other: str) -> Places:
+def map_changes(text: str, other: str) -> Places:
     """Through a change of some words: what stayed, or was changed letter by letter, is exact, the rest to the word."""
     if text == other or (len(text) == len(other) and _borders(text) == _borders(other)):
         return _same(len(text))

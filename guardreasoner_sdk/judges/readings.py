@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Final
 
 from guardreasoner_sdk.judges.cleaning import without_hidden
-from guardreasoner_sdk.judges.decoding import decoded
+from guardreasoner_sdk.judges.decoding import find_encoded
 from guardreasoner_sdk.judges.language import Language, Stretch
-from guardreasoner_sdk.judges.turning import turned, ways
-from guardreasoner_sdk.judges.unmasking import unchecked
+from guardreasoner_sdk.judges.turning import find_turned, ways
+from guardreasoner_sdk.judges.unmasking import no_check
 
 __all__ = ["Readings"]
 
@@ -39,7 +39,7 @@ class Readings:
         self._language = Language(vocabulary)
         self._ways = ways(self._language)
 
-    def __call__(self, text: str, check: Callable[[], None] = unchecked) -> Iterator[str]:
+    def __call__(self, text: str, check: Callable[[], None] = no_check) -> Iterator[str]:
         """The further readings of a text, five at most, each different from it and no longer by more than what stands around.
 
         Args:
@@ -59,12 +59,12 @@ class Readings:
         if (shown := _shown(text)) is not None:
             sources.append(without_hidden(shown, check))
             yield sources[-1]
-        if stretches := decoded(plain, self._language, self._ways, check):
+        if stretches := find_encoded(plain, self._language, self._ways, check):
             sources.append(_around(plain, stretches))
             yield sources[-1]
         for source in sources:
             for way in self._ways:
-                if stretches := turned(source, way, self._language, check):
+                if stretches := find_turned(source, way, self._language, check):
                     yield _around(source, stretches)
 
 

@@ -119,7 +119,7 @@ class ReasonerJudge:
     async def _judge(self, exchange: Exchange, deadline: float | None) -> Judgement:
         if not self._loaded:
             await self.load()
-        program = self.dialect.ask(exchange, self.reasoning, self._backend.abilities)
+        program = self.dialect.ask(exchange, self.reasoning, self._backend.capabilities)
         try:
             queries = next(program)
             while True:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from guardreasoner_sdk.judges.language import LETTERS, Language, Stretch, apart
+from guardreasoner_sdk.judges.language import LETTERS, Language, Stretch, drop_overlaps
 
-__all__ = ["Way", "turned", "ways"]
+__all__ = ["Way", "find_turned", "ways"]
 
 _ROTATED: Final = str.maketrans(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm"
@@ -92,7 +92,7 @@ def _ends_first(line: str, language: Language) -> bool:
     return not plain and common < 0.3 * letters and letters >= 0.85 * len("".join(line.split()))
 
 
-def turned(text: str, way: Way, language: Language, check: Callable[[], None]) -> list[Stretch]:
+def find_turned(text: str, way: Way, language: Language, check: Callable[[], None]) -> list[Stretch]:
     """The stretches of a text that read as language once they are turned, and not before.
 
     Args:
@@ -112,7 +112,7 @@ def turned(text: str, way: Way, language: Language, check: Callable[[], None]) -
         if way.shows is not None:
             lines = (line for line in _LINES.finditer(piece) if way.shows(line[0], language))
             found += (Stretch(start + line.start(), start + line.end(), way.text(line[0])) for line in lines)
-    return apart(found)
+    return drop_overlaps(found)
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:

@@ -15,10 +15,10 @@ from math import inf, log
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Unmasker", "parts", "shared_unmasker", "unchecked", "word_list"]
+__all__ = ["Unmasker", "no_check", "parts", "shared_unmasker", "word_list"]
 
 
-def unchecked() -> None:
+def no_check() -> None:
     """Stands for a check where nobody waits with a deadline."""
 
 
@@ -132,7 +132,7 @@ class Unmasker:
         """Return the text with its disguises undone."""
         return "".join(self.pieces(text))
 
-    def pieces(self, text: str, check: Callable[[], None] = unchecked) -> Iterator[str]:
+    def pieces(self, text: str, check: Callable[[], None] = no_check) -> Iterator[str]:
         """The text with its disguises undone, in pieces: no step takes longer than a few milliseconds, however long the text.
 
         Args:
@@ -143,7 +143,7 @@ class Unmasker:
         """
         return (undone for _, undone in self.beside(text, check))
 
-    def beside(self, text: str, check: Callable[[], None] = unchecked) -> Iterator[tuple[str, str]]:
+    def beside(self, text: str, check: Callable[[], None] = no_check) -> Iterator[tuple[str, str]]:
         """:meth:`pieces`, each behind the part of the text that it stands for; the parts together are the text.
 
         Args:

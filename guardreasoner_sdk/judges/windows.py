@@ -20,12 +20,12 @@ from guardreasoner_sdk.verdict import TASKS, Task
 if TYPE_CHECKING:
     import numpy as np
 
-    from guardreasoner_sdk.judges.encoding import Context, Encoder, Window
+    from guardreasoner_sdk.judges.encoding import Context, Encoder, TokenWindow
     from guardreasoner_sdk.judges.evidence import Token
     from guardreasoner_sdk.judges.model_folder import Model
     from guardreasoner_sdk.judges.readings import Readings
 
-__all__ = ["Check", "Part", "Row", "Seen", "read_rows"]
+__all__ = ["Check", "JudgedExchange", "Part", "Seen", "read_rows"]
 
 _HEADS: Final = {task: place for place, task in enumerate(TASKS)}
 _ASKED_OF: Final[dict[str, tuple[Task, ...]]] = {"prompt": TASKS[:1], "response": TASKS[1:]}
@@ -209,7 +209,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Row:
+class JudgedExchange:
     """An exchange, and what was found in it.
 
     Args:
@@ -254,13 +254,13 @@ class Row:
 
 
 def read_rows(
-    rows: Sequence[Row],
+    rows: Sequence[JudgedExchange],
     encoder: Encoder,
-    see: Callable[[Window], Seen],
+    see: Callable[[TokenWindow], Seen],
     *,
     threads: int,
     check: Check,
-    judged: Callable[[Row, Part], bool] = lambda row, part: True,
+    judged: Callable[[JudgedExchange, Part], bool] = lambda row, part: True,
     decided: Callable[[Part], bool] = lambda part: False,
 ) -> None:
     """Read rows: their windows, and the strongest sentences by themselves where these leave a doubt.
@@ -276,13 +276,15 @@ def read_rows(
     """
     lock = threading.Lock()
 
-    def take(placed: tuple[Part, Window]) -> None:
+    def take(placed: tuple[Part, TokenWindow]) -> None:
         part, window = placed
         seen = see(window)
         with lock:
             part.add(seen, len(window.ids))
 
-    def in_time(group: Sequence[Row], windows: _Windows, through: list[Row]) -> Iterator[tuple[Part, Window]]:
+    def in_time(
+        group: Sequence[JudgedExchange], windows: _Windows, through: list[JudgedExchange]
+    ) -> Iterator[tuple[Part, TokenWindow]]:
         for row in group:
             try:
                 for placed in windows(row, encoder, check):
@@ -296,18 +298,18 @@ def read_rows(
     # The shortest first: a long one takes no other row's time.
     ordered = sorted(rows, key=lambda row: row.length)
     for first in range(0, len(ordered), _TOGETHER):
-        seen: list[Row] = []
-        whole: list[Row] = []
+        seen: list[JudgedExchange] = []
+        whole: list[JudgedExchange] = []
         each_in_threads(take, in_time(ordered[first : first + _TOGETHER], _windows, seen), threads)
         each_in_threads(take, in_time(seen, partial(_sentences, decided), whole), threads)
         for row in whole:
             row.whole = True
 
 
-_Windows = Callable[[Row, "Encoder", Check], "Iterator[tuple[Part, Window]]"]
+_Windows = Callable[[JudgedExchange, "Encoder", Check], "Iterator[tuple[Part, TokenWindow]]"]
 
 
-def _windows(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, Window]]:
+def _windows(row: JudgedExchange, encoder: Encoder, check: Check) -> Iterator[tuple[Part, TokenWindow]]:
     """The windows of a row, each made when it is its turn: those of a long text would take much more room than it.
 
     A text in which nothing can be read has none: nobody knows what it says.
@@ -347,7 +349,9 @@ def _windows(row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, W
             yield decoded, window
 
 
-def _sentences(decided: Callable[[Part], bool], row: Row, encoder: Encoder, check: Check) -> Iterator[tuple[Part, Window]]:
+def _sentences(
+    decided: Callable[[Part], bool], row: JudgedExchange, encoder: Encoder, check: Check
+) -> Iterator[tuple[Part, TokenWindow]]:
     """The strongest sentences of each part that leaves a doubt, each as a window of its own."""
     from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE
 

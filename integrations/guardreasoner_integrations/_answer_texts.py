@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
-from guardreasoner_integrations._readings import Readings, Texts, apart, beside, both_readings, read_by_tool
+from guardreasoner_integrations._readings import ChannelReadings, Texts, both_readings, read_by_tool, side_channel, split_handed
 from guardreasoner_integrations._texts import TECHNICAL, Unjudged, leaves
 
 __all__ = [
@@ -41,14 +41,14 @@ class ChatChunks:
 
     def __init__(self, unjudged: Unjudged) -> None:
         self._unjudged = unjudged
-        self._readings = Readings()
+        self._readings = ChannelReadings()
 
     def texts(self, chunk: Mapping[str, Any]) -> Texts:
         """The texts in a chunk, by the channels of :func:`chat_texts`."""
         return self._readings.both(_chat_texts(chunk, self._unjudged, self._readings))
 
 
-def _chat_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Readings | None) -> Texts:
+def _chat_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: ChannelReadings | None) -> Texts:
     found: Texts = {}
     choices = body.get("choices")
     for place, choice in enumerate(choices if isinstance(choices, list) else [body]):
@@ -67,16 +67,16 @@ def _chat_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Readings 
     return found
 
 
-def _texts(part: Any, where: str, unjudged: Unjudged, channel: Hashable, readings: Readings | None) -> Texts:
+def _texts(part: Any, where: str, unjudged: Unjudged, channel: Hashable, readings: ChannelReadings | None) -> Texts:
     """The text of a part. In a stream (with readings), pieces that a tool is handed belong together, and what else is said
     between them, such as its name once more, does not part them.
     """
-    rest, handed = apart(part)
+    rest, handed = split_handed(part)
     said = "".join(leaves(rest, where, unjudged))
     between = readings is not None and channel in readings.begun
     read = (read_by_tool(one) if readings is None else readings.read_by_tool(channel, one) for one in handed)
     found: Texts = {}
-    _add(found, {beside(channel, "between") if between else channel: said})
+    _add(found, {side_channel(channel, "between") if between else channel: said})
     _add(found, {channel: "".join(read)})
     return {channel: text for channel, text in found.items() if text}
 
@@ -122,7 +122,7 @@ class ResponseEvents:
 
     def __init__(self, unjudged: Unjudged) -> None:
         self._unjudged = unjudged
-        self._readings = Readings()
+        self._readings = ChannelReadings()
         self._written: Texts = {}
         self._repeated: set[tuple[Hashable, str]] = set()
 
@@ -143,7 +143,7 @@ class ResponseEvents:
         told = event.get("response")
         found: Texts = {}
         for item, where, value in _output(told) if isinstance(told, Mapping) else [(index, kind, event)]:
-            rest, handed = apart(value)
+            rest, handed = split_handed(value)
             for text in (*leaves(rest, where, self._unjudged), *map(read_by_tool, handed)):
                 if (item, text) not in self._repeated and text not in self._written.values():
                     self._repeated.add((item, text))
@@ -161,14 +161,14 @@ class AnthropicEvents:
 
     def __init__(self, unjudged: Unjudged) -> None:
         self._unjudged = unjudged
-        self._readings = Readings()
+        self._readings = ChannelReadings()
 
     def texts(self, event: Mapping[str, Any]) -> Texts:
         """The texts in an event, by the channels of :func:`anthropic_texts`."""
         return self._readings.both(_anthropic_texts(event, self._unjudged, self._readings))
 
 
-def _anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: Readings | None) -> Texts:
+def _anthropic_texts(body: Mapping[str, Any], unjudged: Unjudged, readings: ChannelReadings | None) -> Texts:
     message = body.get("message")
     if isinstance(message, Mapping):
         return _anthropic_texts(message, unjudged, readings)

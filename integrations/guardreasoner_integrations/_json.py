@@ -8,7 +8,7 @@ from typing import Any
 
 from guardreasoner_sdk.errors import PortableError
 
-__all__ = ["TwiceError", "UnclearError", "document_or_text", "parsed"]
+__all__ = ["TwiceError", "UnclearError", "document_or_text", "parse"]
 
 
 # Not the words that some servers end a stream with: [END].
@@ -22,7 +22,7 @@ class TwiceError(PortableError, ValueError):
         super().__init__("names a key twice in one object")
 
 
-def parsed(text: str | bytes, *, strict: bool = True) -> Any:
+def parse(text: str | bytes, *, strict: bool = True) -> Any:
     """What a JSON document says.
 
     Args:
@@ -51,7 +51,7 @@ def document_or_text(data: str) -> Any:
     """
     try:
         # Servers cut text into lines at more characters than events know as line ends; lenient readers make one of that.
-        return parsed(data, strict=False)
+        return parse(data, strict=False)
     except TwiceError as error:
         raise UnclearError(str(error)) from None
     except ValueError:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import BaseModel
 
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged
-from guardreasoner_sdk._content import Call, Piece, Text, block, is_said, spoken
-from guardreasoner_sdk._unescaping import unescaped
+from guardreasoner_sdk._content import Call, Piece, Text, block, is_said, texts_by_speaker
+from guardreasoner_sdk._unescaping import unescape
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text
 
-__all__ = ["NO_PROMPT", "conversation", "readings", "said"]
+__all__ = ["NO_PROMPT", "conversation", "read_messages", "readings"]
 
 NO_PROMPT = "(no text)"
 """Stands for a prompt that is not there: what tools gave and what the model says are judged as the answer to something."""
@@ -70,7 +70,7 @@ def readings(field: str, messages: list[Said], *, continued: bool = False) -> li
     return [whole] if alone in (None, whole) else [alone, whole]
 
 
-def said(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
+def read_messages(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
     """The messages of Chat Completions, Responses (items) or Anthropic, as text.
 
     Args:
@@ -98,7 +98,7 @@ def _said(where: str, message: object, unjudged: Unjudged) -> Iterator[Said]:
         if not isinstance(content, str | list | tuple | None):
             fix = "send a string or text parts"
             raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", fix)
-        for role, pieces in spoken(str(message.get("role", "user")), message, where):
+        for role, pieces in texts_by_speaker(str(message.get("role", "user")), message, where):
             text = _text(pieces, unjudged)
             alone = _text([piece for piece in pieces if is_said(piece, where)], unjudged)
             yield {"role": role, "content": text} | ({"alone": alone} if has_visible_text(alone) and alone != text else {})
@@ -114,7 +114,7 @@ def _text(pieces: Iterable[Piece], unjudged: Unjudged) -> str:
         if isinstance(piece, Text):
             texts.append(piece.text)
         elif isinstance(piece, Call):
-            texts.extend(text for text in (piece.name, unescaped(piece.json)) if text)
+            texts.extend(text for text in (piece.name, unescape(piece.json)) if text)
         elif unjudged == "raise":
             raise cannot_be_judged(piece.where, piece.kind)
         else:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from guardreasoner_sdk._unescaping import SecondReading, Unescaper, second_reading, unescaped
+from guardreasoner_sdk._unescaping import SecondReading, Unescaper, second_reading, unescape
 
-__all__ = ["Handed", "Readings", "Texts", "apart", "beside", "both_readings", "read_by_tool"]
+__all__ = ["ChannelReadings", "Handed", "Texts", "both_readings", "read_by_tool", "side_channel", "split_handed"]
 
 Texts = dict[Hashable, str]
 """Texts by channel: what is read as one text."""
@@ -21,7 +21,7 @@ Handed = tuple[str, Any]
 """What a tool is handed, with its key."""
 
 
-def apart(value: Any) -> tuple[Any, list[Handed]]:
+def split_handed(value: Any) -> tuple[Any, list[Handed]]:
     """A JSON value without what tools are handed in it, and that."""
     handed: list[Handed] = []
     return _without(value, handed), handed
@@ -45,11 +45,11 @@ def read_by_tool(handed: Handed) -> str:
     """What a tool is handed, as it reads it: names, numbers and strings, without escapes."""
     key, given = handed
     if isinstance(given, str):
-        return unescaped(given) if key in _JSON else given
-    return unescaped(json.dumps(given, ensure_ascii=False))
+        return unescape(given) if key in _JSON else given
+    return unescape(json.dumps(given, ensure_ascii=False))
 
 
-class Readings:
+class ChannelReadings:
     """Follows the channels of one stream: arguments are decoded, and other texts have a second reading where they hold JSON."""
 
     def __init__(self) -> None:
@@ -73,16 +73,16 @@ class Readings:
             if channel not in self._second:
                 self._second[channel] = SecondReading(decoded=channel in self._arguments)
             if more := self._second[channel].feed(text):
-                found[beside(channel, "decoded")] = more
+                found[side_channel(channel, "decoded")] = more
         return found
 
 
 def both_readings(texts: Mapping[Hashable, str]) -> Texts:
-    """:meth:`Readings.both` of texts that are there as a whole."""
-    second = {beside(channel, "decoded"): second_reading(text) for channel, text in texts.items()}
+    """:meth:`ChannelReadings.both` of texts that are there as a whole."""
+    second = {side_channel(channel, "decoded"): second_reading(text) for channel, text in texts.items()}
     return {**texts, **{channel: text for channel, text in second.items() if text}}
 
 
-def beside(channel: Hashable, name: str) -> Hashable:
+def side_channel(channel: Hashable, name: str) -> Hashable:
     """A further channel of a channel: what of its text is read as a text of its own."""
     return (*channel, name) if isinstance(channel, tuple) else (channel, name)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from guardreasoner_sdk._content import Text, Unread, walk
 from guardreasoner_sdk._content_table import NO_CONTENT, QUOTED
-from guardreasoner_sdk._text import placed, quoted
+from guardreasoner_sdk._text import format_place, quote_value
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["TECHNICAL", "Unjudged", "cannot_be_judged", "leaves"]
@@ -24,8 +24,8 @@ TECHNICAL = frozenset(NO_CONTENT)
 def cannot_be_judged(where: str, kind: object) -> InputError:
     """The error for a part that is no text."""
     return InputError(
-        placed(where),
-        f"is not text but {quoted(kind)}, which this guard cannot judge",
+        format_place(where),
+        f"is not text but {quote_value(kind)}, which this guard cannot judge",
         "leave it out, or let it pass with unjudged='allow'",
     )
 

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("langchain", "LangGraph integrations") from error
 
 from guardreasoner_integrations._guards import check_guard
-from guardreasoner_integrations.langchain._blocks import Block, block_by, ending, removed, replaced
+from guardreasoner_integrations.langchain._blocks import Block, block_by, end_run, replace_answer, replace_message
 from guardreasoner_integrations.langchain._messages import from_human, turn_at
 from guardreasoner_integrations.langchain._questions import (
     Question,
@@ -121,7 +121,7 @@ def guard_node(
             if stage == "output":
                 changes[messages_key] = _without_answer(guard, messages, said, block, verdict)
             else:
-                changes[messages_key] = [*_without_prompt(messages, block), *([ending(said, block)] if answer else [])]
+                changes[messages_key] = [*_without_prompt(messages, block), *([end_run(said, block)] if answer else [])]
         return changes
 
     def node(state: Any) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _question(messages: Sequence[BaseMessage], stage: Stage) -> Question:
 def _without_prompt(messages: Sequence[BaseMessage], block: Block) -> list[BaseMessage]:
     """The human's last turn, every message of it, with nothing in it."""
     turn = [messages[place] for place in turn_at(messages, _prompt_end(messages) - 1)]
-    return [removed(message, block) for message in turn]
+    return [replace_message(message, block) for message in turn]
 
 
 def _without_answer(
@@ -195,7 +195,7 @@ def _without_answer(
 ) -> list[BaseMessage]:
     """The message in place of the model's last; the rest of the answer is taken out of the state."""
     answer = [message for message in messages[_prompt_end(messages) :] if not isinstance(message, SystemMessage)]
-    own = replaced(answer, said, block)
+    own = replace_answer(answer, said, block)
     changes = [*(RemoveMessage(id=str(message.id)) for message in answer if message.id != own.id), own]
     prompt = Judgement(prompt_harmfulness=verdict.prompt_harmfulness)
     if verdict.prompt_harmfulness is not None and guard.policy.decide(prompt, response=False).action != "allow":

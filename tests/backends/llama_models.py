@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from guardreasoner_sdk.backends.llama_cpp import LlamaCppBackend
-from guardreasoner_sdk.generation import Completion, Piece, Query
+from guardreasoner_sdk.generation import Completion, PromptPiece, Query
 
 NORMAL, UNKNOWN, CONTROL, USER, BYTE = 1, 2, 3, 4, 6
 
@@ -114,7 +114,7 @@ async def one(backend: LlamaCppBackend, query: Query, deadline: float | None = N
 
 
 def plain(text: str, **changes: Any) -> Query:
-    return Query(pieces=(Piece(text),), **changes)
+    return Query(pieces=(PromptPiece(text),), **changes)
 
 
 class Reference:

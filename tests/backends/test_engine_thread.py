@@ -9,7 +9,7 @@ import time
 import pytest
 
 from guardreasoner_sdk import BackendError, ClosedError, ConfigurationError, DeadlineError
-from guardreasoner_sdk.backends._engine_thread import EngineThread, Job
+from guardreasoner_sdk.backends._engine_thread import EngineJob, EngineThread
 from guardreasoner_sdk.generation import Completion, Query
 
 
@@ -17,7 +17,7 @@ def worker(run, *, load=lambda: "engine", batch=4):
     return EngineThread(load, run, batch=batch, name="test")
 
 
-def echo(_, jobs: list[Job]) -> None:
+def echo(_, jobs: list[EngineJob]) -> None:
     for job in jobs:
         job.settle(Completion(str(len(jobs))))
 
@@ -62,7 +62,7 @@ async def test_an_engine_that_leaves_a_query_out_or_fails_answers_with_an_error(
     assert str(second) == "the engine gave no answer"
     await thread.aclose()
 
-    def fail(_: str, jobs: list[Job]) -> None:
+    def fail(_: str, jobs: list[EngineJob]) -> None:
         raise KeyError("the judged text")
 
     thread = worker(fail)
@@ -72,7 +72,7 @@ async def test_an_engine_that_leaves_a_query_out_or_fails_answers_with_an_error(
 
 
 async def test_an_error_of_the_backend_concerns_its_batch_only() -> None:
-    def fail_once(_: str, jobs: list[Job]) -> None:
+    def fail_once(_: str, jobs: list[EngineJob]) -> None:
         if jobs[0].query.max_tokens == 1:
             raise BackendError("out of memory")
         echo(_, jobs)
@@ -107,7 +107,7 @@ async def test_a_load_that_is_given_up_does_not_fail_the_others() -> None:
 async def test_closing_fails_what_is_under_way_and_what_waits() -> None:
     running, go_on = threading.Event(), threading.Event()
 
-    def run(_: str, jobs: list[Job]) -> None:
+    def run(_: str, jobs: list[EngineJob]) -> None:
         running.set()
         assert go_on.wait(30)
         assert not jobs[0].wanted

@@ -14,7 +14,7 @@ from guardreasoner_sdk import ConfigurationError, Guard, Policy, UndeterminedErr
 from guardreasoner_sdk.backends.remote import RemoteBackend
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import BackendError, DeadlineError
-from guardreasoner_sdk.generation import Completion, Piece, Query
+from guardreasoner_sdk.generation import Completion, PromptPiece, Query
 from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 
 KEY = "sk-very-secret"
@@ -171,7 +171,7 @@ async def backend(faulty_server: Any) -> AsyncIterator[RemoteBackend]:
 
 
 async def ask(backend: RemoteBackend, deadline: float | None = None) -> Completion | BackendError:
-    (answer,) = await backend.generate([Query(pieces=(Piece(JUDGED),))], deadline=deadline)
+    (answer,) = await backend.generate([Query(pieces=(PromptPiece(JUDGED),))], deadline=deadline)
     return answer
 
 

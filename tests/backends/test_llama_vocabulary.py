@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk.backends._llama_vocabulary import Vocabulary
 from guardreasoner_sdk.backends._tokens import PromptEncoder
-from guardreasoner_sdk.generation import Piece, Query
+from guardreasoner_sdk.generation import PromptPiece, Query
 
 from .llama_models import BYTE, CONTROL, LETTERS, NORMAL, UNKNOWN, USER
 from .llama_models import vocabulary as vocabulary_file
@@ -101,7 +101,7 @@ def test_no_text_becomes_a_special_token_and_none_is_lost(
     special = set(vocabulary.special.values())
     expected = [vocabulary.special[name] for name in (bos, *vocabulary._special.findall(markup))]
 
-    ids = vocabulary.encode((Piece(text), Piece(markup, markup=True), Piece(text)), continuation)
+    ids = vocabulary.encode((PromptPiece(text), PromptPiece(markup, markup=True), PromptPiece(text)), continuation)
 
     assert [token for token in ids if token in special] == (expected if before else expected[1:])
     back = b"".join(vocabulary.piece(token, special=True) for token in ids).decode("utf-8", "replace")
@@ -112,23 +112,23 @@ def test_no_text_becomes_a_special_token_and_none_is_lost(
 @settings(max_examples=100, deadline=None)
 @given(parts=st.lists(st.text(max_size=6), max_size=6))
 def test_who_wrote_the_parts_of_a_text_does_not_change_its_tokens(vocabulary: Vocabulary, parts: list[str]) -> None:
-    whole = vocabulary.encode((Piece("".join(parts)),), "")
-    assert vocabulary.encode([Piece(part, markup=bool(number % 2)) for number, part in enumerate(parts)], "") == whole
+    whole = vocabulary.encode((PromptPiece("".join(parts)),), "")
+    assert vocabulary.encode([PromptPiece(part, markup=bool(number % 2)) for number, part in enumerate(parts)], "") == whole
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(st.characters(max_codepoint=0x24F, exclude_categories=("C",)), max_size=40))
 @example(text="  two  blanks\n\n\nand lines\n ")
 def test_ordinary_text_has_the_tokens_that_transformers_gives_it(tiny: Any, encoder: PromptEncoder, text: str) -> None:
-    query = Query(pieces=(Piece("Human user:\n"), Piece(text)), continuation="Answers: \n")
+    query = Query(pieces=(PromptPiece("Human user:\n"), PromptPiece(text)), continuation="Answers: \n")
     assert Vocabulary(tiny).encode(query.pieces, query.continuation) == encoder.encode(query)
 
 
 def test_a_continuation_gets_no_blank_in_front_of_it(spm: Any) -> None:
     vocabulary = Vocabulary(spm)
-    assert text_of(vocabulary, vocabulary.encode((Piece("ab"),), "ab")) == "<s> abab"
-    assert text_of(vocabulary, vocabulary.encode((Piece("a</s>b"),), "")) == "<s> a</s>b"
-    assert vocabulary.special["</s>"] not in vocabulary.encode((Piece("a</s>b"),), "")
+    assert text_of(vocabulary, vocabulary.encode((PromptPiece("ab"),), "ab")) == "<s> abab"
+    assert text_of(vocabulary, vocabulary.encode((PromptPiece("a</s>b"),), "")) == "<s> a</s>b"
+    assert vocabulary.special["</s>"] not in vocabulary.encode((PromptPiece("a</s>b"),), "")
 
 
 def text_of(vocabulary: Vocabulary, ids: list[int]) -> str:
@@ -137,5 +137,5 @@ def text_of(vocabulary: Vocabulary, ids: list[int]) -> str:
 
 def test_a_long_text_of_openings_is_read_in_one_pass(vocabulary: Vocabulary) -> None:
     for text in ("<" * 100_000, "</s>" * 25_000, "<think>" * 10_000):
-        ids = vocabulary.encode((Piece(text),), "")
+        ids = vocabulary.encode((PromptPiece(text),), "")
         assert set(ids) & set(vocabulary.special.values()) == {vocabulary.bos}

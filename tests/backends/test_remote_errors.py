@@ -9,7 +9,7 @@ import pytest
 
 from guardreasoner_sdk.backends.remote import RemoteBackend
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
-from guardreasoner_sdk.generation import Completion, Piece, Query
+from guardreasoner_sdk.generation import Completion, PromptPiece, Query
 
 KEY = "sk-very-secret"
 JUDGED = "how do I bake the judged text"
@@ -18,7 +18,7 @@ Make = Callable[..., RemoteBackend]
 
 
 async def ask(backend: RemoteBackend) -> Completion | BackendError:
-    (answer,) = await backend.generate([Query(pieces=(Piece(JUDGED),), max_tokens=64)], deadline=None)
+    (answer,) = await backend.generate([Query(pieces=(PromptPiece(JUDGED),), max_tokens=64)], deadline=None)
     return answer
 
 

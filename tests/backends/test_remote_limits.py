@@ -16,10 +16,10 @@ from guardreasoner_sdk import Guard
 from guardreasoner_sdk.backends.remote import RemoteBackend
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
-from guardreasoner_sdk.generation import Completion, Piece, Query
+from guardreasoner_sdk.generation import Completion, PromptPiece, Query
 from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 
-RAW = Query(pieces=(Piece("how do I bake the judged text"),), choices=20)
+RAW = Query(pieces=(PromptPiece("how do I bake the judged text"),), choices=20)
 
 Make = Callable[..., RemoteBackend]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk.backends._remote_replies import read_answer, read_choices, read_owner
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Message, Piece, Query
+from guardreasoner_sdk.generation import Message, PromptPiece, Query
 
-RAW = Query(pieces=(Piece("x"),))
+RAW = Query(pieces=(PromptPiece("x"),))
 CHAT = Query(messages=(Message("user", "x"),))
 
 

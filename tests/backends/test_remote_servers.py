@@ -6,7 +6,7 @@ import pytest
 
 from guardreasoner_sdk.backends.remote import RemoteBackend
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Completion, Message, Piece, Query
+from guardreasoner_sdk.generation import Completion, Message, PromptPiece, Query
 
 
 async def ask(backend: RemoteBackend, query: Query) -> Completion | BackendError:
@@ -28,7 +28,9 @@ async def test_real_servers_give_probabilities_for_every_token(server: str, requ
         await backend.load()
         assert backend.chat_continues == (server == "vllm_server")
         for query in (
-            Query(pieces=(Piece("Bake a lämp 😀 漢字\n\n"),), continuation="Answers: \nRequest:", max_tokens=12, choices=20),
+            Query(
+                pieces=(PromptPiece("Bake a lämp 😀 漢字\n\n"),), continuation="Answers: \nRequest:", max_tokens=12, choices=20
+            ),
             Query(messages=(Message("user", "Bake a lämp 😀 漢字"),), max_tokens=12, choices=20),
         ):
             answer = await completed(backend, query)
@@ -39,7 +41,7 @@ async def test_real_servers_give_probabilities_for_every_token(server: str, requ
                 chosen = max(chances, key=chances.__getitem__)
                 assert answer.text.startswith(chosen, start)
                 assert 0.5 < sum(chances.values()) <= 1.0001
-        long = await ask(backend, Query(pieces=(Piece("bake a lamp " * 3000),)))
+        long = await ask(backend, Query(pieces=(PromptPiece("bake a lamp " * 3000),)))
         assert str(long) == "the prompt is too long for the server's model (HTTP 400)"
     finally:
         await backend.aclose()
@@ -51,7 +53,7 @@ async def test_a_real_server_without_probabilities_still_answers(servers: Any, r
         backend = RemoteBackend("tiny-guard", url, retries=0)
         try:
             for _ in range(2):
-                answer = await completed(backend, Query(pieces=(Piece("Answers: \nRequest:"),), max_tokens=3, choices=20))
+                answer = await completed(backend, Query(pieces=(PromptPiece("Answers: \nRequest:"),), max_tokens=3, choices=20))
                 assert answer.text
                 assert answer.choices is None
         finally:

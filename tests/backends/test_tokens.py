@@ -18,7 +18,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from guardreasoner_sdk.backends._tokens import PromptEncoder, split_template
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
-from guardreasoner_sdk.generation import Message, Piece, Query
+from guardreasoner_sdk.generation import Message, PromptPiece, Query
 
 HEADER = "<|start_header_id|>{role}<|end_header_id|>\n\n"
 LLAMA = (
@@ -107,7 +107,7 @@ hostile_letters = st.lists(st.sampled_from(STRINGS[:-2]) | st.text(LETTERS, max_
 
 
 def raw(text: str, **more: Any) -> Query:
-    return Query(pieces=(Piece(text),), **more)
+    return Query(pieces=(PromptPiece(text),), **more)
 
 
 def chat(*contents: str, **more: Any) -> Query:
@@ -184,7 +184,13 @@ def test_a_character_that_is_only_a_special_token_is_an_error() -> None:
 def test_markup_is_read_for_special_tokens_and_the_text_beside_it_is_not() -> None:
     tokenizer, encoder = TOKENIZERS["byte_level"], ENCODERS["byte_level"]
     end = tokenizer.convert_tokens_to_ids("<|eot_id|>")
-    query = Query(pieces=(Piece("[INST] a<|eot_id|>", markup=True), Piece("b<|eot_id|>"), Piece("<|eot_id|>", markup=True)))
+    query = Query(
+        pieces=(
+            PromptPiece("[INST] a<|eot_id|>", markup=True),
+            PromptPiece("b<|eot_id|>"),
+            PromptPiece("<|eot_id|>", markup=True),
+        )
+    )
     ids = encoder.encode(query)
     assert ids.count(end) == 2
     assert ids[1] == tokenizer.convert_tokens_to_ids("[INST]")
@@ -193,23 +199,23 @@ def test_markup_is_read_for_special_tokens_and_the_text_beside_it_is_not() -> No
 
 
 def test_a_special_string_spread_over_two_pieces_is_text() -> None:
-    query = Query(pieces=(Piece("<|eot", markup=True), Piece("_id|>")))
+    query = Query(pieces=(PromptPiece("<|eot", markup=True), PromptPiece("_id|>")))
     ids = ENCODERS["byte_level"].encode(query)
     assert not added(TOKENIZERS["byte_level"]) & set(ids[1:])
 
 
 def test_neighbouring_pieces_are_encoded_as_one_text() -> None:
     for encoder in ENCODERS.values():
-        assert encoder.encode(Query(pieces=(Piece("the har"), Piece("m", markup=True), Piece("ful")))) == encoder.encode(
-            raw("the harmful")
-        )
+        assert encoder.encode(
+            Query(pieces=(PromptPiece("the har"), PromptPiece("m", markup=True), PromptPiece("ful")))
+        ) == encoder.encode(raw("the harmful"))
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_the_bos_token_comes_once(name: str) -> None:
     tokenizer, encoder = TOKENIZERS[name], ENCODERS[name]
     bos = tokenizer.bos_token
-    for query in (raw("the"), Query(pieces=(Piece(bos, markup=True), Piece("the"))), raw("")):
+    for query in (raw("the"), Query(pieces=(PromptPiece(bos, markup=True), PromptPiece("the"))), raw("")):
         assert encoder.encode(query).count(tokenizer.bos_token_id) == 1
         assert encoder.encode(query)[0] == tokenizer.bos_token_id
 
@@ -239,7 +245,7 @@ def test_a_chat_gets_the_ids_of_the_tokenizers_own_template() -> None:
 
 def test_a_text_behind_a_special_token_gets_no_blank_in_front_where_the_tokenizer_adds_none() -> None:
     tokenizer, encoder = TOKENIZERS["unigram"], ENCODERS["unigram"]
-    query = Query(pieces=(Piece("</s>", markup=True), Piece("the harm")))
+    query = Query(pieces=(PromptPiece("</s>", markup=True), PromptPiece("the harm")))
     assert encoder.encode(query) == tokenizer("</s>the harm")["input_ids"]
 
 
@@ -288,7 +294,7 @@ def test_a_folder_without_tokenizer_is_a_configuration_error(tmp_path: Path) -> 
 # --- chat templates as pieces
 
 
-def rendered(template: str, query: Query) -> tuple[Piece, ...]:
+def rendered(template: str, query: Query) -> tuple[PromptPiece, ...]:
     tokenizer = byte_level(template)
     return split_template(
         lambda messages: tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **query.template),
@@ -300,11 +306,11 @@ def rendered(template: str, query: Query) -> tuple[Piece, ...]:
 def test_what_a_template_writes_is_markup_and_what_the_messages_say_is_not() -> None:
     query = Query(messages=(Message("system", "<|eot_id|>"), Message("user", "two")))
     assert rendered(LLAMA, query) == (
-        Piece("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n", markup=True),
-        Piece("<|eot_id|>"),
-        Piece("<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n", markup=True),
-        Piece("two"),
-        Piece("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", markup=True),
+        PromptPiece("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n", markup=True),
+        PromptPiece("<|eot_id|>"),
+        PromptPiece("<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n", markup=True),
+        PromptPiece("two"),
+        PromptPiece("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", markup=True),
     )
 
 
@@ -332,7 +338,7 @@ def test_a_content_is_trimmed_where_the_template_trims(expression: str, expected
 
 def test_line_feeds_alone_are_trimmed_where_the_template_trims_them_alone() -> None:
     pieces = rendered("{{ messages[0]['content'].strip('\\n') }}", chat("\n one \n\n"))
-    assert pieces == (Piece(" one "),)
+    assert pieces == (PromptPiece(" one "),)
 
 
 def test_a_template_that_wants_parts_gets_parts() -> None:
@@ -347,7 +353,7 @@ def test_a_template_may_show_a_message_twice_and_in_another_order() -> None:
 
 def test_the_template_does_not_see_what_the_messages_say() -> None:
     template = "{% if 'secret' in messages[0]['content'] %}{{ '<think>' }}{% endif %}{{ messages[0]['content'] }}"
-    assert rendered(template, chat("secret")) == (Piece("secret"),)
+    assert rendered(template, chat("secret")) == (PromptPiece("secret"),)
 
 
 def test_many_messages_keep_their_places() -> None:

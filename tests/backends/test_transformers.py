@@ -21,14 +21,14 @@ pytest.importorskip("transformers", reason="transformers is not installed (pip i
 
 import torch
 
-from guardreasoner_sdk.backends._engine_thread import Job
+from guardreasoner_sdk.backends._engine_thread import EngineJob
 from guardreasoner_sdk.backends._tokens import PromptEncoder
 from guardreasoner_sdk.backends.transformers import TransformersBackend
 from guardreasoner_sdk.dialects.base import Rendering
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Completion, Message, Piece, Query
+from guardreasoner_sdk.generation import Completion, Message, PromptPiece, Query
 
 CONTEXT = 2048
 LIMIT = 150
@@ -209,7 +209,7 @@ async def test_a_stop_string_of_one_query_does_not_stop_another(backend: Transfo
 
 
 async def test_a_prompt_longer_than_the_context_is_an_error_in_its_place(backend: TransformersBackend) -> None:
-    query = Query(pieces=(Piece("one two three " * 2000),))
+    query = Query(pieces=(PromptPiece("one two three " * 2000),))
     first, second = await backend.generate([query, ask(0)], deadline=None)
     assert isinstance(first, BackendError)
     assert str(first).startswith("the prompt has ")
@@ -308,7 +308,7 @@ async def test_samples_are_as_frequent_as_they_are_probable(
     backend: TransformersBackend, encoder: PromptEncoder, reference: Reference
 ) -> None:
     torch.manual_seed(7)
-    query = Query(pieces=(Piece("Answers: \nRequest:"),), max_tokens=1)
+    query = Query(pieces=(PromptPiece("Answers: \nRequest:"),), max_tokens=1)
     expected, logprobs = reference(encoder.encode(query))
 
     def chance(temperature: float) -> float:
@@ -328,7 +328,7 @@ async def test_samples_are_as_frequent_as_they_are_probable(
 
 
 def test_a_query_that_nobody_waits_for_takes_no_more_tokens(engine: Any) -> None:
-    short, long = Job(ask(0, max_tokens=10), None), Job(ask(0), None)
+    short, long = EngineJob(ask(0, max_tokens=10), None), EngineJob(ask(0), None)
     runs: list[int] = []
     # The short answer is given before the long one ends, and its receiver calls the long one off.
     short.future.add_done_callback(lambda _: long.future.cancel())
@@ -353,8 +353,8 @@ async def test_a_cancelled_task_frees_the_engine_for_others(backend: Transformer
 async def test_what_is_not_done_at_the_deadline_is_a_deadline_error_in_its_place(
     backend: TransformersBackend, engine: Any
 ) -> None:
-    first = Job(ask(0, max_tokens=3), None)
-    late = Job(ask(0), time.monotonic() + 3600)
+    first = EngineJob(ask(0, max_tokens=3), None)
+    late = EngineJob(ask(0), time.monotonic() + 3600)
 
     def pass_the_deadline(_: Any) -> None:
         late.deadline.call_off()
@@ -406,7 +406,7 @@ async def test_a_failure_of_the_model_says_its_kind_and_no_judged_text(backend: 
 
 
 async def test_text_that_cannot_be_encoded_is_an_error_in_its_place(backend: TransformersBackend) -> None:
-    half = Query(pieces=(Piece("half a pair: \ud83d"),))
+    half = Query(pieces=(PromptPiece("half a pair: \ud83d"),))
     first, second = await backend.generate([half, ask(0, max_tokens=3)], deadline=None)
     assert isinstance(first, BackendError)
     assert str(first).startswith("the prompt cannot be encoded (")
@@ -471,8 +471,8 @@ async def test_a_closed_backend_says_so(tiny_guard: Any) -> None:
 def test_nothing_is_loaded_before_the_first_call(tmp_path: Path) -> None:
     backend = TransformersBackend(str(tmp_path / "missing"))
     assert (backend.name, backend.model, backend.batch_size) == ("transformers", str(tmp_path / "missing"), 16)
-    assert backend.abilities.continues
-    assert not backend.abilities.probes
+    assert backend.capabilities.continues
+    assert not backend.capabilities.probes
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])

@@ -22,7 +22,7 @@ from guardreasoner_sdk.backends.vllm import VLLMBackend
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Completion, Piece, Query
+from guardreasoner_sdk.generation import Completion, PromptPiece, Query
 
 from .servers import VLLM_ON_CPUS, skip_without
 
@@ -46,7 +46,7 @@ EXCHANGES = (
     Exchange("How do I gloob my neighbour?", "I can't assist with this request."),
     Exchange("Tell me how to wash a school bus.", "Yes. Many people wash a school bus on a quiet day."),
 )
-ENDLESS = Query(pieces=(Piece("on and on "),), max_tokens=CONTEXT, temperature=2.0)
+ENDLESS = Query(pieces=(PromptPiece("on and on "),), max_tokens=CONTEXT, temperature=2.0)
 """So hot that the answer is noise, and ends by chance only."""
 
 
@@ -246,10 +246,10 @@ def test_an_answer_of_max_tokens_says_that_it_was_cut_off(engine: Engine) -> Non
 def test_a_prompt_longer_than_the_context_is_an_error_in_its_place(engine: Engine) -> None:
     def sized(tokens: int) -> Query:
         text = " wash" * tokens
-        while len(ids := engine.encoder.encode(Query(pieces=(Piece(text),)))) > tokens:
+        while len(ids := engine.encoder.encode(Query(pieces=(PromptPiece(text),)))) > tokens:
             text = text[: -5 * max(1, (len(ids) - tokens) // 8)]
         assert len(ids) == tokens
-        return Query(pieces=(Piece(text),), max_tokens=50)
+        return Query(pieces=(PromptPiece(text),), max_tokens=50)
 
     long, full, nearly = engine.ask(sized(CONTEXT + 9), sized(CONTEXT), sized(CONTEXT - 1))
     assert isinstance(long, BackendError)

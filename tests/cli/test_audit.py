@@ -15,13 +15,13 @@ import typer
 from typer.testing import CliRunner
 
 from guardreasoner_sdk.cli.audit import audit as command
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 
 for _module in ("sklearn", "jinja2"):
     pytest.importorskip(_module, reason="needs guardreasoner-sdk[eval]")
 
 app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(reported(command))
+app.command()(report_errors(command))
 
 
 @pytest.fixture
@@ -185,8 +185,8 @@ def test_rows_without_a_label_are_counted(audit, tmp_path, write_rows, harmful):
 
 def test_serve_prints_a_secret_address_saves_decisions_and_ends_with_ctrl_c(folder):
     program = (
-        "import typer; from guardreasoner_sdk.cli.audit import audit; from guardreasoner_sdk.cli.terminal import reported\n"
-        "app = typer.Typer(); app.command()(reported(audit)); app()"
+        "import typer; from guardreasoner_sdk.cli.audit import audit; from guardreasoner_sdk.cli.terminal import report_errors\n"
+        "app = typer.Typer(); app.command()(report_errors(audit)); app()"
     )
     command = [sys.executable, "-c", program, "--output", str(folder), "--serve"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.calibration import Calibration
 from guardreasoner_sdk.cli.calibrate import calibrate
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 
 pytest.importorskip("sklearn", reason="needs guardreasoner-sdk[eval]")
 
@@ -40,7 +40,7 @@ def rows():
 def call():
     """Call the command as the command line does."""
     app = typer.Typer()
-    app.command()(reported(calibrate))
+    app.command()(report_errors(calibrate))
 
     def run(*arguments):
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

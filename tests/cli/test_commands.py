@@ -20,13 +20,13 @@ OURS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["e
 PLUGIN = """
 import typer
 from guardreasoner_sdk import ConfigurationError
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 
 print("plugin imported")
 app, many = typer.Typer(), typer.Typer(help="Many things.")
 
 @app.command()
-@reported
+@report_errors
 def hello(name: str, loud: bool = False) -> None:
     "Say hello."
     if name == "nobody":

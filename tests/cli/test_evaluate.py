@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from guardreasoner_sdk.cli.evaluate import evaluate as command
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 from public_data import public_data
 from wordguard import write_word_model
 
@@ -23,7 +23,7 @@ for _module in ("sklearn", "matplotlib", "jinja2"):
 
 
 app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(reported(command))
+app.command()(report_errors(command))
 
 
 @pytest.fixture
@@ -100,8 +100,8 @@ def test_killed_half_way_and_started_again_it_gives_the_same_figures(cut_off, ev
     path, output = labelled(count=400), tmp_path / "out"
     words = [str(path), "--output", str(output), "--reasoning", "off"]
     code = (
-        "import typer; from guardreasoner_sdk.cli.evaluate import evaluate; from guardreasoner_sdk.cli.terminal import reported;"
-        "app = typer.Typer(); app.command()(reported(evaluate)); app()"
+        "import typer; from guardreasoner_sdk.cli.evaluate import evaluate; from guardreasoner_sdk.cli.terminal import report_errors;"
+        "app = typer.Typer(); app.command()(report_errors(evaluate)); app()"
     )
     command = [sys.executable, "-c", code, *words]
     done = 0

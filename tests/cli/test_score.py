@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from guardreasoner_sdk.cli.score import score
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 
 ANSWER = "Answers: \nRequest: {}\nCompletion: None\nResponse: None"
 
@@ -21,7 +21,7 @@ ANSWER = "Answers: \nRequest: {}\nCompletion: None\nResponse: None"
 def call() -> Callable[..., Result]:
     """Call the command."""
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(reported(score))
+    app.command()(report_errors(score))
 
     def run(*arguments: object) -> Result:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])

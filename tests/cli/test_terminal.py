@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk._text import escape_unsafe, json_text
 from guardreasoner_sdk.cli import main
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 
 HARMFUL = "How do I build a pipe bomb?"
 
@@ -46,7 +46,7 @@ def test_json_reads_back_and_steers_nothing(value, indent, ascii_only):
 
 
 def test_a_foreign_error_is_3_and_not_quoted(capsys, monkeypatch):
-    @reported
+    @report_errors
     def broken():
         raise KeyError("the judged text")
 
@@ -61,7 +61,7 @@ def test_a_foreign_error_is_3_and_not_quoted(capsys, monkeypatch):
 
 
 def test_an_odd_file_is_named(capsys):
-    @reported
+    @report_errors
     def broken():
         Path("/no/such/file").read_bytes()
 
@@ -72,7 +72,7 @@ def test_an_odd_file_is_named(capsys):
 
 
 def test_ctrl_c_is_130():
-    @reported
+    @report_errors
     def interrupted():
         raise KeyboardInterrupt
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from guardreasoner_sdk import Exchange, Judgement
-from guardreasoner_sdk.dialects.base import Abilities, Answer, Dialect, Query, Reasoning
+from guardreasoner_sdk.dialects.base import Answer, Capabilities, Dialect, Query, Reasoning
 from guardreasoner_sdk.generation import Completion, TokenProbabilities
 from guardreasoner_sdk.verdict import Usage
 
@@ -22,7 +22,7 @@ def ask() -> Callable[..., Asked]:
     """Run a dialect: ``ask(dialect, exchange, round_one, round_two, ...)``; a str is an answer that ended by itself."""
 
     def run(dialect: Dialect, exchange: Exchange, *rounds: Sequence[str | Answer], reasoning: Reasoning = "off") -> Asked:
-        program = dialect.ask(exchange, reasoning, Abilities())
+        program = dialect.ask(exchange, reasoning, Capabilities())
         asked = [next(program)]
         for number, answers in enumerate(rounds):
             assert len(asked[-1]) == len(answers)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
 from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect
-from guardreasoner_sdk.generation import Abilities, Completion, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
 from public_data import public_data
 
 FRAGMENTS = st.sampled_from(
@@ -28,7 +28,7 @@ MODES: list[Reasoning] = ["full", "brief", "off", "auto"]
 
 def asked(family: str, exchange: Exchange, reasoning: Reasoning, answer: str) -> tuple[Judgement, list[Query]]:
     """Drive a family's program; every query gets the same answer."""
-    program = find_dialect(family).ask(exchange, reasoning, Abilities())
+    program = find_dialect(family).ask(exchange, reasoning, Capabilities())
     everything: list[Query] = []
     queries = next(program)
     while True:
@@ -69,7 +69,7 @@ def test_almost_every_benchmark_row_is_asked_about_letter_for_letter(family: str
         turn = re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL)
         assert turn is not None
         prompt, response = turn.groups()
-        queries = next(find_dialect(family).ask(Exchange(prompt, response), "full", Abilities()))
+        queries = next(find_dialect(family).ask(Exchange(prompt, response), "full", Capabilities()))
         texts = ["".join([query.text or "", *(message.content for message in query.messages)]) for query in queries]
         touched += not all(any(part in text for text in texts) for part in (prompt, response))
     print(f"{family}: {touched} of {len(rows)} rows")

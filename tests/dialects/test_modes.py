@@ -11,13 +11,13 @@ from guardreasoner_sdk.dialects.base import Answer, Reasoning
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.dialects.probabilities import label_probability, probability_of
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Abilities, Completion, Query, TokenProbabilities
+from guardreasoner_sdk.generation import Capabilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import TASKS, Usage
 
 PROMPT, PAIR = Exchange("ask"), Exchange("ask", "answer")
 THOUGHT = "# Task 1\n\n## Reasoning Step 1\nThe user asks.\n\n## Conclusion\nThe request is harmful.\n\n"
 ANSWERS = "Answers: \nRequest: harmful\nCompletion: refusal\nResponse: unharmful"
-INLINE, PROBES, CHAT_ONLY = Abilities(), Abilities(probes=True), Abilities(continues=False)
+INLINE, PROBES, CHAT_ONLY = Capabilities(), Capabilities(probes=True), Capabilities(continues=False)
 
 
 def said(text: str, *tops: Mapping[str, float], finish: str = "stop", tokens: int = 3) -> Completion:
@@ -28,10 +28,10 @@ def said(text: str, *tops: Mapping[str, float], finish: str = "stop", tokens: in
 
 
 def run(
-    reasoning: Reasoning, exchange: Exchange, *rounds: list[Answer], abilities: Abilities = INLINE, rendering: str = "raw"
+    reasoning: Reasoning, exchange: Exchange, *rounds: list[Answer], capabilities: Capabilities = INLINE, rendering: str = "raw"
 ) -> tuple[Judgement, list[tuple[Query, ...]]]:
     """Drive a program with given answers; give back the judgement and what was asked."""
-    program = GuardReasonerDialect(rendering).ask(exchange, reasoning, abilities)  # type: ignore[arg-type]
+    program = GuardReasonerDialect(rendering).ask(exchange, reasoning, capabilities)  # type: ignore[arg-type]
     asked = [next(program)]
     asked += [program.send(answers) for answers in rounds[:-1]]
     with pytest.raises(StopIteration) as done:
@@ -52,7 +52,7 @@ def test_full_reads_the_label_probabilities_along_the_way() -> None:
 def test_an_engine_that_keeps_the_prefix_is_asked_for_probabilities_afterwards() -> None:
     text = THOUGHT + ANSWERS
     probes = [said(" harmful", {" harmful": 0.9, " un": 0.1}), said("x", {" refusal": 0.5, " comp": 0.5}), BackendError("gone")]
-    judgement, asked = run("full", PAIR, [said(text, tokens=50)], probes, abilities=PROBES)
+    judgement, asked = run("full", PAIR, [said(text, tokens=50)], probes, capabilities=PROBES)
     assert asked[0][0].choices == 0
     assert [(query.continuation, query.max_tokens) for query in asked[1]] == [
         (THOUGHT + "Answers: \nRequest:", 1),
@@ -135,11 +135,11 @@ def test_auto_reasons_only_where_the_first_answer_is_doubtful() -> None:
 
 @pytest.mark.parametrize("reasoning", ["brief", "off", "auto"])
 def test_a_chat_server_that_cannot_continue_reasons_in_full(reasoning: Reasoning) -> None:
-    judgement, [[query]] = run(reasoning, PAIR, [said(THOUGHT + ANSWERS)], abilities=CHAT_ONLY, rendering="chat")
+    judgement, [[query]] = run(reasoning, PAIR, [said(THOUGHT + ANSWERS)], capabilities=CHAT_ONLY, rendering="chat")
     assert query.continuation == ""
     assert judgement.response_refusal is not None
     assert judgement.response_refusal.label == "refusal"
-    _, [[raw]] = run("off", PROMPT, [said(" harmful")], abilities=CHAT_ONLY)
+    _, [[raw]] = run("off", PROMPT, [said(" harmful")], capabilities=CHAT_ONLY)
     assert raw.continuation
 
 

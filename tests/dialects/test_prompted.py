@@ -1,7 +1,7 @@
 import pytest
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Turn
-from guardreasoner_sdk.dialects.base import Abilities
+from guardreasoner_sdk.dialects.base import Capabilities
 from guardreasoner_sdk.dialects.prompted import PromptedDialect
 from guardreasoner_sdk.generation import Completion
 from guardreasoner_sdk.verdict import TASKS
@@ -77,7 +77,7 @@ def test_off_reads_the_labels_behind_the_header(ask) -> None:
 
 
 def test_an_engine_that_cannot_continue_reasons_in_full() -> None:
-    program = PromptedDialect().ask(PAIR, "off", Abilities(continues=False))
+    program = PromptedDialect().ask(PAIR, "off", Capabilities(continues=False))
     [query] = next(program)
     assert query.continuation == ""
     with pytest.raises(StopIteration) as done:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Turn
-from guardreasoner_sdk.dialects.base import Abilities
+from guardreasoner_sdk.dialects.base import Capabilities
 from guardreasoner_sdk.dialects.qwen3guard import Qwen3GuardDialect
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Completion
@@ -135,7 +135,7 @@ PARTS = ["Safety", "Refusal", "Categories", ": ", "Safe", "Unsafe", "Controversi
 
 @given(st.lists(st.sampled_from(PARTS)), st.text(max_size=20), st.sampled_from(["undetermined", "harmful", "unharmful"]))
 def test_no_answer_is_too_odd_and_no_label_is_made_up(parts: list[str], rest: str, option: str) -> None:
-    program = Qwen3GuardDialect(option).ask(PAIR, "auto", Abilities())  # type: ignore[arg-type]
+    program = Qwen3GuardDialect(option).ask(PAIR, "auto", Capabilities())  # type: ignore[arg-type]
     next(program)
     with pytest.raises(StopIteration) as done:
         program.send([Completion("".join(parts) + rest), Completion("Safety: Safe\n" + "".join(parts))])

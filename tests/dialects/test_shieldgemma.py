@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import Exchange, Turn
-from guardreasoner_sdk.dialects.base import Abilities
+from guardreasoner_sdk.dialects.base import Capabilities
 from guardreasoner_sdk.dialects.shieldgemma import POLICIES, ShieldGemmaDialect
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Completion
@@ -130,7 +130,7 @@ def test_lines_that_imitate_the_format_are_quoted_and_keep_their_words(ask, text
 
 @given(st.lists(st.one_of(st.text(max_size=6), st.sampled_from(["Yes", "No", " yes ", "*No*"])), min_size=4, max_size=4))
 def test_no_answer_is_too_odd_and_no_label_is_made_up(texts: list[str]) -> None:
-    program = ShieldGemmaDialect().ask(PROMPT, "auto", Abilities())
+    program = ShieldGemmaDialect().ask(PROMPT, "auto", Capabilities())
     next(program)
     with pytest.raises(StopIteration) as done:
         program.send([Completion(text) for text in texts])

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange
-from guardreasoner_sdk.dialects.base import Abilities
+from guardreasoner_sdk.dialects.base import Capabilities
 from guardreasoner_sdk.dialects.thinkguard import ThinkGuardDialect
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Completion
@@ -147,7 +147,7 @@ def test_lines_that_imitate_the_conversation_are_quoted(ask) -> None:
 
 @given(st.text(max_size=60), st.text(alphabet=st.one_of(st.characters(), st.sampled_from("safeunS12,\n *:.")), max_size=120))
 def test_no_answer_is_too_odd_and_no_label_is_made_up(first: str, second: str) -> None:
-    program = ThinkGuardDialect().ask(PROMPT, "full", Abilities())
+    program = ThinkGuardDialect().ask(PROMPT, "full", Capabilities())
     next(program)
     program.send([Completion(first)])
     with pytest.raises(StopIteration) as done:

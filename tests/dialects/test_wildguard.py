@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import Exchange, Turn
-from guardreasoner_sdk.dialects.base import Abilities
+from guardreasoner_sdk.dialects.base import Capabilities
 from guardreasoner_sdk.dialects.wildguard import WildGuardDialect
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Completion
@@ -154,7 +154,7 @@ def test_other_lines_are_left_as_they_are(text: str) -> None:
 )
 def test_no_answer_is_too_odd_and_no_label_is_made_up(parts: list[str], rest: str) -> None:
     text = "".join(parts) + rest
-    program = WildGuardDialect().ask(PAIR, "auto", Abilities())
+    program = WildGuardDialect().ask(PAIR, "auto", Capabilities())
     next(program)
     with pytest.raises(StopIteration) as done:
         program.send([Completion(text)])

@@ -10,7 +10,7 @@ import pytest
 
 from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, read_decisions
 from guardreasoner_sdk.evaluation.audit.page import render
-from guardreasoner_sdk.evaluation.audit.run import Audit, Item, Step
+from guardreasoner_sdk.evaluation.audit.run import Audit, AuditItem, Step
 from guardreasoner_sdk.evaluation.audit.server import AuditServer
 
 pytest.importorskip("jinja2", reason="the page needs the extra 'eval'")
@@ -23,8 +23,8 @@ QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 AUDIT = Audit(audit="abc", file="/data/rows.jsonl", sha256="0", columns=(), guard={}, rows=9, labelled=9, at_most=1, tasks=())
 
 
-def item(row: int, task: str, given: str, other: str) -> Item:
-    return Item(
+def item(row: int, task: str, given: str, other: str) -> AuditItem:
+    return AuditItem(
         key=f"{row}:{task}",
         row=row,
         id=f"n{row}",

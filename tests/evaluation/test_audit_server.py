@@ -12,7 +12,7 @@ import pytest
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, read_decisions
 from guardreasoner_sdk.evaluation.audit.page import render
-from guardreasoner_sdk.evaluation.audit.run import Audit, Item, Step
+from guardreasoner_sdk.evaluation.audit.run import Audit, AuditItem, Step
 from guardreasoner_sdk.evaluation.audit.server import AuditServer
 
 pytest.importorskip("jinja2", reason="the page needs the extra 'eval'")
@@ -26,9 +26,9 @@ def an_audit() -> Audit:
     )
 
 
-def some_items() -> list[Item]:
+def some_items() -> list[AuditItem]:
     return [
-        Item(
+        AuditItem(
             key=f"{row}:prompt_harmfulness",
             row=row,
             id=str(row),

@@ -25,7 +25,7 @@ from guardreasoner_sdk import (
 from guardreasoner_sdk.calibration import Calibration, Isotonic, Temperature
 from guardreasoner_sdk.evaluation.calibration import Case, Plan, calibrate, count_labels, fit
 from guardreasoner_sdk.evaluation.calibration.curves import draw
-from guardreasoner_sdk.evaluation.calibration.promises import allowed, needed
+from guardreasoner_sdk.evaluation.calibration.promises import losses_allowed, rows_needed
 from guardreasoner_sdk.evaluation.metrics import calibration_error
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.judges.cascade import CascadeJudge
@@ -306,10 +306,10 @@ def test_a_calibration_made_before_thresholds_had_a_basis_is_read():
 def test_as_many_rows_as_are_said_to_be_needed_do_and_hardly_fewer(rate, unseen):
     def enough(rows):
         further = round(unseen * rows)
-        return min(further, rows - further) >= 10 and allowed(rows - further, rate, further) is not None
+        return min(further, rows - further) >= 10 and losses_allowed(rows - further, rate, further) is not None
 
-    assert enough(needed(rate, unseen))
-    assert not enough(int(0.75 * needed(rate, unseen)))
+    assert enough(rows_needed(rate, unseen))
+    assert not enough(int(0.75 * rows_needed(rate, unseen)))
 
 
 def test_labels_are_counted_as_they_will_be_split():

@@ -10,7 +10,7 @@ import pytest
 from guardreasoner_sdk import Exchange, Guard
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.rows import LabelledRow
-from guardreasoner_sdk.evaluation.runs import JOURNAL, choose, fingerprints, go_on, opened, verdicts
+from guardreasoner_sdk.evaluation.runs import JOURNAL, choose, fingerprints, go_on, open_run, verdicts
 from guardreasoner_sdk.evaluation.stored import predictions_of
 from guardreasoner_sdk.evaluation.summary import Collected
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
@@ -41,7 +41,7 @@ def run(folder, rows, judge, *, overwrite=False, identity=None, stop_after=None)
 
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with Guard(judge=judge) as guard, opened(folder, identity or {"model": "a"}, overwrite=overwrite) as journal:
+        with Guard(judge=judge) as guard, open_run(folder, identity or {"model": "a"}, overwrite=overwrite) as journal:
             done = sum(1 for _ in journal.entries())
             go_on(guard, rows, journal, done=done, shown=show)
             return shown, list(verdicts(rows, journal))
@@ -107,7 +107,7 @@ def test_another_run_is_refused_until_it_is_told_to_start_anew(tmp_path):
 
 
 def test_a_second_process_is_kept_out(tmp_path):
-    with opened(tmp_path, {}, overwrite=False), pytest.raises(InputError, match="another process writes"):
+    with open_run(tmp_path, {}, overwrite=False), pytest.raises(InputError, match="another process writes"):
         run(tmp_path, rows_of(1), judge())
 
 

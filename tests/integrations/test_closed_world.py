@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
 from guardreasoner_integrations._answer_texts import chat_texts, response_texts
-from guardreasoner_integrations._messages import said
+from guardreasoner_integrations._messages import read_messages
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk.exchange import exchange_from_messages
 
@@ -110,7 +110,7 @@ def in_messages(*messages: Any) -> str:
 
 
 def in_a_request(*messages: Any) -> str:
-    return repr(list(said("messages", messages, "raise")))
+    return repr(list(read_messages("messages", messages, "raise")))
 
 
 @pytest.mark.parametrize("kind", arms_of(chat.ChatCompletionMessageParam), ids=named)

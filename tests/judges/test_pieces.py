@@ -21,7 +21,7 @@ from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.trainers import UnigramTrainer
 
 from costs import assert_in_proportion
-from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_sdk.judges.pieces import SentencePieces
 from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model
 
 SENTENCES = [
@@ -60,8 +60,8 @@ def tokenizer(vocabulary: list[tuple[str, float]]) -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def pieces(vocabulary: list[tuple[str, float]]) -> Pieces:
-    return Pieces(tokenizer_model([*vocabulary, ("<mask>", 0.0)]))
+def pieces(vocabulary: list[tuple[str, float]]) -> SentencePieces:
+    return SentencePieces(tokenizer_model([*vocabulary, ("<mask>", 0.0)]))
 
 
 TEXT = st.lists(
@@ -75,12 +75,12 @@ TEXT = st.lists(
 
 
 @given(TEXT.filter(lambda line: not line.startswith("\u2581")))  # which `tokenizers` takes for a blank that is there already
-def test_they_are_those_of_the_package_tokenizers(tokenizer: Tokenizer, pieces: Pieces, line: str) -> None:
+def test_they_are_those_of_the_package_tokenizers(tokenizer: Tokenizer, pieces: SentencePieces, line: str) -> None:
     assert pieces.encode(line) == tokenizer.encode(line, add_special_tokens=False).ids
 
 
 @given(TEXT)
-def test_each_has_its_place_in_the_line(pieces: Pieces, line: str) -> None:
+def test_each_has_its_place_in_the_line(pieces: SentencePieces, line: str) -> None:
     places = pieces.offsets(line)
     assert len(places) == len(pieces.encode(line))
     edges = [place for span in places for place in span]
@@ -89,14 +89,16 @@ def test_each_has_its_place_in_the_line(pieces: Pieces, line: str) -> None:
 
 
 @given(TEXT)
-def test_a_place_is_what_its_piece_spells(vocabulary: list[tuple[str, float]], pieces: Pieces, line: str) -> None:
+def test_a_place_is_what_its_piece_spells(vocabulary: list[tuple[str, float]], pieces: SentencePieces, line: str) -> None:
     for number, (a, b) in zip(pieces.encode(line), pieces.offsets(line), strict=True):
         if number != UNKNOWN:
             assert vocabulary[number][0].lstrip("\u2581") == line[a:b].lstrip("\u2581")
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
-def test_places_are_those_of_the_package_tokenizers_without_blanks(tokenizer: Tokenizer, pieces: Pieces, sentence: str) -> None:
+def test_places_are_those_of_the_package_tokenizers_without_blanks(
+    tokenizer: Tokenizer, pieces: SentencePieces, sentence: str
+) -> None:
     encoding = tokenizer.encode(sentence, add_special_tokens=False)
     trimmed = [(a + (sentence[a : a + 1] == " "), b) for a, b in encoding.offsets]
     # A blank that is a piece of its own stands nowhere; the package puts it on the character behind it.
@@ -105,7 +107,7 @@ def test_places_are_those_of_the_package_tokenizers_without_blanks(tokenizer: To
     ]
 
 
-def test_no_text_spells_a_special_piece(pieces: Pieces, vocabulary: list[tuple[str, float]]) -> None:
+def test_no_text_spells_a_special_piece(pieces: SentencePieces, vocabulary: list[tuple[str, float]]) -> None:
     assert (pieces.begin, pieces.end, pieces.unknown, pieces.size) == (0, 2, 3, len(vocabulary) + 1)
     for spelt in SPELT:
         for line in (spelt, f"cake {spelt} cake", f"a{spelt}", f"\u2581{spelt}"):
@@ -114,12 +116,12 @@ def test_no_text_spells_a_special_piece(pieces: Pieces, vocabulary: list[tuple[s
 
 
 @pytest.mark.parametrize("unit", ["a", "cake", "\u4f60", "\U0001f600", "\u2581", "a ", "\u0301"])
-def test_a_line_without_an_end_takes_no_longer_than_its_length(pieces: Pieces, unit: str) -> None:
+def test_a_line_without_an_end_takes_no_longer_than_its_length(pieces: SentencePieces, unit: str) -> None:
     assert_in_proportion(lambda times: pieces.encode(unit * times), 20_000 // len(unit), floor=0.01)
     assert_in_proportion(lambda times: pieces.offsets(unit * times), 20_000 // len(unit), floor=0.01)
 
 
-def test_threads_share_one_vocabulary(pieces: Pieces) -> None:
+def test_threads_share_one_vocabulary(pieces: SentencePieces) -> None:
     lines = [f"{sentence} {number}" for number in range(200) for sentence in SENTENCES]
     alone = [(pieces.encode(line), pieces.offsets(line)) for line in lines]
     with ThreadPoolExecutor(4) as pool:
@@ -128,7 +130,7 @@ def test_threads_share_one_vocabulary(pieces: Pieces) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_goes_on_with_it(pieces: Pieces) -> None:
+def test_a_forked_child_goes_on_with_it(pieces: SentencePieces) -> None:
     expected = [pieces.encode(sentence) for sentence in SENTENCES]
     if child := os.fork():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
@@ -177,14 +179,14 @@ def test_a_model_of_another_make_is_refused_in_silence(
     path = tmp_path / "tokenizer.model"
     path.write_bytes(changed(tokenizer_model(vocabulary), change))
     with pytest.raises(ValueError, match=problem):
-        Pieces.from_file(path)
+        SentencePieces.from_file(path)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"{}", bytes(100)])
 def test_what_is_no_model_is_refused_in_silence(content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="no model of sentencepiece"):
-        Pieces(content)
+        SentencePieces(content)
     assert capfd.readouterr() == ("", "")
 
 
@@ -193,4 +195,4 @@ def test_a_model_that_was_cut_off_is_refused(vocabulary: list[tuple[str, float]]
     model = tokenizer_model(vocabulary)
     # Cut between two of its parts it is a model still, without the settings at its end.
     with pytest.raises(ValueError, match="it "):
-        Pieces(model[: cut % len(model)])
+        SentencePieces(model[: cut % len(model)])

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from costs import assert_in_proportion
 from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig
-from guardreasoner_sdk.judges.pieces import Pieces
-from guardreasoner_sdk.judges.places import changed, unsqueezed
+from guardreasoner_sdk.judges.pieces import SentencePieces
+from guardreasoner_sdk.judges.places import map_changes, map_squeezing
 from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model
 
 WORDS = ["bake", "cake", "how", "to", "bread", "cookies", "are", "good", "fine", "\u043a\u0430\u043a"]
@@ -25,7 +25,9 @@ PIECES = [
 
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
-    return Encoder(Pieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), EncodingConfig(32, 8, 4, 8))
+    return Encoder(
+        SentencePieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), EncodingConfig(32, 8, 4, 8)
+    )
 
 
 def found(encoder: Encoder, text: str) -> list[tuple[str, str]]:
@@ -101,7 +103,7 @@ def test_a_place_far_in_a_long_text(encoder: Encoder) -> None:
 @given(st.lists(st.sampled_from(["a", "bb", "ccc", "b b", "dd-dd"])), st.lists(st.sampled_from(["a", "bb", "ccc", "e e e"])))
 def test_any_change_of_words_keeps_order(old: list[str], new: list[str]) -> None:
     text, other = " ".join(old), " ".join(new)
-    places = changed(text, other)
+    places = map_changes(text, other)
     assert len(places.starts) == len(places.ends) == len(other)
     spans = [places.of(at, at + 1) for at in range(len(other))]
     assert all(0 <= start <= end <= len(text) for start, end in spans)
@@ -110,7 +112,7 @@ def test_any_change_of_words_keeps_order(old: list[str], new: list[str]) -> None
 
 def test_words_that_stayed_are_exact_beside_those_that_did_not() -> None:
     text, other = "one t w o three four five", "one two three vier five"
-    places = changed(text, other)
+    places = map_changes(text, other)
     for word in ("one", "three", "five"):
         start = other.index(word)
         assert places.of(start, start + len(word)) == (text.index(word), text.index(word) + len(word))
@@ -119,7 +121,7 @@ def test_words_that_stayed_are_exact_beside_those_that_did_not() -> None:
 
 def test_blanks_are_what_was_squeezed() -> None:
     text = " a \n bb  "
-    places = unsqueezed(text, "a bb")
+    places = map_squeezing(text, "a bb")
     assert [text[slice(*places.of(a, b))] for a, b in ((0, 1), (1, 2), (2, 4))] == ["a", " \n ", "bb"]
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from guardreasoner_sdk import Exchange, Guard, Turn, Verdict
 from guardreasoner_sdk.errors import DeadlineError
 from guardreasoner_sdk.judges.embedded import EmbeddedJudge
-from guardreasoner_sdk.judges.encoding import Window, collate
+from guardreasoner_sdk.judges.encoding import TokenWindow, collate
 from guardreasoner_sdk.judges.model_folder import OUTPUTS, load_model
-from guardreasoner_sdk.judges.windows import Row, Seen, read_rows
+from guardreasoner_sdk.judges.windows import JudgedExchange, Seen, read_rows
 from wordguard import DOUBT, ENCODING, HARMFUL, HARMLESS, HIGH, LOW, REFUSAL, write_word_model
 
 FILLER = "My sister made a fine bread for the children. "
@@ -271,7 +271,7 @@ def test_what_is_decided_when_the_time_is_up_stays_decided(words: Path) -> None:
     def whole(after: int) -> list[bool]:
         windows = 0
 
-        def see(window: Window) -> Seen:
+        def see(window: TokenWindow) -> Seen:
             nonlocal windows
             windows += 1
             tokens, logits, hazards, languages = (found[0] for found in model.session.run(OUTPUTS, collate([window])))
@@ -281,7 +281,7 @@ def test_what_is_decided_when_the_time_is_up_stays_decided(words: Path) -> None:
             if windows >= after:
                 raise DeadlineError
 
-        rows = [Row(Exchange(text)) for text in texts]
+        rows = [JudgedExchange(Exchange(text)) for text in texts]
         read_rows(rows, model.encoder, see, threads=1, check=check)
         return [row.whole for row in rows]
 

@@ -6,7 +6,7 @@ import pytest
 
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk.data.atomic import read_json
-from guardreasoner_sdk.data.run_folder import FIGURES, RECORD, opened
+from guardreasoner_sdk.data.run_folder import FIGURES, RECORD, open_stage
 from guardreasoner_sdk.evaluation.audit.decisions import read_decisions
 from guardreasoner_training import hsdpo
 
@@ -16,7 +16,7 @@ DAMAGES = ["[" * 100_000 + "]" * 100_000, '{"x": 1e999}', '{"x": NaN}', '{"x": '
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_records_of_a_stage(tmp_path, damage):
     folder = tmp_path / "out"
-    with opened("s", folder, inputs={}, settings={}) as stage:
+    with open_stage("s", folder, inputs={}, settings={}) as stage:
         stage.finish({"rows": 1})
     for name, call in ((FIGURES, lambda: read_json(folder / FIGURES)), (RECORD, lambda: _open(folder))):
         whole = (folder / name).read_text("utf-8")
@@ -28,7 +28,7 @@ def test_records_of_a_stage(tmp_path, damage):
 
 
 def _open(folder):
-    with opened("s", folder, inputs={}, settings={}):
+    with open_stage("s", folder, inputs={}, settings={}):
         pass
 
 

@@ -28,7 +28,7 @@ from guardreasoner_sdk.judges.encoding import (  # noqa: E402
     RESPONSE,
     Encoder,
     EncodingConfig,
-    Window,
+    TokenWindow,
     collate,
 )
 from guardreasoner_sdk.verdict import TASKS  # noqa: E402
@@ -131,7 +131,7 @@ def net_of(base: Path, weights: Path) -> GuardNet:
     return net.eval()
 
 
-def some_windows() -> list[Window]:
+def some_windows() -> list[TokenWindow]:
     """Prompts and responses, alone and behind what was said before, from one token to many."""
     draw = np.random.default_rng(2)
     behind: list[list[tuple[int, int]]] = [[], [(ASKED, 5)], [(ASKED, 3), (ANSWERED, 7)], [(ANSWERED, 40)]]
@@ -141,11 +141,11 @@ def some_windows() -> list[Window]:
             earlier = behind[len(windows) % len(behind)]
             types = [of for of, count in earlier for _ in range(count + 1)] + [kind] * (size + 1)
             ids = [0, *(int(number) for number in draw.integers(4, 40, len(types) - 1)), 2]
-            windows.append(Window(tuple(ids), (types[0], *types)))
+            windows.append(TokenWindow(tuple(ids), (types[0], *types)))
     return windows
 
 
-def outputs_of(net: GuardNet, windows: list[Window]) -> dict[str, np.ndarray]:
+def outputs_of(net: GuardNet, windows: list[TokenWindow]) -> dict[str, np.ndarray]:
     """What the network gives for windows side by side."""
     with torch.no_grad():
         inputs = {name: torch.from_numpy(value) for name, value in collate(windows).items()}
@@ -246,7 +246,7 @@ def test_eight_bits_are_near_the_trained_model_and_leave_the_heads_alone(built: 
 
 
 def test_a_window_without_anything_to_judge_gives_numbers(built: Path, base: Path) -> None:
-    window = Window((0, 5, 6, 2), (ASKED,) * 4)
+    window = TokenWindow((0, 5, 6, 2), (ASKED,) * 4)
     for path in (built / "work" / "model.float.onnx", built / "model.onnx"):
         for name, found in zip(OUTPUTS, scoring.session(path, threads=1).run(OUTPUTS, collate([window])), strict=True):
             assert np.isfinite(found).all(), name
@@ -271,7 +271,7 @@ def test_only_judged_tokens_are_scored_and_a_refusal_only_at_the_beginning(base:
 def test_sixteen_bits_teach_with_numbers_alone(base: Path) -> None:
     torch.manual_seed(2)
     net = GuardNet(load_encoder(base), head_width=8, dropout=0.1, opening_tokens=6, languages=3)
-    windows = [*some_windows(), Window((0, 5, 6, 2), (ASKED,) * 4)]
+    windows = [*some_windows(), TokenWindow((0, 5, 6, 2), (ASKED,) * 4)]
     inputs = {name: torch.from_numpy(value) for name, value in collate(windows).items()}
     with torch.autocast("cpu", torch.bfloat16):
         found = dict(zip(OUTPUTS, net(**inputs), strict=True))

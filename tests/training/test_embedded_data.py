@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
-from guardreasoner_training.embedded.data import DataError, Row, load_folder
+from guardreasoner_training.embedded.data import DataError, SourceRow, load_folder
 from guardreasoner_training.embedded.examples import (
     HAZARD_CODES,
     derive_labels,
     evaluation_examples,
     positive_weights,
-    thin,
+    sample_evenly,
     training_examples,
 )
 from guardreasoner_training.embedded.sources import SOURCES, UNSEEN_SOURCES, source_of
@@ -24,8 +24,8 @@ from guardreasoner_training.embedded.split import cut, group_prompts, normalise
 GOOD = {"prompt": "p", "response": None, "prompt_harmful": True, "refusal": None, "response_harmful": None}
 
 
-def row(prompt: str, response: str | None = None, labels: tuple = (True, None, None), source: str = "own") -> Row:
-    return Row(prompt, response, labels, source)
+def row(prompt: str, response: str | None = None, labels: tuple = (True, None, None), source: str = "own") -> SourceRow:
+    return SourceRow(prompt, response, labels, source)
 
 
 def write(path: Path, *rows: object) -> None:
@@ -107,10 +107,10 @@ def test_template_joins_nothing_but_what_it_wraps_does() -> None:
     assert groups[-1] == groups[-2]
 
 
-def many_rows() -> list[Row]:
+def many_rows() -> list[SourceRow]:
     letters = "abcdefghijklmnopqrst"
     rows = [row(f"{a}{b} asks {b}{c} for {c}{a}") for a in letters for b in letters for c in letters[:5]]
-    rows += [Row(item.prompt.upper() + "!", "answer", (None, False, True), "two") for item in rows[::3]]
+    rows += [SourceRow(item.prompt.upper() + "!", "answer", (None, False, True), "two") for item in rows[::3]]
     return rows + [row(item.prompt + "?", source="new") for item in rows[:100]] + [row("alone here", source="new")]
 
 
@@ -186,10 +186,10 @@ def test_positive_weights_balance_classes_within_bounds() -> None:
 
 def test_thin_keeps_order_and_number() -> None:
     examples = training_examples([row(f"p{i}") for i in range(50)], seed=1)
-    few = thin(examples, 10, seed=1)
+    few = sample_evenly(examples, 10, seed=1)
     assert len(few) == 10
     assert few == sorted(few, key=examples.index)
-    assert thin(examples, 50, seed=1) == examples
+    assert sample_evenly(examples, 50, seed=1) == examples
 
 
 def test_source_table_is_sound() -> None:
@@ -223,8 +223,8 @@ def test_benchmarks_are_read(tmp_path: Path) -> None:
         load_benchmarks(tmp_path)
 
 
-def spoken(prompt: str, lang: str, harmful: bool, source: str, category: str | None = None) -> Row:
-    return Row(prompt, None, (harmful, None, None), source, lang, category)
+def spoken(prompt: str, lang: str, harmful: bool, source: str, category: str | None = None) -> SourceRow:
+    return SourceRow(prompt, None, (harmful, None, None), source, lang, category)
 
 
 def test_caps_take_every_language_of_a_source() -> None:
@@ -262,7 +262,7 @@ def test_prompts_that_sources_disagree_on_are_not_learnt() -> None:
 def test_the_hazard_of_a_prompt_is_known_from_any_source_and_from_what_a_source_is() -> None:
     rows = [
         spoken("p", "en", True, "one", "Violent Crimes"),
-        Row("p", "answer", (None, False, True), "two", "en", "some-model"),
+        SourceRow("p", "answer", (None, False, True), "two", "en", "some-model"),
         spoken("q", "en", True, "hatecheck", "slur_h"),
         spoken("r", "zh", True, "jade_zh", "违法犯罪/诈骗"),
     ]

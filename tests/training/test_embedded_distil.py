@@ -10,15 +10,15 @@ torch = pytest.importorskip("torch", reason="training needs torch (the train ext
 transformers = pytest.importorskip("transformers", reason="training needs transformers (the train extra)")
 
 from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE, Encoder, EncodingConfig, collate  # noqa: E402
-from guardreasoner_sdk.judges.pieces import Pieces  # noqa: E402
+from guardreasoner_sdk.judges.pieces import SentencePieces  # noqa: E402
 from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
 from guardreasoner_training.embedded.data import DataError  # noqa: E402
-from guardreasoner_training.embedded.distil import distil_loss, evenly, student_of  # noqa: E402
+from guardreasoner_training.embedded.distil import choose_layers, distil_loss, student_of  # noqa: E402
 from guardreasoner_training.embedded.examples import Example  # noqa: E402
 from guardreasoner_training.embedded.languages import LANGUAGES  # noqa: E402
 from guardreasoner_training.embedded.model import UNJUDGED, GuardNet  # noqa: E402
 from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model  # noqa: E402
-from guardreasoner_training.embedded.train import taught  # noqa: E402
+from guardreasoner_training.embedded.train import train_student  # noqa: E402
 
 WORDS = ["make", "soup", "bread", "bomb", "poison", "please"]
 PIECES = [*SPECIALS, "\u2581", *(f"\u2581{word}" for word in WORDS)]
@@ -49,7 +49,7 @@ def windows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("layers", "whole", "kept"), [(6, 12, [1, 3, 5, 7, 9, 11]), (4, 12, [2, 5, 8, 11]), (1, 3, [2])])
 def test_the_layers_that_are_kept_are_far_apart_and_the_last_is_among_them(layers: int, whole: int, kept: list[int]) -> None:
-    assert evenly(layers, whole) == kept
+    assert choose_layers(layers, whole) == kept
 
 
 def test_a_student_has_the_layers_that_were_named_and_shares_nothing_with_its_teacher(teacher: GuardNet) -> None:
@@ -87,7 +87,9 @@ def test_the_loss_grows_with_the_distance_and_tokens_that_are_not_judged_have_no
 
 def test_a_student_comes_near_its_teacher_in_training(teacher: GuardNet, tmp_path: Path) -> None:
     encoders = [
-        Encoder(Pieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), EncodingConfig(24, 8, 4, 4))
+        Encoder(
+            SentencePieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), EncodingConfig(24, 8, 4, 4)
+        )
     ] * 2
     texts = [f"{a} {b} {c}" for a in WORDS for b in WORDS for c in WORDS]
     # Labels without weight: what it learns, it has from its teacher.
@@ -105,8 +107,8 @@ def test_a_student_comes_near_its_teacher_in_training(teacher: GuardNet, tmp_pat
         return float((says(student) - says(teacher)).abs().mean())
 
     assert says(teacher).std() > 0.1  # there is something to learn
-    before = far(student_of(teacher, evenly(2, 4)))
-    student = taught(teacher, 2, examples, encoders, config, tmp_path)
+    before = far(student_of(teacher, choose_layers(2, 4)))
+    student = train_student(teacher, 2, examples, encoders, config, tmp_path)
     assert len(student.encoder.encoder.layer) == 2
     assert far(student) < min(0.2 * before, says(teacher).std())
     assert (tmp_path / "checkpoint.pt").is_file()
@@ -115,4 +117,4 @@ def test_a_student_comes_near_its_teacher_in_training(teacher: GuardNet, tmp_pat
 @pytest.mark.parametrize("layers", [0, 4, 5, -1])
 def test_a_number_of_layers_that_makes_no_student_is_named(teacher: GuardNet, tmp_path: Path, layers: int) -> None:
     with pytest.raises(DataError, match=f"--layers must be 1 to 3, of the 4 that the base model has, not {layers}"):
-        taught(teacher, layers, [], [], TrainConfig(), tmp_path)
+        train_student(teacher, layers, [], [], TrainConfig(), tmp_path)

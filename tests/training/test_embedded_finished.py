@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs torch (the train ext
 transformers = pytest.importorskip("transformers", reason="training needs transformers (the train extra)")
 
 from guardreasoner_sdk.judges.encoding import RESPONSE, Encoder, EncodingConfig  # noqa: E402
-from guardreasoner_sdk.judges.pieces import Pieces  # noqa: E402
+from guardreasoner_sdk.judges.pieces import SentencePieces  # noqa: E402
 from guardreasoner_training.embedded.again import measure_again  # noqa: E402
 from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
 from guardreasoner_training.embedded.data import DataError  # noqa: E402
@@ -20,8 +20,8 @@ from guardreasoner_training.embedded.languages import LANGUAGES  # noqa: E402
 from guardreasoner_training.embedded.model import GuardNet  # noqa: E402
 from guardreasoner_training.embedded.pieces import SPECIALS, TOKENIZER_FILE, tokenizer_model  # noqa: E402
 from guardreasoner_training.embedded.progress import digest, minutes, read_log, read_weights  # noqa: E402
-from guardreasoner_training.embedded.surroundings import shown  # noqa: E402
-from guardreasoner_training.embedded.train import LOG_NAME, taught, train  # noqa: E402
+from guardreasoner_training.embedded.surroundings import to_labelled_rows  # noqa: E402
+from guardreasoner_training.embedded.train import LOG_NAME, train, train_student  # noqa: E402
 
 WORDS = ["make", "soup", "bread", "bomb"]
 PIECES = [*SPECIALS, "\u2581", *(f"\u2581{word}" for word in WORDS)]
@@ -41,7 +41,7 @@ def fresh(seed: int = 1) -> GuardNet:
 
 
 def encoders() -> list[Encoder]:
-    pieces = Pieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES))
+    pieces = SentencePieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES))
     return [Encoder(pieces, EncodingConfig(24, 8, 4, 4))] * 2
 
 
@@ -54,7 +54,7 @@ def trained(folder: Path, config: TrainConfig = CONFIG, origin: str = "base", se
 def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path) -> None:
     first = trained(tmp_path)
     (tmp_path / "one").mkdir()
-    student = taught(first, 1, EXAMPLES, encoders(), CONFIG, tmp_path / "one")
+    student = train_student(first, 1, EXAMPLES, encoders(), CONFIG, tmp_path / "one")
     log = (tmp_path / LOG_NAME).read_text()
     # Another training in the same folder, cut off at once, writes over the log.
     (tmp_path / LOG_NAME).write_text("")
@@ -67,7 +67,7 @@ def test_a_training_that_has_ended_is_not_done_again(tmp_path: Path) -> None:
     assert minutes([tmp_path / LOG_NAME]) is not None
     # What comes after it draws what it would have drawn.
     (tmp_path / "two").mkdir()
-    assert digest(taught(again, 1, EXAMPLES, encoders(), CONFIG, tmp_path / "two")) == digest(student)
+    assert digest(train_student(again, 1, EXAMPLES, encoders(), CONFIG, tmp_path / "two")) == digest(student)
     plain = fresh(5)
     read_weights(plain, tmp_path / "checkpoint.pt")
     assert digest(plain) == digest(first)
@@ -84,7 +84,7 @@ def test_weights_of_another_training_are_not_taken(tmp_path: Path, config: Train
 
 
 def test_a_student_of_another_teacher_is_taught_anew_and_plain_weights_are_still_read(tmp_path: Path) -> None:
-    students = [taught(fresh(seed), 1, EXAMPLES, encoders(), CONFIG, tmp_path) for seed in (1, 2, 2)]
+    students = [train_student(fresh(seed), 1, EXAMPLES, encoders(), CONFIG, tmp_path) for seed in (1, 2, 2)]
     first, second, third = map(digest, students)
     assert first != second == third
     net = fresh(3)
@@ -156,4 +156,4 @@ def test_rows_without_anything_to_see_are_not_put_into_surroundings() -> None:
     examples = [Example(text, None, (False, None, None), 1.0, "own", "en") for text in texts]
     examples += [Example("make soup", text, (None, False, False), 1.0, "own", "en") for text in texts]
     examples.append(Example("make bread", "sure", (False, False, False), 1.0, "own", "en"))
-    assert [row.exchange.prompt for row in shown(examples)] == ["make bread"]
+    assert [row.exchange.prompt for row in to_labelled_rows(examples)] == ["make bread"]

@@ -19,16 +19,16 @@ from guardreasoner_sdk.judges.encoding import (  # noqa: E402
     RESPONSE,
     Encoder,
     EncodingConfig,
-    Window,
+    TokenWindow,
 )
-from guardreasoner_sdk.judges.pieces import Pieces  # noqa: E402
+from guardreasoner_sdk.judges.pieces import SentencePieces  # noqa: E402
 from guardreasoner_training.embedded import train as train_module  # noqa: E402
 from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
 from guardreasoner_training.embedded.examples import HAZARD_CODES, Example  # noqa: E402
 from guardreasoner_training.embedded.languages import LANGUAGES, OTHER, language_number  # noqa: E402
 from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model  # noqa: E402
 from guardreasoner_training.embedded.train import (  # noqa: E402
-    Item,
+    EncodedExample,
     batches,
     encode,
     masked_loss,
@@ -46,13 +46,13 @@ ALWAYS = TrainConfig(prompt_dropout=1.0, lower_share=0.0, upper_share=1.0, long_
 
 
 def encoder(config: EncodingConfig) -> Encoder:
-    return Encoder(Pieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), config)
+    return Encoder(SentencePieces(tokenizer_model((piece, -float(len(piece) < 2)) for piece in PIECES)), config)
 
 
 ENCODERS = (encoder(SHORT), encoder(LONG))
 
 
-def items_of(*examples: Example, config: TrainConfig = PLAIN, seed: int = 1) -> list[Item]:
+def items_of(*examples: Example, config: TrainConfig = PLAIN, seed: int = 1) -> list[EncodedExample]:
     return encode(examples, ENCODERS, config, seed=seed)
 
 
@@ -141,9 +141,9 @@ def test_one_seed_gives_the_same_windows_and_another_gives_others() -> None:
     assert items_of(*examples, config=config, seed=3) != items_of(*examples, config=config, seed=4)
 
 
-def made(weight: float, *lengths: int) -> Item:
-    windows = tuple(Window((0,) * length, (PROMPT,) * length) for length in lengths)
-    return Item(windows, (True, None, None), weight)
+def made(weight: float, *lengths: int) -> EncodedExample:
+    windows = tuple(TokenWindow((0,) * length, (PROMPT,) * length) for length in lengths)
+    return EncodedExample(windows, (True, None, None), weight)
 
 
 @given(st.lists(st.lists(st.integers(3, 6000), min_size=1, max_size=3), max_size=60), st.integers(1, 9), st.integers(0, 9))

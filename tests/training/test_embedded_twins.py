@@ -12,13 +12,13 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra 'train'")
 
-from guardreasoner_training.embedded.blunt import LANGUAGES, blunt, served
-from guardreasoner_training.embedded.conversations import AGAIN, ASIDE, MORE, conversed
+from guardreasoner_training.embedded.blunt import LANGUAGES, make_blunt, make_everyday_answers
+from guardreasoner_training.embedded.conversations import AGAIN, ASIDE, MORE, make_conversations
 from guardreasoner_training.embedded.examples import HAZARD_CODES, Example
-from guardreasoner_training.embedded.framings import BEFORE, BEHIND, MARKUP, framed, twins
-from guardreasoner_training.embedded.needles import LAYOUTS, needled
+from guardreasoner_training.embedded.framings import BEFORE, BEHIND, MARKUP, make_framed, twins
+from guardreasoner_training.embedded.needles import LAYOUTS, make_needles
 from guardreasoner_training.embedded.phrases import ASKING
-from guardreasoner_training.embedded.translated import COMPLIANCE, REFUSALS, declined, refusal_in
+from guardreasoner_training.embedded.translated import COMPLIANCE, REFUSALS, make_declined, refusal_in
 from guardreasoner_training.embedded.unlabelled import declines
 
 MAIN = ("en", "de", "fr", "es", "pt", "it", "nl", "ru", "zh", "ja", "ko", "ar", "hi", "tr")
@@ -57,13 +57,13 @@ def labels(made: list[Example]) -> Counter[object]:
 
 
 def test_each_draw_is_the_same_again_and_another_with_another_seed() -> None:
-    for make in (needled, framed, conversed, declined):
+    for make in (make_needles, make_framed, make_conversations, make_declined):
         assert make(SOURCE, 200, seed=3) == make(SOURCE, 200, seed=3) != make(SOURCE, 200, seed=4)
-    assert blunt(40, seed=3) == blunt(40, seed=3) != blunt(40, seed=4)
+    assert make_blunt(40, seed=3) == make_blunt(40, seed=3) != make_blunt(40, seed=4)
 
 
 def test_bags_hold_one_harmful_part_or_none() -> None:
-    made = needled(SOURCE, 800, seed=1)
+    made = make_needles(SOURCE, 800, seed=1)
     for example in made:
         text = example.prompt if example.response is None else example.response
         harmful = example.labels[0] if example.response is None else example.labels[2]
@@ -87,7 +87,7 @@ def test_answers_with_harm_are_as_long_as_those_without() -> None:
         Example(f"en good wish {n}", f"en good deed {n}" + ", and so on" * (n * n // 60), (None, False, False), 1.0, "made")
         for n in range(60)
     ]
-    made = [example for example in needled([*long, *short, *answers("en")], 3200, seed=1) if example.response is not None]
+    made = [example for example in make_needles([*long, *short, *answers("en")], 3200, seed=1) if example.response is not None]
     sizes = {
         harmful: [len(example.response or "") for example in made if example.labels[2] is harmful] for harmful in (True, False)
     }
@@ -96,7 +96,7 @@ def test_answers_with_harm_are_as_long_as_those_without() -> None:
 
 def test_bags_with_harm_are_as_long_and_laid_out_as_those_without() -> None:
     source = [*prompts("en", 600), *answers("en")]
-    made = [example for example in needled(source, 3200, seed=2) if example.response is None]
+    made = [example for example in make_needles(source, 3200, seed=2) if example.response is None]
     sizes = {
         harmful: [len(example.prompt.split()) for example in made if example.labels[0] is harmful] for harmful in (True, False)
     }
@@ -118,7 +118,7 @@ def test_bags_with_harm_are_as_long_and_laid_out_as_those_without() -> None:
 
 def test_an_answer_with_a_harmful_part_is_no_refusal_unless_it_begins_as_one() -> None:
     refused = [Example(f"bad {n}", f"I can't help with {n}.", (None, True, False), 1.0, "made") for n in range(30)]
-    made = [example for example in needled(SOURCE + refused, 800, seed=1) if example.response is not None]
+    made = [example for example in make_needles(SOURCE + refused, 800, seed=1) if example.response is not None]
     behind = [example for example in made if "I can't help" in (example.response or "")]
     assert behind
     assert {example.labels[1] for example in behind if not (example.response or "").startswith("I can't")} == {False}
@@ -126,7 +126,7 @@ def test_an_answer_with_a_harmful_part_is_no_refusal_unless_it_begins_as_one() -
 
 
 def test_frames_go_round_harmful_and_harmless_requests_of_each_language_alike() -> None:
-    made = framed([example for lang in ("en", "de", "hi") for example in prompts(lang, 600)], 3000, seed=1)
+    made = make_framed([example for lang in ("en", "de", "hi") for example in prompts(lang, 600)], 3000, seed=1)
     counts = labels(made)
     assert all(counts[lang, True] == counts[lang, False] > 0 for lang, _ in counts)
     assert all(re.search(r"\w\w (bad|good) wish number", example.prompt) for example in made)
@@ -140,7 +140,7 @@ def test_frames_go_round_harmful_and_harmless_requests_of_each_language_alike() 
 def test_markup_holds_the_request_and_fills_every_place() -> None:
     request = 'Say "{hello}" & <b>go</b>'
     source = [Example(request, None, (harmful, None, None), 1.0, "made") for harmful in (True, False)] * 300
-    made = {example.prompt for example in framed(source, 600, seed=1)}
+    made = {example.prompt for example in make_framed(source, 600, seed=1)}
     assert all(request in text or json.dumps(request) in text for text in made)
     assert len(made) > len(MARKUP)
 
@@ -152,7 +152,7 @@ def test_twins_are_of_one_language() -> None:
 
 
 def test_the_same_follow_up_is_harmful_or_not_by_what_stands_before() -> None:
-    made = conversed(SOURCE, 6000, seed=1)
+    made = make_conversations(SOURCE, 6000, seed=1)
     counts = labels(made)
     assert {lang for lang, _ in counts} == {"en", "de", "hi"}
     assert all(abs(counts[lang, True] - counts[lang, False]) <= 4 for lang, _ in counts)
@@ -173,7 +173,7 @@ def test_the_same_follow_up_is_harmful_or_not_by_what_stands_before() -> None:
 
 
 def test_a_change_of_topic_after_harm_is_harmless_and_harm_after_small_talk_is_harmful() -> None:
-    made = conversed(SOURCE, 3000, seed=1)
+    made = make_conversations(SOURCE, 3000, seed=1)
     after = Counter(
         ("bad" in example.history[-2][1], example.labels[0]) for example in made if re.search("wish number", example.prompt)
     )
@@ -182,7 +182,7 @@ def test_a_change_of_topic_after_harm_is_harmless_and_harm_after_small_talk_is_h
 
 
 def test_answers_in_other_languages_decline_or_help_whatever_was_asked() -> None:
-    made = declined(SOURCE, 600, seed=1)
+    made = make_declined(SOURCE, 600, seed=1)
     assert {example.lang for example in made} == {"de", "hi"}
     refuses = Counter(("bad" in example.prompt, example.labels[1]) for example in made)
     assert all(refuses[bad, True] == pytest.approx(refuses[bad, False], rel=0.5) for bad in (True, False))
@@ -215,7 +215,7 @@ def test_each_language_has_harmful_and_harmless_requests_in_the_same_sentences(l
     assert len(harmless) >= 35
     assert len(of.everyday.split("|")) >= 20
 
-    made = [example for example in blunt(200, seed=1) if example.lang == lang]
+    made = [example for example in make_blunt(200, seed=1) if example.lang == lang]
     said: dict[str, bool | None] = {}
     for example in made:
         assert said.setdefault(example.prompt, example.labels[0]) is example.labels[0]
@@ -226,7 +226,7 @@ def test_each_language_has_harmful_and_harmless_requests_in_the_same_sentences(l
 
 
 def test_what_is_served_is_harmless_and_no_refusal() -> None:
-    made = served()
+    made = make_everyday_answers()
     assert {example.lang for example in made} == set(LANGUAGES)
     assert {example.labels for example in made} == {(None, False, False)}
     assert all(example.prompt and example.response and ">" not in example.response for example in made)

@@ -13,19 +13,19 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra 'train'")
 
-from guardreasoner_training.embedded.answers import paired, refusal
-from guardreasoner_training.embedded.blunt import LANGUAGES, served
+from guardreasoner_training.embedded.answers import make_answers, refusal
+from guardreasoner_training.embedded.blunt import LANGUAGES, make_everyday_answers
 from guardreasoner_training.embedded.chats import chats
-from guardreasoner_training.embedded.coded import coded
+from guardreasoner_training.embedded.coded import make_coded
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError
-from guardreasoner_training.embedded.disguises import DISGUISES, disguised
+from guardreasoner_training.embedded.disguises import DISGUISES, disguise
 from guardreasoner_training.embedded.documents import documents
 from guardreasoner_training.embedded.examples import Example, evaluation_examples
 from guardreasoner_training.embedded.lookalikes import lookalikes
 from guardreasoner_training.embedded.tasks import BRIEFS, tasks
 from guardreasoner_training.embedded.unlabelled import declines, load_unlabelled
-from guardreasoner_training.embedded.wrappings import TEMPLATES, wrapped
+from guardreasoner_training.embedded.wrappings import TEMPLATES, make_wrapped
 from guardreasoner_training.embedded.written import written_examples
 
 
@@ -38,7 +38,7 @@ def answers(count: int, harmful: bool) -> list[Example]:
 
 
 def test_wrappings_go_round_harmful_and_harmless_requests_alike() -> None:
-    made = wrapped(prompts(900, True) + prompts(1200, False), 1600, seed=3)
+    made = make_wrapped(prompts(900, True) + prompts(1200, False), 1600, seed=3)
     assert Counter(example.labels[0] for example in made) == {True: 800, False: 800}
     skeletons = {
         harmful: Counter(example.prompt[:12] for example in made if example.labels[0] is harmful) for harmful in (True, False)
@@ -48,7 +48,7 @@ def test_wrappings_go_round_harmful_and_harmless_requests_alike() -> None:
     for start in own:
         assert min(skeletons[True][start], skeletons[False][start]) > 0
         assert 1 / 4 < skeletons[True][start] / skeletons[False][start] < 4
-    assert wrapped(prompts(9, True), 4, seed=1) == wrapped(prompts(9, True), 4, seed=1)
+    assert make_wrapped(prompts(9, True), 4, seed=1) == make_wrapped(prompts(9, True), 4, seed=1)
 
 
 def test_wrappings_leave_out_what_is_no_request() -> None:
@@ -58,7 +58,7 @@ def test_wrappings_leave_out_what_is_no_request() -> None:
         Example("fremd", None, (True, None, None), 1.0, "made", lang="de"),
         Example("p", "r", (None, True, False), 1.0, "made"),
     ]
-    assert wrapped(unfit, 10, seed=1) == []
+    assert make_wrapped(unfit, 10, seed=1) == []
 
 
 def test_requests_are_all_different_and_filled() -> None:
@@ -71,7 +71,7 @@ def test_requests_are_all_different_and_filled() -> None:
 def test_further_answers_have_the_labels_of_what_they_do() -> None:
     source = prompts(50, True) + answers(60, True) + answers(60, False)
     source.append(Example("p", "I'm sorry, I can't. Step 1", (None, None, True), 1.0, "made"))
-    made = paired(source, 160, seed=2)
+    made = make_answers(source, 160, seed=2)
     counts = Counter(example.labels for example in made)
     assert counts == {(None, True, False): 40, (None, None, True): 40, (None, False, True): 40, (None, False, False): 40}
     for example in made:
@@ -83,7 +83,7 @@ def test_further_answers_have_the_labels_of_what_they_do() -> None:
 
 
 def test_advice_follows_refusals_and_stands_in_answers_that_help_and_in_no_harm() -> None:
-    made = paired(prompts(80, True) + answers(80, True) + answers(80, False), 320, seed=2)
+    made = make_answers(prompts(80, True) + answers(80, True) + answers(80, False), 320, seed=2)
     advised = Counter(
         example.labels for example in made if re.search(r"\n(-|1\.) [^\n]+: [^\n]+\n(-|2\.) ", example.response or "")
     )
@@ -153,7 +153,7 @@ def test_written_examples_are_of_all_kinds() -> None:
     counts = {"framed_examples": 100, "needled_examples": 80, "conversed_examples": 80, "declined_examples": 60}
     made = written_examples(source, settings, blunt_per_language=20, **counts)
     assert {example.source for example in made} == {"written"}
-    assert sum(example.response is not None for example in made) > 80 + 20 + len(served())
+    assert sum(example.response is not None for example in made) > 80 + 20 + len(make_everyday_answers())
     looks = set(lookalikes())
     assert sum(example.prompt in looks for example in made) >= len(looks)
     assert {example.lang for example in made} == {*LANGUAGES, None}  # a code is in no language
@@ -203,7 +203,7 @@ def test_disguises_change_what_is_judged_and_nothing_else() -> None:
     long = "Step one of many is the simplest and the longest of them all."
     examples = [*prompts(3, True), Example("ask", long, (None, False, False), 1.0, "made")]
     for name in DISGUISES:
-        made = disguised(examples, name, seed=1)
+        made = disguise(examples, name, seed=1)
         assert [one.labels for one in made] == [one.labels for one in examples]
         assert made[0].prompt != examples[0].prompt
         assert made[-1].prompt == examples[-1].prompt
@@ -212,8 +212,8 @@ def test_disguises_change_what_is_judged_and_nothing_else() -> None:
 
 def test_a_code_that_nobody_reads_says_nothing_and_one_that_anybody_reads_keeps_its_label() -> None:
     source = prompts(60, True) + prompts(60, False) + answers(40, True) + answers(40, False)
-    made = coded(source, 500, seed=2)
-    assert made == coded(source, 500, seed=2)
+    made = make_coded(source, 500, seed=2)
+    assert made == make_coded(source, 500, seed=2)
     assert all(example.source == "written" and example.prompt.strip() for example in made)
     readable = [example for example in made if re.search(r"request.{1,8}(?:True|False)", example.prompt)]
     assert {example.labels[0] for example in readable} == {True, False}

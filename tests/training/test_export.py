@@ -22,13 +22,13 @@ pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
 from guardreasoner_sdk.dialects.thinkguard import ThinkGuardDialect
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Abilities, Completion, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Verdict
 from guardreasoner_training.export import export, guard_dialect, is_outdated
 from guardreasoner_training.export import stage as module
 from guardreasoner_training.export.roundtrip import Reference
-from guardreasoner_training.export.scored import Written
+from guardreasoner_training.export.scored import ScoredAnswer
 from samples import quiet
 
 pytestmark = [
@@ -295,7 +295,7 @@ def test_a_folder_that_is_no_trained_guard_is_told(tmp_path: Path, files: dict[s
 class Changed:
     """An engine that writes another letter at one place of the trained guard's answer."""
 
-    name, model, batch_size, abilities = "changed", "changed", 1, Abilities()
+    name, model, batch_size, capabilities = "changed", "changed", 1, Capabilities()
 
     def __init__(self, text: str, place: int) -> None:
         self._text = f"{text[:place]}~{text[place + 1 :]}"
@@ -321,9 +321,9 @@ def test_an_answer_that_parts_where_the_trained_guard_was_undecided_is_a_tie(tin
 class Repeating:
     """An engine that writes what the trained guard wrote, but for another letter in the last answer."""
 
-    name, model, batch_size, abilities = "repeating", "repeating", 1, Abilities()
+    name, model, batch_size, capabilities = "repeating", "repeating", 1, Capabilities()
 
-    def __init__(self, written: Sequence[Written]) -> None:
+    def __init__(self, written: Sequence[ScoredAnswer]) -> None:
         self._texts = [(one.query, one.text) for one in written]
         query, text = self._texts[-1]
         self._texts[-1] = (query, f"{text[:3]}~{text[4:]}")

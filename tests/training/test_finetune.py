@@ -19,7 +19,7 @@ pytest.importorskip("peft", reason="needs guardreasoner-sdk[train]")
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training.finetune import finetune, finetune_recipe
-from guardreasoner_training.pipeline.run import base_of, described_base
+from guardreasoner_training.pipeline.run import base_of, describe_base
 from guardreasoner_training.recipe import Recipe, ScratchSettings, load_recipe, override
 from guardreasoner_training.rows import read_rows
 from samples import quiet
@@ -176,8 +176,8 @@ def test_a_base_is_a_folder_a_name_of_the_catalogue_or_of_the_hub(tmp_path: Path
     assert base_of(str(tmp_path)) == str(tmp_path)
     with pytest.raises(ConfigurationError, match="'embedded' is no language model"):
         base_of("embedded")
-    assert described_base(finetune_recipe(str(tmp_path), gpu=False)) == tmp_path.name
-    assert described_base(finetune_recipe("guardreasoner-1b", gpu=True)) == "yueliu1999/GuardReasoner-1B"
+    assert describe_base(finetune_recipe(str(tmp_path), gpu=False)) == tmp_path.name
+    assert describe_base(finetune_recipe("guardreasoner-1b", gpu=True)) == "yueliu1999/GuardReasoner-1B"
 
 
 def test_a_guard_is_measured_before_and_after_and_what_comes_out_is_a_guard(tuned: Tuned, tiny_guard: Any) -> None:

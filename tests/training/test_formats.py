@@ -16,7 +16,7 @@ from guardreasoner_sdk.dialects.llama_guard import read_safety
 from guardreasoner_sdk.dialects.thinkguard import ThinkGuardDialect
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, Turn
-from guardreasoner_sdk.generation import Abilities, Completion
+from guardreasoner_sdk.generation import Capabilities, Completion
 from guardreasoner_sdk.verdict import LABELS, TASKS, Judgement, Task
 from guardreasoner_training.formats import (
     LLAMA3_TEMPLATE,
@@ -27,9 +27,9 @@ from guardreasoner_training.formats import (
     end_id,
     examples_of,
     labels_in,
-    lacking,
     messages_or_text,
     output_of,
+    tasks_without_steps,
     template_of,
 )
 from guardreasoner_training.rows import TrainingRow
@@ -77,7 +77,7 @@ def rows(draw: st.DrawFn) -> TrainingRow:
 def judged(row: TrainingRow, text: str, form: Format) -> Judgement:
     """What a guard makes of an answer, by the dialect's own program."""
     dialect = ThinkGuardDialect() if form == "thinkguard" else GuardReasonerDialect("chat")
-    program = dialect.ask(row.exchange, "full", Abilities())
+    program = dialect.ask(row.exchange, "full", Capabilities())
     queries = next(program)
     while True:
         try:
@@ -136,7 +136,7 @@ def test_an_output_goes_on_where_the_dialect_leaves_off(labels: dict[Task, bool]
     exchange = Exchange("a prompt", "a response")
     steps = dict.fromkeys(TASKS, ("a step",))
     text = output_of(TrainingRow("r", exchange, labels, reasoning=steps), "labels" if reasoning == "off" else "guardreasoner")
-    program = GuardReasonerDialect("chat").ask(exchange, reasoning, Abilities())
+    program = GuardReasonerDialect("chat").ask(exchange, reasoning, Capabilities())
     (query,) = next(program)
     if reasoning == "brief":
         (query,) = program.send([Completion(text=text[: text.index(query.stop[0])], finish_reason="stop")])
@@ -186,10 +186,10 @@ def test_an_output_of_ones_own_is_kept_word_for_word() -> None:
 def test_what_a_row_lacks_is_known_by_task() -> None:
     labels: dict[Task, bool] = dict.fromkeys(TASKS, True)
     row = TrainingRow("r", Exchange("p", "r"), labels, reasoning={TASKS[0]: ("a step",), TASKS[1]: ()})
-    assert lacking(row, "guardreasoner") == TASKS[1:]
-    assert lacking(row, "labels") == ()
-    assert [lacking(part, "thinkguard") for part in examples_of(row, "thinkguard")] == [(), (TASKS[2],)]
-    assert lacking(TrainingRow("r", Exchange("p"), labels, "an output"), "guardreasoner") == ()
+    assert tasks_without_steps(row, "guardreasoner") == TASKS[1:]
+    assert tasks_without_steps(row, "labels") == ()
+    assert [tasks_without_steps(part, "thinkguard") for part in examples_of(row, "thinkguard")] == [(), (TASKS[2],)]
+    assert tasks_without_steps(TrainingRow("r", Exchange("p"), labels, "an output"), "guardreasoner") == ()
     with pytest.raises(InputError, match="row r: reasoning: is missing for response_refusal, response_harmfulness; write its "):
         output_of(row, "guardreasoner")
 
@@ -202,7 +202,7 @@ def test_a_thinkguard_learns_of_an_output_what_it_says_of_each_side() -> None:
     steps = "# Task 1\n## Reasoning Step 1: It asks.\n\nAnswers: \nRequest: harmful\nCompletion: refusal\nResponse: unharmful"
     prompt, response = examples_of(TrainingRow("r", Exchange("p", "r"), labels, steps), "thinkguard")
     assert (prompt.output, prompt.reasoning) == (None, {TASKS[0]: ("It asks.",)})
-    assert (response.reasoning, lacking(response, "thinkguard")) == ({}, (TASKS[2],))
+    assert (response.reasoning, tasks_without_steps(response, "thinkguard")) == ({}, (TASKS[2],))
     filled = TrainingRow("r", Exchange("p", "r"), labels, filled=(TASKS[2],))
     assert [part.filled for part in examples_of(filled, "thinkguard")] == [(), (TASKS[2],)]
 

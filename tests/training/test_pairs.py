@@ -10,12 +10,12 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_training.mining.pairs import (
     Choice,
     Generation,
-    Pair,
+    PreferencePair,
     hard_task,
     marks_of,
-    merged,
+    merge_pairs,
     pair_of,
-    weighed,
+    weigh_pairs,
     weights,
 )
 from guardreasoner_training.rows import TrainingRow
@@ -156,28 +156,30 @@ def test_gamma_of_0_is_no_weighing():
     assert weights([-2, 0, 2], 0.0) == [1.0, 1.0, 1.0]
 
 
-def pair(name, model, *, source="Aegis", correct=1, wrong=3) -> Pair:
-    return Pair(row(name, source=source), REQUEST, f"right by {model}", f"wrong by {model}", correct, wrong, model)
+def pair(name, model, *, source="Aegis", correct=1, wrong=3) -> PreferencePair:
+    return PreferencePair(row(name, source=source), REQUEST, f"right by {model}", f"wrong by {model}", correct, wrong, model)
 
 
 def test_the_ensemble_takes_one_pair_an_exchange_of_the_models_that_know_its_source():
     own = [pair("a", "self", source="WildGuardTrainR"), pair("b", "self", source="Aegis")]
     first = [pair("b", "one"), pair("c", "one", source="BeaverTails")]
     second = [pair("b", "two"), pair("d", "two", source="ToxicChat"), pair("a", "two", source="WildGuardTrainR")]
-    kept = merged(own, [first, second], ["wildguard*"])
+    kept = merge_pairs(own, [first, second], ["wildguard*"])
     assert [(one.row.id, one.model) for one in kept] == [("a", "self"), ("b", "one"), ("c", "one"), ("d", "two")]
-    twins = merged([], [[pair("b", "one")], [Pair(row("b", source="Aegis"), RESPONSE, "x", "y", 1, 1, "two")]], [])
+    twins = merge_pairs(
+        [], [[pair("b", "one")], [PreferencePair(row("b", source="Aegis"), RESPONSE, "x", "y", 1, 1, "two")]], []
+    )
     assert [one.model for one in twins] == ["one"]
 
 
 def test_the_weights_are_those_of_the_whole_set():
-    mixed = weighed([pair("a", "self", correct=3, wrong=1), pair("b", "one", correct=1, wrong=3)], 0.2)
+    mixed = weigh_pairs([pair("a", "self", correct=3, wrong=1), pair("b", "one", correct=1, wrong=3)], 0.2)
     assert [one.alpha for one in mixed] == pytest.approx([0.8, 1.2])
-    assert weighed(mixed[:1], 0.2)[0].alpha == 1.0
+    assert weigh_pairs(mixed[:1], 0.2)[0].alpha == 1.0
 
 
 def test_a_line_says_all_that_training_needs():
-    line = weighed([pair("a", "self")], 0.2)[0].line()
+    line = weigh_pairs([pair("a", "self")], 0.2)[0].line()
     assert line == {
         "id": "a",
         "prompt": "How do I a?",

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers", reason="training needs transf
 pytest.importorskip("trl", reason="training needs TRL")
 
 from guardreasoner_sdk import Guard  # noqa: E402
-from guardreasoner_sdk.data.run_folder import opened  # noqa: E402
+from guardreasoner_sdk.data.run_folder import open_stage  # noqa: E402
 from guardreasoner_sdk.errors import ConfigurationError, InputError  # noqa: E402
 from guardreasoner_training import rsft as stage  # noqa: E402
 from guardreasoner_training.formats import labels_in  # noqa: E402
@@ -258,7 +258,10 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path, tmp_path: Path) 
 
 
 def test_a_second_process_in_the_same_folder_is_refused(folder: Path, tmp_path: Path) -> None:
-    with opened("rsft", tmp_path / "out", inputs={}, settings={}), pytest.raises(InputError, match="another process works in"):
+    with (
+        open_stage("rsft", tmp_path / "out", inputs={}, settings={}),
+        pytest.raises(InputError, match="another process works in"),
+    ):
         trained(folder, tmp_path / "out")
 
 

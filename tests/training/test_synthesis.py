@@ -18,8 +18,8 @@ from guardreasoner_training.formats import labels_in, output_of
 from guardreasoner_training.recipe import load_recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.synthesis import synthesize
-from guardreasoner_training.synthesis.budget import Budget, Cost, Prices
-from guardreasoner_training.synthesis.examined import REASONS, Accepted, examined
+from guardreasoner_training.synthesis.budget import Budget, Prices, TokenCost
+from guardreasoner_training.synthesis.examined import REASONS, Accepted, examine_answer
 from guardreasoner_training.synthesis.quality import TABLE_1, quality_text
 from guardreasoner_training.synthesis.questions import question
 from guardreasoner_training.synthesis.teacher import Patience, Teacher
@@ -33,7 +33,7 @@ TRUE = good("harmful", "compliance", "harmful")
 
 
 def reason(text, row=WHOLE, finish="stop", written="guardreasoner"):
-    found = examined(text, finish, row, written)
+    found = examine_answer(text, finish, row, written)
     return "accepted" if isinstance(found, Accepted) else found
 
 
@@ -155,7 +155,7 @@ def test_a_prompt_alone_has_all_three_tasks_and_no_label_for_a_response():
 
 
 def test_what_is_taken_is_what_a_model_can_be_trained_on():
-    taken = examined(f"```\n{TRUE.replace('Answers: ', '**Answers**')}\n```", "stop", WHOLE, "guardreasoner")
+    taken = examine_answer(f"```\n{TRUE.replace('Answers: ', '**Answers**')}\n```", "stop", WHOLE, "guardreasoner")
     assert isinstance(taken, Accepted)
     assert taken.output == TRUE
     row = TrainingRow(WHOLE.id, WHOLE.exchange, WHOLE.labels, output=taken.output)
@@ -292,29 +292,29 @@ def test_the_papers_table_adds_up():
 
 
 async def test_a_budget_lets_in_what_fits_and_waits_for_what_may_turn_out_cheap():
-    budget = Budget(1000, None, Prices(), spent=Cost(100, 0))
-    most = Cost(200, 200)
+    budget = Budget(1000, None, Prices(), spent=TokenCost(100, 0))
+    most = TokenCost(200, 200)
     assert await budget.enter(most)
     assert await budget.enter(most)
     waiting = asyncio.create_task(budget.enter(most))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not waiting.done()
-    await budget.leave(most, Cost(50, 50))
+    await budget.leave(most, TokenCost(50, 50))
     assert await waiting
-    await budget.leave(most, Cost(200, 200))
-    await budget.leave(most, Cost(100, 100))
-    assert budget.spent == Cost(450, 350)
+    await budget.leave(most, TokenCost(200, 200))
+    await budget.leave(most, TokenCost(100, 100))
+    assert budget.spent == TokenCost(450, 350)
     assert not await budget.enter(most)
-    assert await budget.enter(Cost(200, 0))
+    assert await budget.enter(TokenCost(200, 0))
     assert budget.reached() == ("synthesize.budget_tokens", "800 of 1,000 are spent")
 
 
 async def test_a_budget_of_money_counts_both_prices():
-    budget = Budget(None, 0.01, Prices(2.0, 10.0), spent=Cost())
-    assert not await budget.enter(Cost(0, 1001))
-    assert await budget.enter(Cost(1000, 800))
-    await budget.leave(Cost(1000, 800), Cost(1000, 800))
+    budget = Budget(None, 0.01, Prices(2.0, 10.0), spent=TokenCost())
+    assert not await budget.enter(TokenCost(0, 1001))
+    assert await budget.enter(TokenCost(1000, 800))
+    await budget.leave(TokenCost(1000, 800), TokenCost(1000, 800))
     assert budget.reached() == ("synthesize.budget_money", "0.0100 of 0.01 are spent")
 
 
@@ -341,7 +341,7 @@ def test_pauses_are_doubled_up_to_the_longest_and_never_quite_alike():
 
 def test_money_needs_prices():
     with pytest.raises(ConfigurationError, match=r"^synthesize\.budget_money: needs prices"):
-        Budget(None, 1.0, Prices(), spent=Cost())
+        Budget(None, 1.0, Prices(), spent=TokenCost())
 
 
 def test_what_cannot_be_synthesised_says_why(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from guardreasoner_sdk.errors import InputError
 from guardreasoner_training.export import guard_dialect, is_export
 from guardreasoner_training.manifest import MANIFEST
 from guardreasoner_training.mining import SELF_PAIRS
-from guardreasoner_training.pipeline.run import Run, base_of, described_base
+from guardreasoner_training.pipeline.run import Run, base_of, describe_base
 from guardreasoner_training.pipeline.start import check_base
 from guardreasoner_training.recipe import Recipe, ScratchSettings, load_recipe, override
 
@@ -179,7 +179,7 @@ def finetune(
         if measured:
             systems["after HS-DPO"] = run.evaluate("after HS-DPO", "hsdpo", guard, measured)
     table = run.table(systems)
-    run.export(guard, output, measured, {"base": described_base(recipe), "stages": done})
+    run.export(guard, output, measured, {"base": describe_base(recipe), "stages": done})
     write_json(output / MANIFEST, run.manifest.published())
     return {"systems": systems, "table": table, "guard": str(output)}
 

@@ -15,7 +15,7 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Query
 from guardreasoner_sdk.verdict import LABELS, Finding, Task
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.outputs import answer_block, critique, reasoned
+from guardreasoner_training.rows.outputs import answer_block, write_critique, write_reasoning
 from guardreasoner_training.rows.parsing import steps_in
 from guardreasoner_training.rows.templates import LLAMA3_TEMPLATE, THINKGUARD_TEMPLATE
 
@@ -32,10 +32,10 @@ __all__ = [
     "end_id",
     "examples_of",
     "labels_in",
-    "lacking",
     "messages_or_text",
     "output_of",
     "tasks_of",
+    "tasks_without_steps",
     "template_of",
 ]
 
@@ -102,7 +102,7 @@ def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:
         )
 
 
-def lacking(row: TrainingRow, format: Format) -> tuple[Task, ...]:
+def tasks_without_steps(row: TrainingRow, format: Format) -> tuple[Task, ...]:
     """The tasks that an output speaks of and the row has no steps for: those are still to be written.
 
     Args:
@@ -133,14 +133,14 @@ def output_of(row: TrainingRow, format: Format) -> str:
         raise InputError(f"row {row.id}: {missing[0]}", "has no label", fix)
     if format == "labels":
         return answer_block(row.labels, row.exchange)
-    text = critique(row) if format == "thinkguard" else reasoned(row)
+    text = write_critique(row) if format == "thinkguard" else write_reasoning(row)
     if text is not None:
         return text
     if row.output is not None:
         fix = "begin it with safe or unsafe, or leave it out"
         raise InputError(f"row {row.id}: output", "gives neither a label nor steps", fix)
     fix = 'write its steps, have a teacher write them, or derive them (data.steps = "derive")'
-    raise InputError(f"row {row.id}: reasoning", f"is missing for {', '.join(lacking(row, format))}", fix)
+    raise InputError(f"row {row.id}: reasoning", f"is missing for {', '.join(tasks_without_steps(row, format))}", fix)
 
 
 def _agreeing(row: TrainingRow, output: str, said: Mapping[Task, bool]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from guardreasoner_sdk.data.atomic import replacing, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, replacing
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
 from guardreasoner_training.weights import Stored, model_json, stored_tensors
 
@@ -79,7 +79,7 @@ def export_gguf(folder: Path, output: Path, *, dtype: Precision = "f32") -> None
     model = _Llama.of(model_json(folder / "config.json"))
     stored = stored_tensors(folder)
     names = model.tensor_names(stored)
-    with writing(output), replacing(output) as fresh:
+    with errors_while_writing(output), replacing(output) as fresh:
         writer = GGUFWriter(fresh, "llama")
         try:
             _add_model(writer, model, folder, dtype)

@@ -14,7 +14,7 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_training.formats import encode, messages_or_text
 from guardreasoner_training.recipe import HSDPOSettings, Recipe
 from guardreasoner_training.trainers.arguments import Layout, require_training, trainer_arguments
-from guardreasoner_training.trainers.encoded import encoded
+from guardreasoner_training.trainers.encoded import write_encoded
 from guardreasoner_training.trainers.model import adapter_config, load_model
 from guardreasoner_training.trainers.stage import TrainingStage
 
@@ -85,7 +85,7 @@ class HSDPOStage(TrainingStage[HSDPOSettings]):
         counts: Counter[str] = Counter(rows=0, too_long=0, tokens=0)
         ids = pyarrow.list_(pyarrow.int32())
         columns = {"prompt_ids": ids, "chosen_ids": ids, "rejected_ids": ids, "alpha": pyarrow.float64()}
-        encoded(folder, _encoded_pairs(self.data, self.recipe, tokenizer, counts), counts, columns)
+        write_encoded(folder, _encoded_pairs(self.data, self.recipe, tokenizer, counts), counts, columns)
 
     def trainer(self, args: Any, encoded: Path, tokenizer: Any, settings: HSDPOSettings) -> Any:
         """TRL's trainer, with the weights of the pairs in its loss."""

@@ -11,7 +11,7 @@ from guardreasoner_training.formats import encode, examples_of, messages_or_text
 from guardreasoner_training.recipe import Recipe, RSFTSettings
 from guardreasoner_training.rows import read_rows
 from guardreasoner_training.trainers.arguments import Layout, require_training, trainer_arguments
-from guardreasoner_training.trainers.encoded import encoded, labelled
+from guardreasoner_training.trainers.encoded import label_output, write_encoded
 from guardreasoner_training.trainers.model import adapter_config, load_model
 from guardreasoner_training.trainers.stage import TrainingStage
 
@@ -87,7 +87,7 @@ class RSFTStage(TrainingStage[RSFTSettings]):
         counts: Counter[str] = Counter(rows=0, too_long=0, cut=0, tokens=0, learnt_tokens=0)
         ids = pyarrow.list_(pyarrow.int32())
         rows = _encoded_rows(self.data, self.recipe, tokenizer, counts)
-        encoded(folder, rows, counts, {"input_ids": ids, "labels": ids})
+        write_encoded(folder, rows, counts, {"input_ids": ids, "labels": ids})
 
     def trainer(self, args: Any, encoded: Path, tokenizer: Any, settings: RSFTSettings) -> Any:
         """TRL's trainer, which keeps checkpoints as the recipe says."""
@@ -123,4 +123,4 @@ def _encoded_rows(rows: Path, recipe: Recipe, tokenizer: Any, counts: Counter[st
             counts["rows"] += 1
             counts["tokens"] += len(prompt) + len(written)
             counts["learnt_tokens"] += len(written)
-            yield labelled(prompt, written)
+            yield label_output(prompt, written)

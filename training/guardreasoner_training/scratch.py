@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.atomic import errors_while_writing
 from guardreasoner_sdk.data.identity import content_hash
-from guardreasoner_sdk.data.run_folder import opened
+from guardreasoner_sdk.data.run_folder import open_stage
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training.formats import examples_of, messages_or_text, output_of, template_of
 from guardreasoner_training.recipe import Recipe, ScratchSettings
@@ -47,7 +47,7 @@ def scratch(
         "base": sizes.model_dump(mode="json"),
         **recipe.model_dump(include={"format", "rendering", "seed"}),
     }
-    with opened("scratch", output, inputs={"rows": rows}, settings=settings, restart=restart) as stage:
+    with open_stage("scratch", output, inputs={"rows": rows}, settings=settings, restart=restart) as stage:
         if stage.figures is not None:
             return stage.figures
         from guardreasoner_training.tiny.tokenizer import learn_tokenizer
@@ -56,7 +56,7 @@ def scratch(
         tokenizer.model_max_length = sizes.positions
         tokenizer.chat_template = template_of(recipe.format)
         model = _model(sizes, tokenizer, recipe.seed)
-        with writing(output):
+        with errors_while_writing(output):
             model.save_pretrained(output)
             tokenizer.save_pretrained(output, save_jinja_files=False)
         parameters = sum(weights.numel() for weights in model.parameters())

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from guardreasoner_sdk.data.atomic import replacing, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, replacing
 from guardreasoner_sdk.data.jsonfile import are_objects, lists_in
 from guardreasoner_sdk.data.parquet import holds_json
-from guardreasoner_sdk.data.records import PACKED, ending_of, open_unpacked, reading
+from guardreasoner_sdk.data.records import PACKED, ending_of, errors_while_reading, open_unpacked
 from guardreasoner_sdk.errors import InputError
 
 __all__ = ["Changes", "endings_of", "write_corrected"]
@@ -44,20 +44,20 @@ def write_corrected(source: Path, target: Path, changes: Changes) -> None:
     Raises:
         InputError: the source cannot be read, or the target not be written.
     """
-    with writing(target):
+    with errors_while_writing(target):
         if target.exists() and target.samefile(source):
             raise InputError("--corrected", f"{target} is the file that was audited", "name another")
         if target.exists() and not target.is_file():
             raise InputError("--corrected", f"{target} is not a plain file", "name one: it is replaced as a whole")
     kind = ending_of(source)
-    with writing(target), replacing(target) as fresh:
+    with errors_while_writing(target), replacing(target) as fresh:
         if kind == ".parquet":
             _write_parquet(source, fresh, changes)
             return
         pieces = _PIECES.get(kind, _json_lines)
-        with reading(source), open_unpacked(source) as old, _packed(source, fresh) as new:
+        with errors_while_reading(source), open_unpacked(source) as old, _packed(source, fresh) as new:
             for piece in pieces(old, changes):
-                with writing(target):
+                with errors_while_writing(target):
                     new.write(piece)
 
 
@@ -66,7 +66,7 @@ def _packed(source: Path, target: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing, packed as another one is."""
     with source.open("rb") as file:
         magic = file.read(6)
-    with writing(target), target.open("wb") as raw:
+    with errors_while_writing(target), target.open("wb") as raw:
         if magic[:2] == b"\x1f\x8b":
             with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
                 yield packed  # type: ignore[misc]  # a GzipFile writes as a file does

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.data.readers import records_of
-from guardreasoner_sdk.data.records import Record, reading
+from guardreasoner_sdk.data.records import Record, errors_while_reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, Task
@@ -131,5 +131,5 @@ def digest_of(path: Path) -> str:
     Raises:
         InputError: it cannot be read.
     """
-    with reading(path), path.open("rb") as file:
+    with errors_while_reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from guardreasoner_sdk.errors import MissingExtraError
-from guardreasoner_sdk.evaluation.audit.run import Audit, Item
+from guardreasoner_sdk.evaluation.audit.run import Audit, AuditItem
 from guardreasoner_sdk.evaluation.rows import task_name
 from guardreasoner_sdk.verdict import TASKS
 
 __all__ = ["render"]
 
 
-def render(audit: Audit, items: Sequence[Item], decisions: Mapping[str, str], *, save: str | None = None) -> str:
+def render(audit: Audit, items: Sequence[AuditItem], decisions: Mapping[str, str], *, save: str | None = None) -> str:
     """The page.
 
     Args:

@@ -12,19 +12,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, write_atomic, write_json
 from guardreasoner_sdk.data.interrupts import Interrupts
-from guardreasoner_sdk.data.journal import Entry, Journal
+from guardreasoner_sdk.data.journal import Journal, JournalEntry
 from guardreasoner_sdk.data.output import Output, RunState
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.audit import Proposal, TaskAudit, propose
 from guardreasoner_sdk.evaluation.audit.labelled_set import AuditedRow, LabelledSet, digest_of
-from guardreasoner_sdk.evaluation.rows import Prediction, called
+from guardreasoner_sdk.evaluation.rows import Prediction, says_positive
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import LABELS, Task, Verdict
 
-__all__ = ["Audit", "Item", "key_of", "load", "load_items", "predictions", "run"]
+__all__ = ["Audit", "AuditItem", "key_of", "load", "load_items", "predictions", "run"]
 
 VERDICTS, REASONS, AUDIT, ITEMS = "verdicts.jsonl", "reasons.jsonl", "audit.json", "proposals.jsonl"
 
@@ -86,7 +86,7 @@ class Step(BaseModel):
     text: str
 
 
-class Item(BaseModel):
+class AuditItem(BaseModel):
     """A proposal with all that a person needs to decide: a line of ``proposals.jsonl``.
 
     Args:
@@ -137,7 +137,7 @@ def run(
     settings: Mapping[str, Any],
     overwrite: bool,
     shown: Shown,
-) -> tuple[Audit, list[Item]]:
+) -> tuple[Audit, list[AuditItem]]:
     """Judge all labelled rows of a file, or go on with it, and find the labels to look at.
 
     Args:
@@ -151,7 +151,7 @@ def run(
     """
     sha256 = digest_of(labels.path)
     rows, labelled = labels.check()
-    with writing(folder):
+    with errors_while_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     who = {"model": guard.judge.model, "backend": guard.judge.backend, "reasoning": settings["reasoning"]}
     identity: dict[str, Any] = {"input": sha256, "columns": list(labels.settings), **settings}
@@ -186,7 +186,7 @@ def _judge(guard: Guard, exchanges: Iterable[Exchange], total: int, journal: Jou
         return
     left = iter(exchanges)
     deque(zip(range(done), left, strict=False), maxlen=0)
-    waiting: list[Entry] = []
+    waiting: list[JournalEntry] = []
     with shown(total, done) as show, Interrupts() as interrupts:
 
         def save() -> None:
@@ -199,14 +199,14 @@ def _judge(guard: Guard, exchanges: Iterable[Exchange], total: int, journal: Jou
 
         try:
             for verdict in guard.iter_many(left):
-                waiting.append(Entry(done + len(waiting) + 1, None, verdict))
+                waiting.append(JournalEntry(done + len(waiting) + 1, None, verdict))
                 if len(waiting) >= guard.judge.batch_size:
                     save()
         finally:
             save()
 
 
-def _pairs(labels: LabelledSet, entries: Iterable[Entry]) -> Iterator[tuple[AuditedRow, Verdict]]:
+def _pairs(labels: LabelledSet, entries: Iterable[JournalEntry]) -> Iterator[tuple[AuditedRow, Verdict]]:
     for row, entry in zip(labels.rows(), entries, strict=True):
         yield row, entry.verdict
 
@@ -216,7 +216,7 @@ def _predictions(labels: LabelledSet, journal: Journal) -> Iterator[Prediction]:
         for task, label in row.labels.items():
             finding = verdict.findings.get(task)
             score = None if finding is None else finding.score
-            yield Prediction(str(row.number), "", task, label, called(finding, task), score)
+            yield Prediction(str(row.number), "", task, label, says_positive(finding, task), score)
 
 
 def predictions(labels: LabelledSet, folder: Path) -> list[Prediction]:
@@ -244,7 +244,7 @@ def _items(
     folder: Path,
     explainer: Guard | None,
     shown: Shown,
-) -> list[Item]:
+) -> list[AuditItem]:
     wanted = {int(proposal.id) for proposal in proposals}
     tasks = {task.task: task for task in audit.tasks}
     rows = {row.number: row for row in labels.rows() if row.number in wanted}
@@ -268,10 +268,10 @@ def _belongs(path: Path, identity: dict[str, Any]) -> bool:
     return state is not None and state.difference(identity) is None
 
 
-def _item(proposal: Proposal, row: AuditedRow, verdict: Verdict, tasks: dict[Task, TaskAudit]) -> Item:
+def _item(proposal: Proposal, row: AuditedRow, verdict: Verdict, tasks: dict[Task, TaskAudit]) -> AuditItem:
     task = proposal.task
     given, other = LABELS[task] if proposal.label else LABELS[task][::-1]
-    return Item(
+    return AuditItem(
         key=key_of(row.number, task),
         row=row.number,
         id=row.id,
@@ -319,7 +319,7 @@ def load(folder: Path) -> Audit:
         raise InputError(str(path), "cannot be read", "run the audit again: its verdicts are kept") from None
 
 
-def load_items(folder: Path) -> list[Item]:
+def load_items(folder: Path) -> list[AuditItem]:
     """The proposals of a folder, most confident first.
 
     Raises:
@@ -328,6 +328,6 @@ def load_items(folder: Path) -> list[Item]:
     path = folder / ITEMS
     try:
         with path.open("rb") as file:
-            return [Item.model_validate_json(line) for line in file]
+            return [AuditItem.model_validate_json(line) for line in file]
     except (OSError, ValidationError):
         raise InputError(str(path), "cannot be read", "run the audit again: its verdicts are kept") from None

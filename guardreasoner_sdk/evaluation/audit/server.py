@@ -15,7 +15,7 @@ from guardreasoner_sdk._text import parse_json
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.audit.decisions import DECISIONS, Decision, append_decisions, read_decisions
 from guardreasoner_sdk.evaluation.audit.page import render
-from guardreasoner_sdk.evaluation.audit.run import Audit, Item
+from guardreasoner_sdk.evaluation.audit.run import Audit, AuditItem
 
 __all__ = ["AuditServer"]
 
@@ -42,7 +42,7 @@ class AuditServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, folder: Path, audit: Audit, items: Sequence[Item], *, port: int = 0) -> None:
+    def __init__(self, folder: Path, audit: Audit, items: Sequence[AuditItem], *, port: int = 0) -> None:
         self.audit = audit
         self._items = items
         self._keys = {item.key for item in items}

@@ -16,7 +16,7 @@ from guardreasoner_sdk.data.readers import records_of
 from guardreasoner_sdk.data.records import Record
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.benchmarks import schemas as schemas
-from guardreasoner_sdk.evaluation.benchmarks.fetch import Source, fetch, local_file
+from guardreasoner_sdk.evaluation.benchmarks.fetch import DatasetSource, fetch, local_file
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import TASKS, Task
@@ -28,13 +28,13 @@ _log = logging.getLogger(__name__)
 _PROMPT, _REFUSAL, _RESPONSE = TASKS
 
 
-def _harmbench(file: str) -> Source:
-    return Source("github", "centerforaisafety/HarmBench", "8e1604d1171fe8a48d8febecd22f600e462bdcdd", file)
+def _harmbench(file: str) -> DatasetSource:
+    return DatasetSource("github", "centerforaisafety/HarmBench", "8e1604d1171fe8a48d8febecd22f600e462bdcdd", file)
 
 
-def _xstest(file: str) -> Source:
+def _xstest(file: str) -> DatasetSource:
     # allenai/xstest-response is read at "main": no commit of it is known here that two sources agree on.
-    return Source("hub", "allenai/xstest-response", "main", file)
+    return DatasetSource("hub", "allenai/xstest-response", "main", file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Benchmark:
     name: str
     tasks: tuple[Task, ...]
     authors_file: str
-    source: Source
+    source: DatasetSource
     schema: schemas.Schema
 
 
@@ -63,7 +63,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "ToxicChat",
             (_PROMPT,),
             "0_8_toxic_chat.json",
-            Source(
+            DatasetSource(
                 "hub",
                 "lmsys/toxic-chat",
                 "29df8e4dba60e1f4af4b4075c0705c5b313548a8",
@@ -82,7 +82,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "OpenAIModeration",
             (_PROMPT,),
             "0_2_OpenAIModeration.json",
-            Source(
+            DatasetSource(
                 "hub",
                 "mmathys/openai-moderation-api-evaluation",
                 "84e5cf3bcd6acb3dfc70b6760451645872218a3e",
@@ -94,7 +94,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "AegisSafetyTest",
             (_PROMPT,),
             "0_1_AegisSafetyTest.json",
-            Source(
+            DatasetSource(
                 "hub",
                 "nvidia/Aegis-AI-Content-Safety-Dataset-1.0",
                 "bd96d862068e47630197de64eb91f8d1481ff3e0",
@@ -106,14 +106,18 @@ BENCHMARKS: dict[str, Benchmark] = {
             "SimpleSafetyTests",
             (_PROMPT,),
             "0_0_SimpleSafetyTests.json",
-            Source("hub", "Bertievidgen/SimpleSafetyTests", "98223c5d8c4059c8f4d8fe2fec8720ee8a20d3c5", "sst_test_cases.csv"),
+            DatasetSource(
+                "hub", "Bertievidgen/SimpleSafetyTests", "98223c5d8c4059c8f4d8fe2fec8720ee8a20d3c5", "sst_test_cases.csv"
+            ),
             schemas.simple_safety_tests,
         ),
         Benchmark(
             "WildGuardTest",
             TASKS,
             "0_4_wild_guard_test.json",
-            Source("hub", "allenai/wildguardmix", "d29c47f41c8b51348b5c8e8c81c039b3132b66d1", "test/wildguard_test.parquet"),
+            DatasetSource(
+                "hub", "allenai/wildguardmix", "d29c47f41c8b51348b5c8e8c81c039b3132b66d1", "test/wildguard_test.parquet"
+            ),
             schemas.wildguard,
         ),
         Benchmark(
@@ -127,14 +131,18 @@ BENCHMARKS: dict[str, Benchmark] = {
             "SafeRLHF",
             (_RESPONSE,),
             "0_9_safe_rlhf.json",
-            Source("hub", "PKU-Alignment/PKU-SafeRLHF", "ff7ba91063016c78a225b0f74e1c0860bb18230f", "round0/test.jsonl.xz"),
+            DatasetSource(
+                "hub", "PKU-Alignment/PKU-SafeRLHF", "ff7ba91063016c78a225b0f74e1c0860bb18230f", "round0/test.jsonl.xz"
+            ),
             schemas.safe_rlhf,
         ),
         Benchmark(
             "BeaverTails",
             (_RESPONSE,),
             "0_A_beaver_tails.json",
-            Source("hub", "PKU-Alignment/BeaverTails", "8401fe609d288129cc684a9b3be6a93e41cfe678", "round0/30k/test.jsonl.gz"),
+            DatasetSource(
+                "hub", "PKU-Alignment/BeaverTails", "8401fe609d288129cc684a9b3be6a93e41cfe678", "round0/30k/test.jsonl.gz"
+            ),
             schemas.beavertails,
         ),
         Benchmark(

@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 from guardreasoner_sdk.data.atomic import replacing
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 
-__all__ = ["Source", "fetch", "local_file"]
+__all__ = ["DatasetSource", "fetch", "local_file"]
 
 _GITHUB = "https://raw.githubusercontent.com"
 _SECONDS = 60
 _TRUE = ("1", "ON", "YES", "TRUE")
 
 
-class Source(NamedTuple):
+class DatasetSource(NamedTuple):
     """Where a data set is published.
 
     Args:
@@ -49,7 +49,7 @@ def local_file(folder: Path, names: list[str]) -> Path:
     raise InputError(str(folder), f"has none of {', '.join(names)}", "put the data set's file there")
 
 
-def fetch(source: Source, repo: str | None = None, revision: str | None = None) -> Path:
+def fetch(source: DatasetSource, repo: str | None = None, revision: str | None = None) -> Path:
     """Download the file of a data set, once; later calls find it in the cache.
 
     Raises:
@@ -60,7 +60,7 @@ def fetch(source: Source, repo: str | None = None, revision: str | None = None) 
     return _from_github(wanted) if wanted.host == "github" else _from_hub(wanted)
 
 
-def _from_hub(source: Source) -> Path:
+def _from_hub(source: DatasetSource) -> Path:
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -80,7 +80,7 @@ def _from_hub(source: Source) -> Path:
 _NO_NAME = re.compile(r"[^\w.-]")
 
 
-def _from_github(source: Source) -> Path:
+def _from_github(source: DatasetSource) -> Path:
     from http.client import HTTPException
     from urllib.parse import quote
     from urllib.request import urlopen

@@ -21,9 +21,16 @@ from guardreasoner_sdk.calibration import (
 )
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.evaluation.calibration.curves import Method, UnfitError, draw, fit_curve
-from guardreasoner_sdk.evaluation.calibration.promises import CONFIDENCE, LEAST, LabelCount, allowed, count_labels, prompt_key
+from guardreasoner_sdk.evaluation.calibration.promises import (
+    CONFIDENCE,
+    LEAST,
+    LabelCount,
+    count_labels,
+    losses_allowed,
+    prompt_key,
+)
 from guardreasoner_sdk.evaluation.metrics import measure
-from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, called
+from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, says_positive
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.cascade import in_band
 from guardreasoner_sdk.verdict import TASKS, Finding, Task, Verdict
@@ -261,8 +268,8 @@ def _fitted(seen: _Part, unseen: _Part, plan: Plan) -> tuple[TaskCalibration, st
     curve, note = fit_curve(seen.scores, seen.truths, seen.prompts, method=plan.method, seed=plan.seed)
     notes += [note] if note else []
     positives, negatives = int(seen.truths.sum()), int((~seen.truths).sum())
-    lost = allowed(positives, 1 - plan.kept, int(unseen.truths.sum()))
-    passed = allowed(negatives, plan.let_pass, int((~unseen.truths).sum()))
+    lost = losses_allowed(positives, 1 - plan.kept, int(unseen.truths.sum()))
+    passed = losses_allowed(negatives, plan.let_pass, int((~unseen.truths).sum()))
     low, high = _low(seen, lost, plan.kept, notes), _high(seen, passed, plan.let_pass, notes)
     # Where no promise can be made on one side, everything there is doubtful.
     band = _band(seen, 0.0 if low is None else low, 1.0 if high is None else high)
@@ -408,7 +415,7 @@ def _cases(row: LabelledRow, verdict: Verdict) -> Iterator[Case]:
     for task, truth in row.labels.items():
         finding: Finding | None = getattr(verdict, task)
         if finding is not None:
-            yield Case(key, prompt, task, truth, called(finding, task), finding.score, finding.note is not None)
+            yield Case(key, prompt, task, truth, says_positive(finding, task), finding.score, finding.note is not None)
 
 
 def _key(exchange: Exchange) -> str:

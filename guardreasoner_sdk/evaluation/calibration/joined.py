@@ -10,7 +10,7 @@ from guardreasoner_sdk.data.records import json_object, whole_lines
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 
-__all__ = ["Joined", "joined"]
+__all__ = ["Joined", "match_verdicts"]
 
 
 class Joined(NamedTuple):
@@ -27,7 +27,7 @@ class Joined(NamedTuple):
     values: dict[str, Any]
 
 
-def joined(path: Path, rows: Iterable[LabelledRow]) -> Iterator[Joined]:
+def match_verdicts(path: Path, rows: Iterable[LabelledRow]) -> Iterator[Joined]:
     """The verdicts of a file that are about some rows, in its order.
 
     A row is found by its ``id``, or by its line where it has none. Of a run over several benchmarks only the verdicts on that

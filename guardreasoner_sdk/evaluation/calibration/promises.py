@@ -18,7 +18,7 @@ from guardreasoner_sdk.verdict import TASKS, Task
 if TYPE_CHECKING:
     from guardreasoner_sdk.evaluation.calibration import Plan
 
-__all__ = ["CONFIDENCE", "LEAST", "LabelCount", "allowed", "count_labels", "needed", "prompt_key"]
+__all__ = ["CONFIDENCE", "LEAST", "LabelCount", "count_labels", "losses_allowed", "prompt_key", "rows_needed"]
 
 CONFIDENCE = 0.98
 """A promise is kept in this share of draws of as many rows as it was fitted on."""
@@ -95,17 +95,17 @@ def _count(task: Task, found: dict[bool, list[int]], plan: Plan) -> LabelCount:
     least = math.ceil(LEAST / min(plan.unseen, 1 - plan.unseen))
     wanted, enough = [least, least], min(*found[True], *found[False]) >= LEAST
     if plan.guarantee and plan.recall is not None:
-        wanted[0] = needed(1 - plan.recall, plan.unseen)
-        enough = enough and allowed(positives, 1 - plan.recall, further) is not None
+        wanted[0] = rows_needed(1 - plan.recall, plan.unseen)
+        enough = enough and losses_allowed(positives, 1 - plan.recall, further) is not None
     if plan.guarantee and plan.false_alarm_rate is not None:
-        wanted[1] = needed(plan.false_alarm_rate, plan.unseen)
-        enough = enough and allowed(negatives, plan.false_alarm_rate, others) is not None
+        wanted[1] = rows_needed(plan.false_alarm_rate, plan.unseen)
+        enough = enough and losses_allowed(negatives, plan.false_alarm_rate, others) is not None
     return LabelCount(
         task, (positives, further), (negatives, others), (wanted[0], wanted[1]), plan.wish or "a calibration", enough
     )
 
 
-def needed(rate: float, unseen: float) -> int:
+def rows_needed(rate: float, unseen: float) -> int:
     """About the fewest rows of a kind, over both parts, of which a promise can be given: how they are parted is drawn.
 
     Args:
@@ -115,7 +115,7 @@ def needed(rate: float, unseen: float) -> int:
 
     def enough(rows: int) -> bool:
         further = round(unseen * rows)
-        return min(further, rows - further) >= LEAST and allowed(rows - further, rate, further) is not None
+        return min(further, rows - further) >= LEAST and losses_allowed(rows - further, rate, further) is not None
 
     most = 1
     while not enough(most):
@@ -123,7 +123,7 @@ def needed(rate: float, unseen: float) -> int:
     return 1 + bisect_right(range(1, most), False, key=enough)
 
 
-def allowed(rows: int, rate: float, further: int) -> int | None:
+def losses_allowed(rows: int, rate: float, further: int) -> int | None:
     """How many of the rows may be lost so that of as many further rows no larger share than ``rate`` is lost.
 
     It holds with a probability of CONFIDENCE at the least, for the chance in both draws: the true rate is taken to be spread

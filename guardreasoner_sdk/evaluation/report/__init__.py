@@ -1,8 +1,8 @@
 """What a run shows: tables on the terminal beside the paper's rows, and one self-contained page."""
 
 from guardreasoner_sdk.evaluation.report.tables import (
-    Line,
     Standing,
+    TableLine,
     print_report,
     standings,
     write_page,
@@ -10,8 +10,8 @@ from guardreasoner_sdk.evaluation.report.tables import (
 )
 
 __all__ = [
-    "Line",
     "Standing",
+    "TableLine",
     "print_report",
     "standings",
     "write_page",

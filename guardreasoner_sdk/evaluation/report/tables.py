@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from guardreasoner_sdk.evaluation.robustness.figures import RobustnessFigure, Share
 
-__all__ = ["Line", "Standing", "print_report", "standings", "write_page", "write_summary"]
+__all__ = ["Standing", "TableLine", "print_report", "standings", "write_page", "write_summary"]
 
 
-class Line(BaseModel):
+class TableLine(BaseModel):
     """A system in a table of F1.
 
     Args:
@@ -56,7 +56,7 @@ class Standing(BaseModel):
 
     task: Task
     benchmarks: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
 
 
 def standings(summary: Summary, systems: Sequence[PaperRow]) -> list[Standing]:
@@ -74,7 +74,7 @@ def standings(summary: Summary, systems: Sequence[PaperRow]) -> list[Standing]:
         own = {benchmark.benchmark: of for benchmark, of in summary.measured() if of.task == task}
         if own:
             lines = [
-                Line(
+                TableLine(
                     system=f"{summary.guard['model']}, {scoring}",
                     own=True,
                     values={name: getattr(of, scoring).f1 for name, of in own.items()},
@@ -87,14 +87,14 @@ def standings(summary: Summary, systems: Sequence[PaperRow]) -> list[Standing]:
     return tables
 
 
-def _line(system: PaperRow, task: Task, benchmarks: Sequence[str]) -> Line:
+def _line(system: PaperRow, task: Task, benchmarks: Sequence[str]) -> TableLine:
     values = {name: system.value(task, name) for name in benchmarks}
     counts = {name: sample_count(task, name) for name in benchmarks}
     if any(values[name] is None or counts[name] is None for name in benchmarks):
         mean = None
     else:
         mean = sum((values[name] or 0) * (counts[name] or 0) for name in benchmarks) / sum(filter(None, counts.values()))
-    return Line(system=f"{system.name} (paper)", own=False, values=values, mean=mean)
+    return TableLine(system=f"{system.name} (paper)", own=False, values=values, mean=mean)
 
 
 def write_summary(summary: Summary, tables: Sequence[Standing], path: Path) -> None:

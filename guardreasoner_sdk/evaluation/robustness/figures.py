@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from guardreasoner_sdk.evaluation.metrics import Interval
-from guardreasoner_sdk.evaluation.rows import LabelledRow, called
+from guardreasoner_sdk.evaluation.rows import LabelledRow, says_positive
 from guardreasoner_sdk.verdict import Task, Verdict
 
 __all__ = ["ALONE", "Robustness", "RobustnessFigure", "RobustnessRow", "RobustnessTally", "Share"]
@@ -168,7 +168,7 @@ class RobustnessTally:
         """
         for task, truth in row.labels.items():
             finding = verdict.findings.get(task)
-            said = called(finding, task)
+            said = says_positive(finding, task)
             positive = said if said is not None else not truth
             if row.benchmark == ALONE:
                 self._alone[row.id, task] = positive

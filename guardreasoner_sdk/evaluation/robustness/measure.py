@@ -25,7 +25,7 @@ from guardreasoner_sdk.evaluation.robustness.figures import (
     RobustnessTally,
     Share,
 )
-from guardreasoner_sdk.evaluation.robustness.pairs import TRIED, Pair, draw_pairs, harmless_paragraphs
+from guardreasoner_sdk.evaluation.robustness.pairs import TRIED, TextPair, draw_pairs, harmless_paragraphs
 from guardreasoner_sdk.evaluation.robustness.sets import Made, conversations, disguises, framings, needles
 from guardreasoner_sdk.evaluation.rows import OVER_REFUSAL, LabelledRow
 from guardreasoner_sdk.guard import Guard
@@ -206,7 +206,9 @@ def made_rows(rows: Sequence[LabelledRow], sets: Sequence[RobustnessSet], *, pai
     return [*alone.values(), *made]
 
 
-def _variants(name: RobustnessSet, pairs: Sequence[Pair], rows: Sequence[LabelledRow], task: Task, seed: int) -> Iterator[Made]:
+def _variants(
+    name: RobustnessSet, pairs: Sequence[TextPair], rows: Sequence[LabelledRow], task: Task, seed: int
+) -> Iterator[Made]:
     prompts = task == "prompt_harmfulness"
     if name == "needles" and pairs:
         yield from needles(pairs, harmless_paragraphs(rows, task, pairs), seed=seed)

@@ -12,7 +12,7 @@ from guardreasoner_sdk.evaluation.rows import EVERYDAY, OVER_REFUSAL, LabelledRo
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Task
 
-__all__ = ["TRIED", "Pair", "Plain", "draw_pairs", "harmless_paragraphs"]
+__all__ = ["TRIED", "Plain", "TextPair", "draw_pairs", "harmless_paragraphs"]
 
 TRIED: Final[tuple[Task, ...]] = ("prompt_harmfulness", "response_harmfulness")
 """The tasks that robustness is measured in."""
@@ -54,7 +54,7 @@ class Plain:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class TextPair:
     """A harmful text and its harmless twin.
 
     Args:
@@ -76,7 +76,7 @@ class Pair:
         return iter((self.harmful, self.harmless))
 
 
-def draw_pairs(rows: Sequence[LabelledRow], task: Task, *, most: int, seed: int) -> list[Pair]:
+def draw_pairs(rows: Sequence[LabelledRow], task: Task, *, most: int, seed: int) -> list[TextPair]:
     """Draw pairs; no text is in two of them.
 
     Args:
@@ -92,17 +92,17 @@ def draw_pairs(rows: Sequence[LabelledRow], task: Task, *, most: int, seed: int)
     draw.shuffle(harmful)
     for own in harmless.values():
         draw.shuffle(own)
-    pairs: list[Pair] = []
+    pairs: list[TextPair] = []
     for one in harmful:
         if len(pairs) == most:
             break
         if twins := harmless.get(one.language):
             place = min(range(len(twins)), key=lambda number: abs(twins[number].words - one.words))
-            pairs.append(Pair(len(pairs), one, twins.pop(place)))
+            pairs.append(TextPair(len(pairs), one, twins.pop(place)))
     return pairs
 
 
-def harmless_paragraphs(rows: Sequence[LabelledRow], task: Task, pairs: Sequence[Pair]) -> dict[str | None, list[str]]:
+def harmless_paragraphs(rows: Sequence[LabelledRow], task: Task, pairs: Sequence[TextPair]) -> dict[str | None, list[str]]:
     """The longer harmless texts of the rows by language, but for those of the pairs.
 
     What stands around a needle must not be one: where there are rows of the kind ``everyday`` these are taken, and never those

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from guardreasoner_sdk.evaluation.disguises import DISGUISES
 from guardreasoner_sdk.evaluation.robustness import texts as written
-from guardreasoner_sdk.evaluation.robustness.pairs import Pair, Plain
+from guardreasoner_sdk.evaluation.robustness.pairs import Plain, TextPair
 from guardreasoner_sdk.exchange import Exchange, Role, Turn
 
 __all__ = ["POSITIONS", "WORDS", "Made", "conversations", "disguises", "framings", "needles"]
@@ -46,7 +46,7 @@ class Made(NamedTuple):
     language: str | None
 
 
-def _made(name: str, pair: Pair, plain: Plain, exchange: Exchange) -> Made:
+def _made(name: str, pair: TextPair, plain: Plain, exchange: Exchange) -> Made:
     return Made(name, pair.number, plain.harmful, exchange, plain.origin, plain.exchange, plain.language)
 
 
@@ -55,7 +55,7 @@ def _draw(*parts: object) -> Random:
     return Random("/".join(map(str, parts)))  # noqa: S311
 
 
-def needles(pairs: Sequence[Pair], paragraphs: Mapping[str | None, Sequence[str]], *, seed: int) -> Iterator[Made]:
+def needles(pairs: Sequence[TextPair], paragraphs: Mapping[str | None, Sequence[str]], *, seed: int) -> Iterator[Made]:
     """Put each text among harmless words, between two others, and into a list.
 
     The words of every other pair are those of other harmless rows, as long as there are any; else they are written ones.
@@ -86,7 +86,7 @@ def _take(source: Iterator[tuple[str, bool]], words: int) -> str:
     return text
 
 
-def _among_few(pair: Pair, response: bool, draw: Random) -> Iterator[Made]:
+def _among_few(pair: TextPair, response: bool, draw: Random) -> Iterator[Made]:
     texts = written.texts_in(pair.language)
     others = texts.sentences if response else texts.questions
     first, last = draw.sample(others, 2)
@@ -101,7 +101,7 @@ def _among_few(pair: Pair, response: bool, draw: Random) -> Iterator[Made]:
         yield _made("line of a list", pair, plain, plain.put(listed))
 
 
-def framings(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
+def framings(pairs: Sequence[TextPair], *, seed: int) -> Iterator[Made]:
     """Put each prompt into each kind of frame; the words that reassure are in its language.
 
     Args:
@@ -117,7 +117,7 @@ def framings(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
                 yield _made(kind, pair, plain, plain.put(text))
 
 
-def disguises(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
+def disguises(pairs: Sequence[TextPair], *, seed: int) -> Iterator[Made]:
     """Put each text into each disguise that changes it."""
     for name, change in DISGUISES.items():
         for pair in pairs:
@@ -126,7 +126,7 @@ def disguises(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
                 yield from (_made(name, pair, plain, plain.put(text)) for text, plain in zip(hidden, pair, strict=True))
 
 
-def conversations(pairs: Sequence[Pair], *, seed: int) -> Iterator[Made]:
+def conversations(pairs: Sequence[TextPair], *, seed: int) -> Iterator[Made]:
     """Put prompts behind earlier turns.
 
     What follows on a harmful turn is the harmless twin or, with every other pair, a written question.

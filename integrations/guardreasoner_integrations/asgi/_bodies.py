@@ -7,11 +7,11 @@ import zlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from guardreasoner_integrations._json import TwiceError, parsed
-from guardreasoner_integrations.asgi._replies import Kind, Message, Receive, RefusedError
+from guardreasoner_integrations._json import TwiceError, parse
+from guardreasoner_integrations.asgi._replies import HttpRefusedError, Kind, Message, Receive
 from guardreasoner_integrations.asgi._routes import Parts
 
-__all__ = ["Headers", "document", "only_message", "read_body", "replayed", "with_message"]
+__all__ = ["Headers", "document", "only_message", "read_body", "replay", "with_message"]
 
 
 class Headers:
@@ -60,12 +60,12 @@ async def read_body(receive: Receive, limit: int) -> bytes | None:
             return None
         body += message.get("body", b"")
         if len(body) > limit:
-            raise RefusedError(413, "invalid_request", f"body: has more than {limit:,} bytes; send a smaller one")
+            raise HttpRefusedError(413, "invalid_request", f"body: has more than {limit:,} bytes; send a smaller one")
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """A ``receive`` that gives a body that was read once more, once, and goes on with the server's."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -82,8 +82,8 @@ def document(body: bytes, headers: Headers, limit: int, *, status: int, kind: Ki
         RefusedError: it is no JSON that every reader understands alike.
     """
 
-    def refused(problem: str, status: int = status) -> RefusedError:
-        return RefusedError(status, kind, f"body: {problem}")
+    def refused(problem: str, status: int = status) -> HttpRefusedError:
+        return HttpRefusedError(status, kind, f"body: {problem}")
 
     if headers.encoding not in ("identity", "gzip"):
         raise refused(f"is compressed as {headers.encoding!r:.40}; send it plain or as gzip", 415 if status == 400 else status)
@@ -100,7 +100,7 @@ def document(body: bytes, headers: Headers, limit: int, *, status: int, kind: Ki
         if not unpack.eof or unpack.unused_data:
             raise refused("is not one whole gzip member; send it plain")
     try:
-        return parsed(body.decode("utf-8-sig"))
+        return parse(body.decode("utf-8-sig"))
     except TwiceError as error:
         raise refused(f"{error}; send each key once") from None
     except ValueError:

@@ -8,21 +8,21 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parsed
-from guardreasoner_integrations._readings import Readings
+from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parse
+from guardreasoner_integrations._readings import ChannelReadings
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations.asgi._bodies import Headers, only_message
 from guardreasoner_integrations.asgi._replies import Reply, unreadable
 from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts, TextPath
 from guardreasoner_sdk import InputError
 
-__all__ = ["Cutter", "Piece", "cutter_for"]
+__all__ = ["BodyPiece", "Cutter", "cutter_for"]
 
 _JSON_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
 
 
 @dataclass(frozen=True)
-class Piece:
+class BodyPiece:
     """A part of a streamed body.
 
     Args:
@@ -43,11 +43,11 @@ class Piece:
 class Cutter(Protocol):
     """Cuts a body into pieces, wherever its chunks end."""
 
-    def feed(self, chunk: bytes) -> Iterator[Piece]:
+    def feed(self, chunk: bytes) -> Iterator[BodyPiece]:
         """The pieces that a further chunk completes."""
         ...
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[BodyPiece]:
         """What is left."""
         ...
 
@@ -76,8 +76,8 @@ def cutter_for(route: GuardedRoute, headers: Headers, limit: int) -> Cutter | No
             raise unreadable(f"unknown charset {headers.charset!r:.40}; use utf-8") from None
     if headers.charset not in ("utf-8", "utf8", "us-ascii"):
         raise unreadable(f"the stream is in {headers.charset!r:.40}; events and JSON are sent in UTF-8")
-    kind = ServerSentEvents if headers.media_type == "text/event-stream" else JsonLines
-    if kind is JsonLines and headers.media_type not in _JSON_LINES:
+    kind = ServerSentEvents if headers.media_type == "text/event-stream" else JsonLinesCutter
+    if kind is JsonLinesCutter and headers.media_type not in _JSON_LINES:
         return None
     if route.event is None:
         raise unreadable(f"the app answered with {headers.media_type}; say where its text stands with GuardedRoute(event=...)")
@@ -91,16 +91,16 @@ class PlainText:
 
     def __init__(self, charset: str) -> None:
         self._decoder = codecs.getincrementaldecoder(charset)(errors="replace")
-        self._readings = Readings()
+        self._readings = ChannelReadings()
 
-    def feed(self, chunk: bytes) -> Iterator[Piece]:
+    def feed(self, chunk: bytes) -> Iterator[BodyPiece]:
         if chunk:
-            yield Piece(chunk, self._readings.both({(): self._decoder.decode(chunk)}), found=True)
+            yield BodyPiece(chunk, self._readings.both({(): self._decoder.decode(chunk)}), found=True)
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[BodyPiece]:
         rest = self._decoder.decode(b"", final=True)
         if rest:
-            yield Piece(b"", self._readings.both({(): rest}), found=True)
+            yield BodyPiece(b"", self._readings.both({(): rest}), found=True)
 
     def message(self, message: str, place: Parts) -> bytes:
         return f"{message}\n".encode()
@@ -118,28 +118,28 @@ class _Lines:
         self._path = path
         self._limit = limit
         self._splitter = Splitter(events=events)
-        self._readings = Readings()
+        self._readings = ChannelReadings()
         self._strings: bool | None = None
         """Whether all events that are nothing but text were strings in JSON; None before the first one."""
 
-    def feed(self, chunk: bytes) -> Iterator[Piece]:
+    def feed(self, chunk: bytes) -> Iterator[BodyPiece]:
         for raw in self._splitter.feed(chunk):
             yield self._piece(raw)
         if len(self._splitter) > self._limit:
             raise unreadable(f"an event has more than {self._limit:,} bytes; raise max_body")
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[BodyPiece]:
         for raw in self._splitter.end():
             yield self._piece(raw)
 
-    def _piece(self, raw: bytes) -> Piece:
+    def _piece(self, raw: bytes) -> BodyPiece:
         data, extras = (part.decode("utf-8", errors="replace") for part in self._parts(raw))
         texts: dict[Hashable, str] = {"extras": extras}
         if not data.strip() or data.strip() == "[DONE]":
-            return Piece(raw, self._readings.both(texts), data=bool(extras))
+            return BodyPiece(raw, self._readings.both(texts), data=bool(extras))
         document = self._document(data)
         if isinstance(document, str):
-            return Piece(raw, self._readings.both({**texts, (): document}), found=True)
+            return BodyPiece(raw, self._readings.both({**texts, (): document}), found=True)
         try:
             found = self._path.texts(document)
         except InputError as error:
@@ -148,7 +148,7 @@ class _Lines:
             answer = _answer(document, place)
             key = str(place[-1]) if place else ""
             texts[answer] = texts.get(answer, "") + self._readings.read_by_tool(answer, (key, text))
-        return Piece(raw, self._readings.both(texts), found[0][0] if found else (), found=found is not None)
+        return BodyPiece(raw, self._readings.both(texts), found[0][0] if found else (), found=found is not None)
 
     def _document(self, data: str) -> Any:
         """What a piece says: a document, or text.
@@ -174,7 +174,7 @@ class _Lines:
 def _plain(data: str) -> Any:
     """What an event of nothing but text says: a string in JSON, or the text as it stands, whatever it begins like."""
     try:
-        return parsed(data, strict=False)
+        return parse(data, strict=False)
     except TwiceError as error:
         raise UnclearError(str(error)) from None
     except ValueError:
@@ -208,7 +208,7 @@ class ServerSentEvents(_Lines):
         return data_of(raw), extras_of(raw)
 
 
-class JsonLines(_Lines):
+class JsonLinesCutter(_Lines):
     """One JSON document on each line."""
 
     def __init__(self, path: TextPath, limit: int) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 from guardreasoner_integrations._guards import ajudge_readings, check_guard
-from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replayed
-from guardreasoner_integrations.asgi._replies import ASGIApp, Receive, RefusedError, Replies, Scope, Send
-from guardreasoner_integrations.asgi._responses import Answer, Options, StoppedError
+from guardreasoner_integrations.asgi._bodies import Headers, document, read_body, replay
+from guardreasoner_integrations.asgi._replies import ASGIApp, BlockReplies, HttpRefusedError, Receive, Scope, Send
+from guardreasoner_integrations.asgi._responses import GuardedResponse, Options, ResponseStoppedError
 from guardreasoner_integrations.asgi._routes import GuardedRoute
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
 from guardreasoner_sdk._failures import log_failure
@@ -77,7 +77,7 @@ class GuardMiddleware:
                 raise ConfigurationError(f"{name}: must be an HTTP error status, 400 to 599, not {status!r}")
         if max_body < 1:
             raise ConfigurationError(f"max_body: must be a number of bytes from 1, not {max_body!r}")
-        self._options = Options(rule, stream, Replies(rule.message, blocked_status, undetermined_status), max_body)
+        self._options = Options(rule, stream, BlockReplies(rule.message, blocked_status, undetermined_status), max_body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
@@ -96,7 +96,7 @@ class GuardMiddleware:
             if body is None:
                 return
             asked = route.readings(self._document(scope, body))
-        except RefusedError as refusal:
+        except HttpRefusedError as refusal:
             await refusal.reply.send(send)
             return
         try:
@@ -107,7 +107,7 @@ class GuardMiddleware:
                 log_failure(logger, "the failure", error)
             await self._options.replies.of(error).send(send)
             return
-        await self._run(route, asked[0] if asked else None, scope, replayed(body, receive), send)
+        await self._run(route, asked[0] if asked else None, scope, replay(body, receive), send)
 
     def _route(self, scope: Scope) -> GuardedRoute | None:
         if scope["type"] != "http":
@@ -131,7 +131,7 @@ class GuardMiddleware:
             return
         # Server extensions are ways to send a body that is not seen here, such as the file under a path.
         scope["extensions"] = {name: value for name, value in (scope.get("extensions") or {}).items() if name == "tls"}
-        answer = Answer(route, asked, self._options, send)
+        answer = GuardedResponse(route, asked, self._options, send)
         try:
             await self.app(scope, receive, answer.send)
         except Exception as error:
@@ -142,7 +142,9 @@ class GuardMiddleware:
 
 
 def _comes_of_stopping(error: BaseException | None) -> bool:
-    """Whether an exception is what an app makes of :class:`StoppedError`."""
+    """Whether an exception is what an app makes of :class:`ResponseStoppedError`."""
     if isinstance(error, BaseExceptionGroup):
         return all(_comes_of_stopping(one) for one in error.exceptions)
-    return error is not None and (isinstance(error, StoppedError) or _comes_of_stopping(error.__cause__ or error.__context__))
+    return error is not None and (
+        isinstance(error, ResponseStoppedError) or _comes_of_stopping(error.__cause__ or error.__context__)
+    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from guardreasoner_sdk import BlockedError, VerdictError
 from guardreasoner_sdk.errors import PortableError
 
-__all__ = ["ASGIApp", "Message", "Receive", "RefusedError", "Replies", "Reply", "Scope", "Send", "unreadable"]
+__all__ = ["ASGIApp", "BlockReplies", "HttpRefusedError", "Message", "Receive", "Reply", "Scope", "Send", "unreadable"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,7 +44,7 @@ class Reply:
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
-class RefusedError(PortableError):
+class HttpRefusedError(PortableError):
     """A request or a response that cannot be judged, and is not let through for that.
 
     Args:
@@ -58,12 +58,12 @@ class RefusedError(PortableError):
         self.reply = Reply(status, kind, problem)
 
 
-def unreadable(problem: str) -> RefusedError:
+def unreadable(problem: str) -> HttpRefusedError:
     """The refusal of an answer of the app that cannot be judged."""
-    return RefusedError(500, "unreadable_response", f"response: {problem}")
+    return HttpRefusedError(500, "unreadable_response", f"response: {problem}")
 
 
-class Replies:
+class BlockReplies:
     """The replies to a block and to a failure, with the statuses that the application chose.
 
     Args:
@@ -79,7 +79,7 @@ class Replies:
 
     def of(self, error: Exception) -> Reply:
         """The reply to what judging raised: a verdict that blocks, a refusal, or a failure of the guard."""
-        if isinstance(error, RefusedError):
+        if isinstance(error, HttpRefusedError):
             return error.reply
         if isinstance(error, BlockedError):
             return Reply(self._blocked, "blocked", self._message, error.verdict.reasons)

@@ -12,8 +12,8 @@ from guardreasoner_integrations._messages import NO_PROMPT
 from guardreasoner_integrations._readings import both_readings, read_by_tool
 from guardreasoner_integrations.asgi._bodies import Headers, document, with_message
 from guardreasoner_integrations.asgi._channel import Channel
-from guardreasoner_integrations.asgi._events import Cutter, Piece, cutter_for
-from guardreasoner_integrations.asgi._replies import Message, RefusedError, Replies, Send, unreadable
+from guardreasoner_integrations.asgi._events import BodyPiece, Cutter, cutter_for
+from guardreasoner_integrations.asgi._replies import BlockReplies, HttpRefusedError, Message, Send, unreadable
 from guardreasoner_integrations.asgi._routes import GuardedRoute, Parts
 from guardreasoner_sdk import Exchange, InputError, VerdictError
 from guardreasoner_sdk.blocking import BlockRule
@@ -21,12 +21,12 @@ from guardreasoner_sdk.exchange import has_visible_text
 from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 from guardreasoner_sdk.verdict import decisive
 
-__all__ = ["Answer", "Options", "StoppedError"]
+__all__ = ["GuardedResponse", "Options", "ResponseStoppedError"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
 
-class StoppedError(OSError):
+class ResponseStoppedError(OSError):
     """The response was ended by the guard; to the app it is as if the client had left."""
 
 
@@ -43,11 +43,11 @@ class Options:
 
     rule: BlockRule
     stream: StreamOptions
-    replies: Replies
+    replies: BlockReplies
     max_body: int
 
 
-class Answer:
+class GuardedResponse:
     """One response on its way. The app gets :meth:`send` in place of the server's.
 
     Args:
@@ -84,10 +84,10 @@ class Answer:
                 elif message["type"] == "http.response.body":
                     await self._take_body(message.get("body", b""), more=message.get("more_body", False))
                 # Nothing else was offered to the app: what it sends unasked could carry the answer past the guard.
-            except RefusedError as refusal:
+            except HttpRefusedError as refusal:
                 await self._stop(refusal)
         if self._stopped and message.get("more_body", False):
-            raise StoppedError("the guard ended the response")
+            raise ResponseStoppedError("the guard ended the response")
 
     async def aclose(self) -> None:
         """Leave nothing running when the app is done, however it ended."""
@@ -183,9 +183,9 @@ class Answer:
                 await self._let_go(piece.raw)
         await self._release(bytes(self._body), more=False)
 
-    async def _pieces(self, cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[Piece]:
+    async def _pieces(self, cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[BodyPiece]:
         """The pieces of the stream. The first ones wait until one has text: a path that never matches is a mistake."""
-        waiting: list[Piece] = []
+        waiting: list[BodyPiece] = []
         size = 0
         found = not self._must_answer
         async for piece in _cut(cutter, chunks):
@@ -204,7 +204,7 @@ class Answer:
         for piece in waiting:
             yield piece
 
-    def _no_text(self) -> RefusedError:
+    def _no_text(self) -> HttpRefusedError:
         path = None if self._route.event is None else self._route.event.path
         return unreadable(f"no event of the app has {path}; correct event=, or say optional=True")
 
@@ -230,7 +230,9 @@ class Answer:
         """End the response with what the client is to hear in place of the answer."""
         self._stopped = True
         if not isinstance(error, VerdictError):
-            logger.error("could not judge an answer: %s", error if isinstance(error, RefusedError) else type(error).__name__)
+            logger.error(
+                "could not judge an answer: %s", error if isinstance(error, HttpRefusedError) else type(error).__name__
+            )
         reply, message, cutter = self._options.replies.of(error), self._options.rule.message_for(error), self._cutter
         if cutter is not None and message is not None:
             self._start = {**self._start, "headers": self._new_headers(None)}
@@ -248,7 +250,7 @@ class Answer:
         return kept if length is None else [*kept, (b"content-length", str(length).encode())]
 
 
-async def _cut(cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[Piece]:
+async def _cut(cutter: Cutter, chunks: AsyncIterator[bytes]) -> AsyncIterator[BodyPiece]:
     async for chunk in chunks:
         for piece in cutter.feed(chunk):
             yield piece

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection
 from typing import Any, cast
 
-from guardreasoner_integrations._messages import readings, said
+from guardreasoner_integrations._messages import read_messages, readings
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations.asgi._replies import RefusedError, Scope
+from guardreasoner_integrations.asgi._replies import HttpRefusedError, Scope
 from guardreasoner_sdk import ConfigurationError, Exchange, InputError, MissingExtraError
 from guardreasoner_sdk.exchange import has_visible_text
 
@@ -163,7 +163,7 @@ class GuardedRoute:
         try:
             return self._messages(document) if self._request.option == "messages" else self._prompt(document)
         except InputError as error:
-            raise RefusedError(422, "invalid_request", str(error)) from None
+            raise HttpRefusedError(422, "invalid_request", str(error)) from None
 
     def _prompt(self, document: object) -> list[Exchange]:
         texts = self._request.texts(document)
@@ -178,7 +178,7 @@ class GuardedRoute:
             return []
         if len(found) != 1:
             raise InputError("messages", f"the body has {len(found)} of {self._request.path}", "send one list of messages")
-        asked = readings("messages", list(said("messages", found[0], self._unjudged)))
+        asked = readings("messages", list(read_messages("messages", found[0], self._unjudged)))
         if not asked and not self.optional:
             raise InputError("messages", "have no text to judge", "add a user message with text")
         return asked

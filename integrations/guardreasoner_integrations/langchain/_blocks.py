@@ -15,7 +15,7 @@ from guardreasoner_integrations.langchain._messages import REMOVED
 from guardreasoner_integrations.langchain._questions import Stage
 from guardreasoner_sdk import Verdict
 
-__all__ = ["Block", "block_by", "block_of", "ending", "removed", "replaced"]
+__all__ = ["Block", "block_by", "block_of", "end_run", "replace_answer", "replace_message"]
 
 _KEY = "guardreasoner"
 
@@ -51,7 +51,7 @@ def block_by(guard: str, stage: Stage, verdict: Verdict) -> Block:
     return Block(guard=guard, stage=stage, blocked_by=verdict.blocked_by or "finding", reasons=list(verdict.reasons))
 
 
-def removed(message: BaseMessage, block: Block) -> BaseMessage:
+def replace_message(message: BaseMessage, block: Block) -> BaseMessage:
     """A message in place of one that goes into the model. Made anew: a copy would keep what else the blocked one carried."""
     common: dict[str, Any] = {"content": REMOVED, "id": message.id, "response_metadata": {_KEY: block}}
     if isinstance(message, ToolMessage):
@@ -59,15 +59,15 @@ def removed(message: BaseMessage, block: Block) -> BaseMessage:
     return AIMessage(**common) if isinstance(message, AIMessage) else HumanMessage(**common)
 
 
-def replaced(answer: Sequence[BaseMessage], text: str, block: Block) -> AIMessage:
+def replace_answer(answer: Sequence[BaseMessage], text: str, block: Block) -> AIMessage:
     """A message in place of all that a model call brought: without tool calls, with the id and the cost of the model's."""
     own = next((message for message in reversed(answer) if isinstance(message, AIMessage)), None)
     if own is None:
-        return ending(text, block)
+        return end_run(text, block)
     metadata = {_KEY: block}
     return AIMessage(text, id=own.id, name=own.name, usage_metadata=own.usage_metadata, response_metadata=metadata)
 
 
-def ending(text: str, block: Block) -> AIMessage:
+def end_run(text: str, block: Block) -> AIMessage:
     """A message that ends the run."""
     return AIMessage(text, id=str(uuid4()), response_metadata={_KEY: block})

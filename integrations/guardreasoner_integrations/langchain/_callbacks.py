@@ -18,7 +18,7 @@ from langchain_core.outputs import LLMResult
 
 from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._observer import ObservedRun, Observer, Sight
-from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge, wanted
+from guardreasoner_integrations.langchain._questions import Stage, ajudge, can_block, judge, should_check
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk._forks import abandon, renew_after_fork
@@ -103,7 +103,9 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
         checks: dict[Stage, bool] = {
             "input": not block or can_block(guard.policy, response=False) if check_input is None else check_input,
             "output": not block or can_block(guard.policy, response=True) if check_output is None else check_output,
-            "tool_args": wanted(guard.policy, "check_tool_args", check_tool_args, response=True) if block else check_tool_args,
+            "tool_args": should_check(guard.policy, "check_tool_args", check_tool_args, response=True)
+            if block
+            else check_tool_args,
             "tool_result": check_tool_results,
         }
         super().__init__(guard, checks, record=record, pending=pending)

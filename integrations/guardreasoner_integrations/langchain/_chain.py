@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations.langchain._lcel import ChunkReader, answer_in, prompt_in, text_in, unread_in
 from guardreasoner_integrations.langchain._questions import (
-    Answer,
+    ModelAnswer,
     Prompt,
     Question,
     Steps,
@@ -21,10 +21,10 @@ from guardreasoner_integrations.langchain._questions import (
     blocks,
     judge,
     run_steps,
-    wanted,
+    should_check,
     whole,
 )
-from guardreasoner_integrations.langchain._replies import Replies, replies_of
+from guardreasoner_integrations.langchain._replies import ChainReplies, replies_of
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
 from guardreasoner_sdk.blocking import BlockRule
 from guardreasoner_sdk.errors import PortableError
@@ -86,8 +86,8 @@ class GuardedChain(Runnable[Any, Any]):
         check_guard(guard)
         if not isinstance(chain, Runnable):
             raise ConfigurationError(f"chain: must be a Runnable, not {type(chain).__name__}; RunnableLambda makes one")
-        self._check_input = wanted(guard.policy, "check_input", check_input, response=False)
-        self._check_output = wanted(guard.policy, "check_output", check_output, response=True)
+        self._check_input = should_check(guard.policy, "check_input", check_input, response=False)
+        self._check_output = should_check(guard.policy, "check_output", check_output, response=True)
         if not (self._check_input or self._check_output):
             raise ConfigurationError("check_input: every check is off; turn one on, or leave the guard out")
         self._guard = guard
@@ -114,7 +114,7 @@ class GuardedChain(Runnable[Any, Any]):
 
         def one(given: Any, run_manager: Any, config: RunnableConfig) -> Any:
             def run(places: list[int]) -> list[Any]:
-                return [self._chain.invoke(given, untapped(config), **kwargs)]
+                return [self._chain.invoke(given, without_stream_handlers(config), **kwargs)]
 
             return only(run_steps(self._guard, self._guarded([given], run)))
 
@@ -125,7 +125,7 @@ class GuardedChain(Runnable[Any, Any]):
 
         async def one(given: Any, run_manager: Any, config: RunnableConfig) -> Any:
             async def run(places: list[int]) -> list[Any]:
-                return [await self._chain.ainvoke(given, untapped(config), **kwargs)]
+                return [await self._chain.ainvoke(given, without_stream_handlers(config), **kwargs)]
 
             return only(await arun_steps(self._guard, self._guarded([given], run)))
 
@@ -143,7 +143,7 @@ class GuardedChain(Runnable[Any, Any]):
 
         def every(given: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
             def run(places: list[int]) -> list[Any]:
-                of = [untapped(config[place]) for place in places]
+                of = [without_stream_handlers(config[place]) for place in places]
                 free = [given[place] for place in places]
                 return self._chain.batch(free, of, return_exceptions=return_exceptions, **kwargs)
 
@@ -163,7 +163,7 @@ class GuardedChain(Runnable[Any, Any]):
 
         async def every(given: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
             async def run(places: list[int]) -> list[Any]:
-                of = [untapped(config[place]) for place in places]
+                of = [without_stream_handlers(config[place]) for place in places]
                 free = [given[place] for place in places]
                 return await self._chain.abatch(free, of, return_exceptions=return_exceptions, **kwargs)
 
@@ -222,7 +222,7 @@ class GuardedChain(Runnable[Any, Any]):
             if blocks(verdict):
                 yield held.instead(verdict)
                 return
-        chunks = self._chain.stream(given, untapped(config), **kwargs)
+        chunks = self._chain.stream(given, without_stream_handlers(config), **kwargs)
         if not self._check_output:
             yield from chunks
             return
@@ -244,7 +244,7 @@ class GuardedChain(Runnable[Any, Any]):
             if blocks(verdict):
                 yield held.instead(verdict)
                 return
-        chunks = self._chain.astream(given, untapped(config), **kwargs)
+        chunks = self._chain.astream(given, without_stream_handlers(config), **kwargs)
         if not self._check_output:
             async for chunk in chunks:
                 yield chunk
@@ -274,7 +274,7 @@ class _Held:
         prompt: what the chain was asked.
     """
 
-    def __init__(self, replies: Replies, prompt: Prompt) -> None:
+    def __init__(self, replies: ChainReplies, prompt: Prompt) -> None:
         self.prompt = prompt
         self._replies = replies
         self._seen = False
@@ -294,7 +294,7 @@ class _Held:
         return self._replies.chunk(verdict, apart=self._seen)
 
     def _texts(self, chunk: Any) -> Mapping[Hashable, str]:
-        part = Question(self.prompt, Answer("", unread_in(chunk, self._replies.key)))
+        part = Question(self.prompt, ModelAnswer("", unread_in(chunk, self._replies.key)))
         if blocks(verdict := whole(self._replies.rule.guard, part, None)):
             raise _UnreadPartError(verdict)
         return self._reader.texts(chunk)
@@ -308,7 +308,7 @@ def only(results: list[Any]) -> Any:
     return result
 
 
-def untapped(config: RunnableConfig) -> RunnableConfig:
+def without_stream_handlers(config: RunnableConfig) -> RunnableConfig:
     """A run's configuration without the handlers that show an application what streams inside, before it was judged.
 
     Those of ``astream_events``, ``astream_log`` and LangGraph are all told by the method that taps streams.

@@ -9,8 +9,8 @@ from typing import Any
 from langchain_core.messages import BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.prompt_values import PromptValue
 
-from guardreasoner_integrations.langchain._messages import call_lines, pieces_of, shown, text_of, unread_parts
-from guardreasoner_integrations.langchain._questions import Answer, Prompt, answer_of, prompt_of, said
+from guardreasoner_integrations.langchain._messages import call_lines, pieces_of, text_of, text_with_key, unread_parts
+from guardreasoner_integrations.langchain._questions import ModelAnswer, Prompt, answer_of, prompt_of, read_answer
 from guardreasoner_sdk import InputError
 from guardreasoner_sdk._content import Call, Text
 from guardreasoner_sdk._unescaping import SecondReading, Unescaper
@@ -40,7 +40,7 @@ def prompt_in(given: Any, key: str | None) -> Prompt:
     raise InputError("input", f"is a {type(given).__name__}", "pass a str, a prompt value, messages, or a mapping")
 
 
-def answer_in(returned: Any, key: str | None) -> Answer:
+def answer_in(returned: Any, key: str | None) -> ModelAnswer:
     """What an output of LCEL answers.
 
     Raises:
@@ -50,7 +50,7 @@ def answer_in(returned: Any, key: str | None) -> Answer:
         returned = _under("output", returned, key)
     if isinstance(returned, BaseMessage):
         return answer_of([returned])
-    return said(_str(returned))
+    return read_answer(_str(returned))
 
 
 def text_in(chunk: Any, key: str | None) -> str:
@@ -106,7 +106,7 @@ class ChunkReader:
             if isinstance(piece, Text):
                 place = _PLACES.sub("", piece.where)
                 channel: Hashable = "text" if place in ("content", "content.text") else place
-                found[channel] = f"{found[channel]}\n{shown(piece)}" if channel in found else shown(piece)
+                found[channel] = f"{found[channel]}\n{text_with_key(piece)}" if channel in found else text_with_key(piece)
         for number, call in enumerate(piece for piece in pieces if isinstance(piece, Call)):
             channel = ("call", number if call.index is None else call.index)
             found[channel] = found.get(channel, "") + "".join(self._call(channel, call))

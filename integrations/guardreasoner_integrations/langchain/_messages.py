@@ -16,7 +16,7 @@ from langchain_core.messages import (
 
 from guardreasoner_sdk._content import Call, Piece, Text, Unread, is_said
 from guardreasoner_sdk._content import message as pieces_in
-from guardreasoner_sdk._unescaping import unescaped
+from guardreasoner_sdk._unescaping import unescape
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, has_visible_text
 
@@ -28,8 +28,8 @@ __all__ = [
     "from_human",
     "is_removed",
     "pieces_of",
-    "shown",
     "text_of",
+    "text_with_key",
     "turn_at",
     "turns",
     "unread_parts",
@@ -68,7 +68,7 @@ def text_of(message: BaseMessage, *, alone: bool = False) -> str:
         if alone and not is_said(piece, ""):
             continue
         if isinstance(piece, Text):
-            texts.append(shown(piece))
+            texts.append(text_with_key(piece))
         elif isinstance(piece, Call) and not _is_proper(piece):
             texts.append(call_lines(piece))
     return "\n".join(text for text in texts if has_visible_text(text))
@@ -113,11 +113,11 @@ def call_lines(call: Call) -> str:
         try:
             given = json.loads(given)
         except (ValueError, RecursionError):
-            given = unescaped(given)
+            given = unescape(given)
     return "\n".join(line for line in (call.name, *_lines(given)) if has_visible_text(line))
 
 
-def shown(text: Text) -> str:
+def text_with_key(text: Text) -> str:
     """A piece of text, with its key where that says something."""
     return text.text if text.key in _PLAIN else f"{text.key}: {text.text}"
 

@@ -17,10 +17,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs, set_config_context
 
 from guardreasoner_integrations._guards import check_guard
-from guardreasoner_integrations.langchain._blocks import Block, block_by, block_of, ending, removed, replaced
+from guardreasoner_integrations.langchain._blocks import Block, block_by, block_of, end_run, replace_answer, replace_message
 from guardreasoner_integrations.langchain._messages import from_human, is_removed, turn_at
 from guardreasoner_integrations.langchain._questions import (
-    Answer,
+    ModelAnswer,
     Question,
     Stage,
     Steps,
@@ -30,7 +30,7 @@ from guardreasoner_integrations.langchain._questions import (
     entry_of,
     prompt_of,
     run_steps,
-    wanted,
+    should_check,
 )
 from guardreasoner_integrations.langchain._tool_results import each_message
 from guardreasoner_sdk import ConfigurationError, Guard, Verdict
@@ -100,10 +100,10 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         if streaming not in ("withhold", "pass"):
             raise ConfigurationError(f"streaming: must be 'withhold' or 'pass', not {streaming!r}")
         self.guard = guard
-        self.check_input = wanted(guard.policy, "check_input", check_input, response=False)
-        self.check_output = wanted(guard.policy, "check_output", check_output, response=True)
-        self.check_tool_results = wanted(guard.policy, "check_tool_results", check_tool_results, response=False)
-        self.check_tool_args = wanted(guard.policy, "check_tool_args", check_tool_args, response=True)
+        self.check_input = should_check(guard.policy, "check_input", check_input, response=False)
+        self.check_output = should_check(guard.policy, "check_output", check_output, response=True)
+        self.check_tool_results = should_check(guard.policy, "check_tool_results", check_tool_results, response=False)
+        self.check_tool_args = should_check(guard.policy, "check_tool_args", check_tool_args, response=True)
         if not (self.check_input or self.check_output or self.check_tool_results or self.check_tool_args):
             raise ConfigurationError("check_input: every check is off; turn one on, or leave the middleware out")
         self.exit_behavior = exit_behavior
@@ -193,7 +193,7 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
 
         def remove(place: int, block: Block) -> None:
             for at in turn_at(messages, place):
-                messages[at] = removed(messages[at], block)
+                messages[at] = replace_message(messages[at], block)
                 redacted.append(messages[at])
 
         # What was said earlier and is not judged yet (a block may have raised before it could be taken out of the state) is
@@ -229,7 +229,7 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         prompt = prompt_of(request.messages)
         own = [message for message in response.result if isinstance(message, AIMessage)]
         answered = {getattr(message, "tool_call_id", None) for message in response.result} - {None}
-        answers: dict[Stage, Answer] = {}
+        answers: dict[Stage, ModelAnswer] = {}
         if self.check_output:
             answers["output"] = answer_of(own, answered=answered)  # The calls that are answered already: a structured answer.
         if self.check_tool_args or failure is not None:
@@ -238,7 +238,9 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         for stage, verdict in zip(answers, verdicts, strict=True):
             block = self._stop(stage, verdict)
             if block is not None:
-                return replace(response, result=[replaced(response.result, self.message, block)], structured_response=None)
+                return replace(
+                    response, result=[replace_answer(response.result, self.message, block)], structured_response=None
+                )
         if failure is not None:
             raise failure
         return response
@@ -260,7 +262,7 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         for message, verdict in zip(new, verdicts, strict=True):
             block = self._stop("tool_result", verdict)
             if block is not None:
-                blocked[id(message)] = removed(message, block)
+                blocked[id(message)] = replace_message(message, block)
         # The very result where nothing is blocked.
         return each_message(read, lambda message: blocked.get(id(message), message)) if blocked else result
 
@@ -276,7 +278,7 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
         return None
 
     def _end(self, update: dict[str, Any], block: Block) -> dict[str, Any]:
-        return {**update, "messages": [*update.get("messages", []), ending(self.message, block)], "jump_to": "end"}
+        return {**update, "messages": [*update.get("messages", []), end_run(self.message, block)], "jump_to": "end"}
 
     def _stop(self, stage: Stage, verdict: Verdict | None) -> Block | None:
         """Why something is blocked, if it is; raises where the exit behaviour or the policy wants that."""

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from guardreasoner_integrations.langchain._messages import call_lines
-from guardreasoner_integrations.langchain._questions import Prompt, Question, Stage, answer_of, entry_of, prompt_of, said
+from guardreasoner_integrations.langchain._questions import Prompt, Question, Stage, answer_of, entry_of, prompt_of, read_answer
 from guardreasoner_sdk._content import Call
 from guardreasoner_sdk._forks import Lock
 
@@ -86,7 +86,9 @@ class Observer:
         return Sight(
             replace(run, stage="output"),
             tuple(
-                Question(prompt, answer_of([answer.message]) if isinstance(answer, ChatGeneration) else said(answer.text))
+                Question(
+                    prompt, answer_of([answer.message]) if isinstance(answer, ChatGeneration) else read_answer(answer.text)
+                )
                 for answer in answers
             ),
         )
@@ -105,7 +107,7 @@ class Observer:
             prompt = self._calls.pop(about.get("tool_call_id"), Prompt(""))
         inputs = about.get("inputs")
         given = Call(str(about.get("tool") or ""), text if inputs is None else inputs, "")
-        return Sight(_run("tool_args", about), (Question(prompt, said(call_lines(given))),))
+        return Sight(_run("tool_args", about), (Question(prompt, read_answer(call_lines(given))),))
 
     def tool_ends(self, output: Any, about: Mapping[str, Any]) -> Sight | None:
         """A tool has returned. What it returns is judged as a prompt: a model is about to read it."""

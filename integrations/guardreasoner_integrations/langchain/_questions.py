@@ -21,7 +21,7 @@ from guardreasoner_sdk.exchange import Turn, has_visible_text
 from guardreasoner_sdk.verdict import decisive, undetermined
 
 __all__ = [
-    "Answer",
+    "ModelAnswer",
     "Prompt",
     "Question",
     "Stage",
@@ -35,9 +35,9 @@ __all__ = [
     "error_of",
     "judge",
     "prompt_of",
+    "read_answer",
     "run_steps",
-    "said",
-    "wanted",
+    "should_check",
     "whole",
 ]
 
@@ -73,7 +73,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """What a model answers.
 
     Args:
@@ -92,10 +92,10 @@ class Question:
     """One thing to judge: the prompt or, where there is an answer, the answer to it."""
 
     prompt: Prompt
-    answer: Answer | None = None
+    answer: ModelAnswer | None = None
 
     @property
-    def judged(self) -> Prompt | Answer:
+    def judged(self) -> Prompt | ModelAnswer:
         """What of it is new."""
         return self.prompt if self.answer is None else self.answer
 
@@ -126,7 +126,9 @@ def entry_of(message: BaseMessage, before: Sequence[BaseMessage]) -> Prompt:
     return _prompt([message], before)
 
 
-def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: Container[str | None] | None = None) -> Answer:
+def answer_of(
+    messages: Sequence[BaseMessage], *, text: bool = True, answered: Container[str | None] | None = None
+) -> ModelAnswer:
     """What a model says, and what it hands to tools.
 
     Args:
@@ -142,17 +144,17 @@ def answer_of(messages: Sequence[BaseMessage], *, text: bool = True, answered: C
         )
         for alone in (False, True)
     )
-    return said(whole, tuple(kind for message in messages for kind in unread_parts(message)) if text else (), alone)
+    return read_answer(whole, tuple(kind for message in messages for kind in unread_parts(message)) if text else (), alone)
 
 
-def said(text: str, unread: tuple[str, ...] = (), alone: str = "") -> Answer:
+def read_answer(text: str, unread: tuple[str, ...] = (), alone: str = "") -> ModelAnswer:
     """An answer as it stands and, where that is another text, as somebody reads it who parses JSON in it.
 
     Args:
         unread: the types of its parts that are not text.
     """
     both, first = (_joined([each, second_reading(each)]) for each in (text, alone))
-    return Answer(both, unread, "" if first == both else first)
+    return ModelAnswer(both, unread, "" if first == both else first)
 
 
 def can_block(policy: Policy, *, response: bool) -> bool:
@@ -160,7 +162,7 @@ def can_block(policy: Policy, *, response: bool) -> bool:
     return policy.blocks_responses if response else policy.blocks_prompts
 
 
-def wanted(policy: Policy, option: str, asked: bool | None, *, response: bool) -> bool:
+def should_check(policy: Policy, option: str, asked: bool | None, *, response: bool) -> bool:
     """Whether to make a check.
 
     Args:

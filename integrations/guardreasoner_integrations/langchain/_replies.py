@@ -13,13 +13,13 @@ from guardreasoner_integrations.langchain._questions import error_of
 from guardreasoner_sdk import ConfigurationError, Verdict, VerdictError
 from guardreasoner_sdk.blocking import BlockRule
 
-__all__ = ["Replies", "replies_of"]
+__all__ = ["ChainReplies", "replies_of"]
 
 Kind = type[str] | type[AIMessage]
 
 
 @dataclass(frozen=True, slots=True)
-class Replies:
+class ChainReplies:
     """See :class:`GuardedChain`.
 
     Args:
@@ -71,14 +71,14 @@ def replies_of(
     *,
     returns: type[str] | type[AIMessage] | None,
     output_key: str | None,
-) -> Replies:
+) -> ChainReplies:
     """Read the options of a :class:`GuardedChain`.
 
     Raises:
         ConfigurationError: a message that nobody knows the type of.
     """
     kind = AIMessage if rule.on_block == "raise" else _kind(chain, output_key, returns)
-    return Replies(rule, kind, output_key)
+    return ChainReplies(rule, kind, output_key)
 
 
 def _kind(chain: Runnable[Any, Any], key: str | None, returns: Kind | None) -> Kind:

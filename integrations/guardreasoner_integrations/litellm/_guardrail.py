@@ -11,7 +11,7 @@ from litellm.types.guardrails import GuardrailEventHooks
 from guardreasoner_integrations._guards import check_guard
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.litellm._inputs import answers_in, replace_inputs, requests_in
-from guardreasoner_integrations.litellm._pieces import Pieces, Problem
+from guardreasoner_integrations.litellm._pieces import Problem, StreamPieces
 from guardreasoner_integrations.litellm._refusals import refusal_of
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
 from guardreasoner_integrations.litellm._responses import replace_texts, texts_of
@@ -215,7 +215,7 @@ class GuardReasonerGuardrail(_Applicable):
             async for piece in response:
                 yield piece
             return
-        pieces = Pieces(response, self._unjudged)
+        pieces = StreamPieces(response, self._unjudged)
         begun = False
         try:
             asked = self._asked(request_data)

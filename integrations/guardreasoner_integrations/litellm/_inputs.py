@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import NO_PROMPT, conversation, readings, said
+from guardreasoner_integrations._messages import NO_PROMPT, conversation, read_messages, readings
 from guardreasoner_integrations._readings import both_readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
@@ -36,7 +36,7 @@ def requests_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Un
     texts = [text for text in _texts(inputs, unjudged) if text not in known]
     calls = [call for call in map(plain, _list(inputs, "tool_calls")) if call not in _calls(messages)]
     field = "structured_messages" if messages else "messages"
-    before = list(said(field, messages or data.get("messages") or [], unjudged))
+    before = list(read_messages(field, messages or data.get("messages") or [], unjudged))
     found: list[Exchange | None] = [] if not messages else [*readings("structured_messages", before)]
     for text in _alone_and_together(texts):
         repeated = bool(before) and before[-1]["content"] == text
@@ -57,7 +57,7 @@ def answers_in(inputs: Mapping[str, Any], data: Mapping[str, Any], unjudged: Unj
         InputError: something that is no text, named.
     """
     messages = _list(inputs, "structured_messages")
-    asked = [conversation("structured_messages", list(said("structured_messages", messages, unjudged)))]
+    asked = [conversation("structured_messages", list(read_messages("structured_messages", messages, unjudged)))]
     if asked == [None] and any(data.get(field) for field in ("messages", "input", "prompt")):
         asked = [*exchanges_of(data, unjudged)]
     question = asked_by([one for one in asked if one is not None])
@@ -114,7 +114,7 @@ def _asking(texts: Sequence[str]) -> list[dict[str, str]]:
 def _calling(calls: Sequence[Any], unjudged: Unjudged) -> Iterator[dict[str, str]]:
     """Each call of a tool, as what the model said."""
     for call in calls:
-        yield from said("tool_calls", [{"role": "assistant", "content": None, "tool_calls": [plain(call)]}], unjudged)
+        yield from read_messages("tool_calls", [{"role": "assistant", "content": None, "tool_calls": [plain(call)]}], unjudged)
 
 
 def _strings(value: Any) -> Iterator[str]:

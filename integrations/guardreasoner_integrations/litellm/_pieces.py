@@ -10,13 +10,13 @@ from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices, Te
 
 from guardreasoner_integrations._answer_texts import AnthropicEvents, ChatChunks, ResponseEvents, Texts
 from guardreasoner_integrations._json import UnclearError, document_or_text
-from guardreasoner_integrations._readings import Readings
+from guardreasoner_integrations._readings import ChannelReadings
 from guardreasoner_integrations._sse import Splitter, data_of, event, extras_of
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.litellm._responses import plain, unknown
 from guardreasoner_sdk import InputError
 
-__all__ = ["Pieces", "Problem"]
+__all__ = ["Problem", "StreamPieces"]
 
 
 class Problem(NamedTuple):
@@ -26,7 +26,7 @@ class Problem(NamedTuple):
     body: dict[str, Any]
 
 
-class Pieces:
+class StreamPieces:
     """A streamed response in pieces that can be judged: objects as they come, bytes cut into server-sent events.
 
     Args:
@@ -39,7 +39,7 @@ class Pieces:
         self._chunks = ChatChunks(unjudged)
         self._responses = ResponseEvents(unjudged)
         self._anthropic = AnthropicEvents(unjudged)
-        self._plain = Readings()
+        self._plain = ChannelReadings()
         self._kind = ""
 
     async def __aiter__(self) -> AsyncIterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import NO_PROMPT, conversation, readings, said
+from guardreasoner_integrations._messages import NO_PROMPT, conversation, read_messages, readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk import Exchange, InputError
 from guardreasoner_sdk.exchange import has_visible_text
@@ -71,7 +71,7 @@ def _asked(
         return [asked for talk in talks if (asked := conversation(field, talk)) is not None]
     if isinstance(value, str) or (field != "messages" and not all(isinstance(item, Mapping) for item in texts)):
         raise InputError(field, "is not text", "send text or messages, not tokens or other media")
-    return readings(field, [*before, *said(field, texts, unjudged)], continued=continued)
+    return readings(field, [*before, *read_messages(field, texts, unjudged)], continued=continued)
 
 
 def _before(field: str, value: object, unjudged: Unjudged) -> list[dict[str, str]]:
@@ -79,4 +79,4 @@ def _before(field: str, value: object, unjudged: Unjudged) -> list[dict[str, str
     if value is None:
         return []
     content = value if isinstance(value, str | list) else str(value)
-    return list(said(field, [{"role": "system", "content": content}], unjudged))
+    return list(read_messages(field, [{"role": "system", "content": content}], unjudged))

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 from guardreasoner_integrations.openai._events import Event
-from guardreasoner_integrations.openai._plans import Plan
+from guardreasoner_integrations.openai._plans import RequestPlan
 from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream
 
-__all__ = ["abody", "body", "library_of", "replaced", "streamed"]
+__all__ = ["abody", "body", "library_of", "with_body", "with_stream"]
 
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
@@ -23,7 +23,7 @@ def library_of(value: object) -> Any:
     return sys.modules[next(name for name in names if name in ("httpx", "httpx2"))]
 
 
-def replaced(response: Any, content: bytes) -> Any:
+def with_body(response: Any, content: bytes) -> Any:
     """The same response with another body, in JSON."""
     shown = _like(response, content=content)
     shown.headers["content-type"] = "application/json"
@@ -32,7 +32,7 @@ def replaced(response: Any, content: bytes) -> Any:
     return shown
 
 
-def streamed(response: Any, stream: Any) -> Any:
+def with_stream(response: Any, stream: Any) -> Any:
     """The same response with another stream."""
     return _like(response, stream=stream)
 
@@ -49,12 +49,12 @@ def _like(response: Any, **content: Any) -> Any:
     )
 
 
-def body(response: Any, plan: Plan) -> Any:
+def body(response: Any, plan: RequestPlan) -> Any:
     """The guarded stream of a response's bytes, with the verdict as ``guarded.verdict``."""
     return _joined(_Body, library_of(response).SyncByteStream)(response, plan)
 
 
-def abody(response: Any, plan: Plan) -> Any:
+def abody(response: Any, plan: RequestPlan) -> Any:
     """:func:`body` for asyncio."""
     return _joined(_AsyncBody, library_of(response).AsyncByteStream)(response, plan)
 
@@ -66,7 +66,7 @@ def _joined(own: type, theirs: type) -> type:
 
 
 class _Body:
-    def __init__(self, upstream: Any, plan: Plan) -> None:
+    def __init__(self, upstream: Any, plan: RequestPlan) -> None:
         self._upstream = upstream
         self._chunks: Iterator[bytes] = upstream.iter_bytes()
         self._events = plan.events(upstream.charset_encoding)
@@ -111,7 +111,7 @@ class _Body:
 
 
 class _AsyncBody:
-    def __init__(self, upstream: Any, plan: Plan) -> None:
+    def __init__(self, upstream: Any, plan: RequestPlan) -> None:
         self._upstream = upstream
         self._chunks: AsyncIterator[bytes] = upstream.aiter_bytes()
         self._events = plan.events(upstream.charset_encoding)

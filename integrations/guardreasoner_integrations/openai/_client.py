@@ -17,10 +17,10 @@ from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from guardreasoner_integrations._guards import ajudge_readings, check_guard, judge_readings
 from guardreasoner_integrations._texts import Unjudged
-from guardreasoner_integrations.openai._bodies import abody, body, library_of, replaced, streamed
-from guardreasoner_integrations.openai._plans import Answer, Plan, Settings
+from guardreasoner_integrations.openai._bodies import abody, body, library_of, with_body, with_stream
+from guardreasoner_integrations.openai._plans import ClientOptions, RequestPlan, WholeAnswer
 from guardreasoner_integrations.openai._routes import FIX, route_of
-from guardreasoner_integrations.openai._verdicts import known, remember
+from guardreasoner_integrations.openai._verdicts import has_verdict, remember
 from guardreasoner_sdk import Guard
 from guardreasoner_sdk.blocking import BlockRule
 from guardreasoner_sdk.errors import ConfigurationError
@@ -77,7 +77,7 @@ def guarded(
     check_guard(guard)
     if unjudged not in ("raise", "allow"):
         raise ConfigurationError(f"unjudged: must be 'raise' or 'allow', not {unjudged!r}")
-    settings = Settings(
+    settings = ClientOptions(
         BlockRule(guard, on_block, check_input=check_input, check_output=check_output, functions=False),
         StreamOptions(mode=mode, window=window, timeout=timeout),
         unjudged,
@@ -91,7 +91,7 @@ def guarded(
 
 
 class _Guarded(OpenAI):
-    _guard_settings: Settings
+    _guard_settings: ClientOptions
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         call = inspect.signature(super().request).bind(*args, **kwargs).arguments
@@ -119,13 +119,13 @@ class _Guarded(OpenAI):
         if plan is not None and plan.settings.rule.check_output:
             if _is_streamed(response, rest):
                 stream = body(response, plan)
-                response = streamed(response, stream)
+                response = with_stream(response, stream)
                 remember(response, lambda: stream.guarded.verdict)
             else:
-                answer = Answer(plan, response.read(), response.text)
+                answer = WholeAnswer(plan, response.read(), response.text)
                 verdicts = plan.settings.guard.check_many(answer.exchanges, timeout=plan.settings.timeout)
                 content = answer.settle(verdicts)
-                response = response if content is None else replaced(response, content)
+                response = response if content is None else with_body(response, content)
                 verdict = decisive(verdicts)
         return _noted(super()._process_response(options=options, response=response, **rest), verdict)
 
@@ -134,7 +134,7 @@ class _Guarded(OpenAI):
 
 
 class _AsyncGuarded(AsyncOpenAI):
-    _guard_settings: Settings
+    _guard_settings: ClientOptions
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
         call = inspect.signature(super().request).bind(*args, **kwargs).arguments
@@ -162,13 +162,13 @@ class _AsyncGuarded(AsyncOpenAI):
         if plan is not None and plan.settings.rule.check_output:
             if _is_streamed(response, rest):
                 stream = abody(response, plan)
-                response = streamed(response, stream)
+                response = with_stream(response, stream)
                 remember(response, lambda: stream.guarded.verdict)
             else:
-                answer = Answer(plan, await response.aread(), response.text)
+                answer = WholeAnswer(plan, await response.aread(), response.text)
                 verdicts = await plan.settings.guard.acheck_many(answer.exchanges, timeout=plan.settings.timeout)
                 content = answer.settle(verdicts)
-                response = response if content is None else replaced(response, content)
+                response = response if content is None else with_body(response, content)
                 verdict = decisive(verdicts)
         return _noted(await super()._process_response(options=options, response=response, **rest), verdict)
 
@@ -176,7 +176,7 @@ class _AsyncGuarded(AsyncOpenAI):
         return _without_sockets(super().__getattribute__(name))
 
 
-def _plan(client: OpenAI | AsyncOpenAI, settings: Settings, options: Any) -> Plan | None:
+def _plan(client: OpenAI | AsyncOpenAI, settings: ClientOptions, options: Any) -> RequestPlan | None:
     """What is to be done about a request; None: nothing."""
     route = route_of(options.method, options.url, str(client.base_url))
     if route is None or not (settings.rule.check_input or settings.rule.check_output):
@@ -184,7 +184,7 @@ def _plan(client: OpenAI | AsyncOpenAI, settings: Settings, options: Any) -> Pla
     body, more = options.json_data, options.extra_json
     if isinstance(body, Mapping) and isinstance(more, Mapping):
         body = {**body, **more}  # As the SDK does with extra_body.
-    return Plan(settings, route, body, helper="x-stainless-helper-method" in _headers(options))
+    return RequestPlan(settings, route, body, helper="x-stainless-helper-method" in _headers(options))
 
 
 def _headers(options: Any) -> dict[str, str]:
@@ -192,7 +192,7 @@ def _headers(options: Any) -> dict[str, str]:
     return {name.lower(): value for name, value in given.items() if isinstance(value, str)}
 
 
-def _refused(client: OpenAI | AsyncOpenAI, plan: Plan, call: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
+def _refused(client: OpenAI | AsyncOpenAI, plan: RequestPlan, call: Mapping[str, Any], verdict: Verdict) -> dict[str, Any]:
     """What the SDK is to parse as the answer to a request that is not sent."""
     kind, content = plan.refused(verdict)
     library = library_of(client._client)
@@ -221,7 +221,7 @@ def _is_streamed(response: Any, rest: Mapping[str, Any]) -> bool:
 
 
 def _noted(result: Any, verdict: Verdict | None) -> Any:
-    if verdict is not None and not known(result):
+    if verdict is not None and not has_verdict(result):
         remember(result, lambda: verdict)
     return result
 

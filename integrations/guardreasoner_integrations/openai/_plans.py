@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from guardreasoner_integrations._answer_texts import Texts, chat_texts, error_texts, response_texts
-from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parsed
+from guardreasoner_integrations._json import TwiceError, UnclearError, document_or_text, parse
 from guardreasoner_integrations._messages import NO_PROMPT
-from guardreasoner_integrations._readings import Readings, both_readings
+from guardreasoner_integrations._readings import ChannelReadings, both_readings
 from guardreasoner_integrations._sse import Splitter, data_of, extras_of
 from guardreasoner_integrations._texts import Unjudged
 from guardreasoner_integrations.openai import _chat as chat
@@ -29,7 +29,7 @@ from guardreasoner_sdk.exchange import Exchange, has_visible_text
 from guardreasoner_sdk.streaming import StreamOptions
 from guardreasoner_sdk.verdict import Verdict, decisive
 
-__all__ = ["Answer", "Events", "Plan", "Settings"]
+__all__ = ["ClientOptions", "Events", "RequestPlan", "WholeAnswer"]
 
 _FIX = "have the server send JSON that every reader understands alike"
 # In these, the lines that the SDK reads as UTF-8 are the same ones, but for letters that are not English.
@@ -37,7 +37,7 @@ _CHARSETS = frozenset({"ascii", "iso-8859-1", "latin-1", "us-ascii", "utf-8", "u
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClientOptions:
     """The options of :func:`guardreasoner_integrations.openai.guarded`, with what the policy says filled in."""
 
     rule: BlockRule
@@ -55,7 +55,7 @@ class Settings:
         return self.stream.timeout
 
 
-class Plan:
+class RequestPlan:
     """What is to be done about one request.
 
     Args:
@@ -69,7 +69,7 @@ class Plan:
         InputError: it holds a part that cannot be judged, or nothing to judge.
     """
 
-    def __init__(self, settings: Settings, route: Route, body: Any, *, helper: bool) -> None:
+    def __init__(self, settings: ClientOptions, route: Route, body: Any, *, helper: bool) -> None:
         if not isinstance(body, Mapping):
             raise InputError("body", f"must be a mapping, not {type(body).__name__}", "let the SDK make the body")
         if body.get("background"):
@@ -128,7 +128,7 @@ class Plan:
         return {"options": self.settings.stream, "text": lambda event: event.texts, "on_block": on_block}
 
 
-class Answer:
+class WholeAnswer:
     """An answer that is there as a whole.
 
     Args:
@@ -140,7 +140,7 @@ class Answer:
         InputError: it holds a part that cannot be judged, or is JSON that readers understand differently.
     """
 
-    def __init__(self, plan: Plan, content: bytes, text: str) -> None:
+    def __init__(self, plan: RequestPlan, content: bytes, text: str) -> None:
         self._plan = plan
         self._body: Any = None
         texts = self._texts(content, text)
@@ -151,7 +151,7 @@ class Answer:
     def _texts(self, content: bytes, text: str) -> Texts:
         chat_asked, unjudged = self._plan.route == "chat", self._plan.settings.unjudged
         try:
-            self._body = parsed(content)
+            self._body = parse(content)
         except TwiceError as error:
             raise InputError("answer", str(error), _FIX) from None
         except ValueError:
@@ -192,7 +192,7 @@ class Events:
         self._stream = stream
         self._charset = charset
         self._splitter = Splitter(events=True)
-        self._rest = Readings()
+        self._rest = ChannelReadings()
         self.ending = stream.ending
 
     def feed(self, chunk: bytes) -> Iterator[Event]:

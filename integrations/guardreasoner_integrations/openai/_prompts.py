@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from guardreasoner_integrations._messages import readings, said
+from guardreasoner_integrations._messages import read_messages, readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange
@@ -19,7 +19,7 @@ def chat_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]
     Raises:
         InputError: a part that cannot be judged, or nothing to judge at all.
     """
-    return _found("messages", list(said("messages", body.get("messages"), unjudged)))
+    return _found("messages", list(read_messages("messages", body.get("messages"), unjudged)))
 
 
 def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
@@ -36,7 +36,7 @@ def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exch
     if isinstance(instructions, str):
         messages.append({"role": "system", "content": instructions})
     elif instructions is not None:
-        messages.extend(said("instructions", instructions, unjudged))
+        messages.extend(read_messages("instructions", instructions, unjudged))
     if template is not None:
         if unjudged == "raise":
             raise cannot_be_judged("prompt", "a template at the server")
@@ -45,7 +45,7 @@ def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exch
     if isinstance(given, str):
         messages.append({"role": "user", "content": given})
     elif given is not None:
-        messages.extend(said("input", given, unjudged))
+        messages.extend(read_messages("input", given, unjudged))
     continued = body.get("previous_response_id") is not None or body.get("conversation") is not None
     return _found("input", messages, continued=continued)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from guardreasoner_sdk.verdict import Verdict
 
-__all__ = ["known", "remember", "verdict_of"]
+__all__ = ["has_verdict", "remember", "verdict_of"]
 
 Source = Callable[[], Verdict | None]
 
@@ -45,7 +45,7 @@ def verdict_of(result: object) -> Verdict | None:
     return None if source is None else source()
 
 
-def known(result: object) -> bool:
+def has_verdict(result: object) -> bool:
     """Whether it is noted where the verdict on a result is to be had."""
     return _source_of(result) is not None
 

@@ -19,7 +19,7 @@ from litellm.types.utils import (
     TextCompletionResponse,
 )
 
-from guardreasoner_integrations.litellm._pieces import Pieces
+from guardreasoner_integrations.litellm._pieces import StreamPieces
 from guardreasoner_integrations.litellm._requests import exchanges_of
 from guardreasoner_integrations.litellm._responses import replace_texts, texts_of
 from guardreasoner_sdk import InputError
@@ -152,7 +152,7 @@ async def parts_of(chunks: list[Any]) -> tuple[list[Any], list[dict[Any, str]]]:
         for chunk in chunks:
             yield chunk
 
-    pieces = Pieces(source(), "raise")
+    pieces = StreamPieces(source(), "raise")
     out = [piece async for piece in pieces]
     return out, [dict(pieces.texts(piece)) for piece in out]
 

@@ -12,9 +12,9 @@ from guardreasoner_training.embedded.split import normalise
 from guardreasoner_training.formats import Format, examples_of, tasks_of
 from guardreasoner_training.recipe.settings import DataSettings
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.drawing import drawn
+from guardreasoner_training.rows.drawing import stable_random
 
-__all__ = ["capped", "complete", "prompt_alone"]
+__all__ = ["cap_rows", "complete", "prompt_alone"]
 
 
 def complete(row: TrainingRow, format: Format) -> bool:
@@ -37,7 +37,7 @@ def prompt_alone(row: TrainingRow) -> TrainingRow | None:
     return replace(row, exchange=exchange, labels={task: row.labels[task]}, output=None, reasoning=steps, filled=filled)
 
 
-def capped(rows: Sequence[TrainingRow], settings: DataSettings, seed: int) -> list[TrainingRow]:
+def cap_rows(rows: Sequence[TrainingRow], settings: DataSettings, seed: int) -> list[TrainingRow]:
     """Rows within the recipe's limits, in their own order.
 
     Args:
@@ -46,7 +46,7 @@ def capped(rows: Sequence[TrainingRow], settings: DataSettings, seed: int) -> li
     """
     counts: Counter[object] = Counter()
     chosen: list[int] = []
-    for number in sorted(range(len(rows)), key=lambda number: drawn(seed, rows[number].id)):
+    for number in sorted(range(len(rows)), key=lambda number: stable_random(seed, rows[number].id)):
         limits = _limits(rows[number], settings)
         if all(counts[kind] < most for kind, most in limits):
             counts.update(kind for kind, _ in limits)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from guardreasoner_sdk.verdict import TASKS, Task
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.parsing import stated, steps_in
+from guardreasoner_training.rows.parsing import read_labels, steps_in
 
 __all__ = ["Repeated", "deduplicate"]
 
@@ -101,7 +101,7 @@ def _still_whole(row: TrainingRow, output: str, labels: Mapping[Task, bool]) -> 
     """
     if labels == row.labels:
         return True
-    return not (_overruled(row, labels) or steps_in(output) or stated(output, row.exchange))
+    return not (_overruled(row, labels) or steps_in(output) or read_labels(output, row.exchange))
 
 
 def _steps(rows: Sequence[TrainingRow], labels: Mapping[Task, bool]) -> dict[Task, tuple[str, ...]]:

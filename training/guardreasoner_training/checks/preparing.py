@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
-from guardreasoner_training.checks.choosing import capped, complete, prompt_alone
+from guardreasoner_training.checks.choosing import cap_rows, complete, prompt_alone
 from guardreasoner_training.checks.duplicates import deduplicate
 from guardreasoner_training.checks.leaks import Leak, find_leaks
 from guardreasoner_training.checks.lengths import Lengths, measure_lengths
 from guardreasoner_training.checks.report import SHOWN, DataReport
 from guardreasoner_training.embedded import split
-from guardreasoner_training.embedded.data import Row
-from guardreasoner_training.formats import examples_of, lacking, output_of, tasks_of
+from guardreasoner_training.embedded.data import SourceRow
+from guardreasoner_training.formats import examples_of, output_of, tasks_of, tasks_without_steps
 from guardreasoner_training.recipe.settings import Recipe
 from guardreasoner_training.rows import TrainingRow, hub_rows, read_each
 from guardreasoner_training.rows.files import files_of
@@ -228,12 +228,14 @@ def _one_sided(
 
 def _unexplained(row: TrainingRow, recipe: Recipe) -> bool:
     """Whether a row has a label that no steps lead to."""
-    return any(task in one.labels for one in examples_of(row, recipe.format) for task in lacking(one, recipe.format))
+    return any(
+        task in one.labels for one in examples_of(row, recipe.format) for task in tasks_without_steps(one, recipe.format)
+    )
 
 
 def _without_steps(rows: Iterable[TrainingRow], recipe: Recipe) -> Iterator[str]:
     for row in rows:
-        if tasks := lacking(row, recipe.format):
+        if tasks := tasks_without_steps(row, recipe.format):
             fix = 'write it, have a teacher write it, or set data.steps = "derive"'
             yield f"row {row.id}: reasoning: is missing for {', '.join(tasks)}; {fix}"
 
@@ -264,12 +266,14 @@ def _cut(rows: list[TrainingRow], recipe: Recipe, report: DataReport) -> tuple[l
     judged = settings.dev_share if settings.response_dev_share is None else settings.response_dev_share
     if not settings.dev_share and not judged:
         return rows, []
-    plain = [Row(row.exchange.prompt, None, (None, None, row.labels.get("response_harmfulness")), row.source) for row in rows]
+    plain = [
+        SourceRow(row.exchange.prompt, None, (None, None, row.labels.get("response_harmfulness")), row.source) for row in rows
+    ]
     parts = split.cut(plain, dev_share=settings.dev_share, response_dev_share=judged, unseen_sources=(), seed=recipe.seed)
     report.near_duplicates = len({split.normalise(row.prompt) for row in plain}) - parts.groups
     train, dev = ([rows[number] for number in part] for part in (parts.train, parts.dev))
     limits = settings.model_copy(update={"max_rows": recipe.evaluate.dev_rows})
-    return train, capped(dev, limits, recipe.seed)
+    return train, cap_rows(dev, limits, recipe.seed)
 
 
 def _trainable(rows: list[TrainingRow], recipe: Recipe, report: DataReport, guard: Guard | None) -> list[TrainingRow]:
@@ -292,7 +296,7 @@ def _trainable(rows: list[TrainingRow], recipe: Recipe, report: DataReport, guar
         short = [row for row in shaped if len(row.exchange.prompt) + len(row.exchange.response or "") <= most]
         _leave_out(report, "with more characters than wanted", len(shaped) - len(short))
         shaped = short
-    chosen = capped(shaped, recipe.data, recipe.seed)
+    chosen = cap_rows(shaped, recipe.data, recipe.seed)
     _leave_out(report, "beyond the limits of the recipe", len(shaped) - len(chosen))
     return _filled(chosen, recipe, report, guard)
 
@@ -302,7 +306,7 @@ def _filled(rows: list[TrainingRow], recipe: Recipe, report: DataReport, guard: 
     gaps = [place for place, row in enumerate(rows) if not complete(row, recipe.format)]
     if recipe.synthesize is not None and recipe.format != "thinkguard":
         # The teacher that writes about a row decides what is open. A ThinkGuard's row has a label before it has parts.
-        gaps = [place for place in gaps if not lacking(rows[place], recipe.format)]
+        gaps = [place for place in gaps if not tasks_without_steps(rows[place], recipe.format)]
     if not gaps:
         return rows
     found = [[row] for row in rows]
@@ -317,7 +321,7 @@ def _filled(rows: list[TrainingRow], recipe: Recipe, report: DataReport, guard: 
 def _written(rows: list[TrainingRow], recipe: Recipe, report: DataReport, guard: Guard | None) -> list[TrainingRow]:
     """Rows with their output. Where a teacher is to write it, it stays away."""
     settings = recipe.data
-    bare = {row.id for row in rows if lacking(row, recipe.format)}
+    bare = {row.id for row in rows if tasks_without_steps(row, recipe.format)}
     waiting: set[str] = set()
     if bare and recipe.synthesize is not None:
         waiting = bare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from guardreasoner_sdk.cli.terminal import reported
+from guardreasoner_sdk.cli.terminal import report_errors
 from guardreasoner_training.cli.export import export
 from guardreasoner_training.cli.finetune import finetune
 from guardreasoner_training.cli.train import train
@@ -12,6 +12,6 @@ from guardreasoner_training.cli.train import train
 __all__ = ["app"]
 
 app = typer.Typer()
-app.command()(reported(finetune))
-app.command()(reported(export))
+app.command()(report_errors(finetune))
+app.command()(report_errors(export))
 app.add_typer(train, name="train")

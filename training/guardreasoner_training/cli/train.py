@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from guardreasoner_sdk.cli.terminal import ExitCode, note, reported, write, write_json
+from guardreasoner_sdk.cli.terminal import ExitCode, note, report_errors, write, write_json
 from guardreasoner_sdk.errors import InputError
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ for _name, _command in (
     ("pipeline", _pipeline),
     ("recipes", _recipes),
 ):
-    train.command(_name)(reported(_command))
+    train.command(_name)(report_errors(_command))
 
 
 def prepare_training() -> None:

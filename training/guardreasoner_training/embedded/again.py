@@ -69,7 +69,7 @@ def measure_again(
         if (output / name).exists() and not filecmp.cmp(model / name, output / name, shallow=False):
             raise DataError(f"{output / name}: is of another model than {model}; give --output a folder without one")
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
-    what_helped = pipeline.helped(ablation) if ablation is not None else before.get("ablation")
+    what_helped = pipeline.read_ablations(ablation) if ablation is not None else before.get("ablation")
     settings = json.loads(json.dumps(config.to_json()))
     prepared = pipeline.prepare(data, unlabelled, config)
     for name, now, then in (

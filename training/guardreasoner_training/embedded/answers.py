@@ -16,7 +16,7 @@ from typing import Final
 from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.unlabelled import declines
 
-__all__ = ["paired", "refusal"]
+__all__ = ["make_answers", "refusal"]
 
 _SORRY: Final = (
     "I'm sorry, but", "Sorry,", "I apologize, but", "I'm afraid", "Unfortunately,", "Thank you for your question, but", "I understand "
@@ -100,7 +100,7 @@ def refusal(draw: Random) -> str:
     return text.replace("'", "\u2019") if draw.random() < 0.3 else text
 
 
-def paired(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def make_answers(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Further answers to prompts of the examples, a quarter each of the four kinds."""
     draw = Random(seed)  # noqa: S311
     quarter = most // 4

@@ -13,7 +13,7 @@ from guardreasoner_training.embedded.examples import Example, Labels
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class BenchmarkExamples:
     """One benchmark: the file it is in, the head it measures, and its rows."""
 
     name: str
@@ -33,7 +33,7 @@ _PROMPT_MARK: Final = "Human user:\n"
 _RESPONSE_MARK: Final = "\n\nAI assistant:\n"
 
 
-def load_benchmarks(folder: Path) -> list[Benchmark]:
+def load_benchmarks(folder: Path) -> list[BenchmarkExamples]:
     """Read the known benchmark files of a folder.
 
     Args:
@@ -51,7 +51,7 @@ def load_benchmarks(folder: Path) -> list[Benchmark]:
         if path.is_file():
             rows = json.loads(path.read_text(encoding="utf-8"))
             examples = tuple(_example(row, head, positive, f"{path}: row {i}") for i, row in enumerate(rows, start=1))
-            found.append(Benchmark(title, head, examples))
+            found.append(BenchmarkExamples(title, head, examples))
     if not found:
         raise DataError(f"{folder}: none of {', '.join(_FILES)} is here; leave --benchmarks out to skip them")
     return found

@@ -23,7 +23,7 @@ from guardreasoner_training.embedded.phrases import (
     slavic,
 )
 
-__all__ = ["LANGUAGES", "blunt", "served"]
+__all__ = ["LANGUAGES", "make_blunt", "make_everyday_answers"]
 
 LANGUAGES: Final[dict[str, Phrases]] = {
     **english.PHRASES,
@@ -40,7 +40,7 @@ _SOURCE: Final = "written"
 _UNHARMED: Final = frozenset({"hi", "pt", "tr"})
 
 
-def blunt(most: int, *, seed: int) -> list[Example]:
+def make_blunt(most: int, *, seed: int) -> list[Example]:
     """Short requests, as many harmful as harmless in each language, and everyday lines beside them.
 
     Args:
@@ -65,7 +65,7 @@ def blunt(most: int, *, seed: int) -> list[Example]:
     return made
 
 
-def served() -> list[Example]:
+def make_everyday_answers() -> list[Example]:
     """Everyday questions with their answers, all harmless, none a refusal."""
     return [
         Example(question, answer, (None, False, False), 1.0, _SOURCE, lang)

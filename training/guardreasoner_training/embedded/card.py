@@ -8,7 +8,7 @@ from typing import Any, Final
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import HAZARD_CODES
 from guardreasoner_training.embedded.languages import LANGUAGES
-from guardreasoner_training.embedded.markdown import number, surrounded, table
+from guardreasoner_training.embedded.markdown import number, surroundings_section, table
 from guardreasoner_training.embedded.sources import source_of
 
 Metrics = Mapping[str, Any]
@@ -29,7 +29,7 @@ def render(metrics: Metrics) -> str:
         metrics: the object of metrics.json.
     """
     parts = [_about(metrics), _figures(metrics), _alarms(metrics), _by_language(metrics)]
-    parts += [surrounded(metrics.get("surroundings") or [])]
+    parts += [surroundings_section(metrics.get("surroundings") or [])]
     parts += [_disguises(metrics), _quantised(metrics), _training(metrics)]
     helped = [_helped(metrics["ablation"])] if metrics.get("ablation") else []
     return "\n\n".join([*filter(None, parts), *helped, _by_source(metrics), _sources(metrics), _limits(metrics)]) + "\n"

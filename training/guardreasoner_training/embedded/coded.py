@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from guardreasoner_training.embedded.examples import Example
 
-__all__ = ["coded"]
+__all__ = ["make_coded"]
 
 _LONGEST: Final = 240
 _NOISE: Final = 0.5
@@ -68,7 +68,7 @@ _PLAIN: Final = (
 )  # fmt: skip
 
 
-def coded(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def make_coded(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Encoded requests and answers, text with codes in it, all harmless as they stand, and codes that anybody reads.
 
     Args:

@@ -18,7 +18,7 @@ from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.translated import compliance, refusal_in
 from guardreasoner_training.embedded.unlabelled import declines
 
-__all__ = ["AGAIN", "ASIDE", "MORE", "conversed"]
+__all__ = ["AGAIN", "ASIDE", "MORE", "make_conversations"]
 
 Turns = tuple[tuple[str, str], ...]
 
@@ -90,7 +90,7 @@ class _Pool:
     harmless_answers: list[Example]
 
 
-def conversed(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def make_conversations(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Last turns behind earlier ones, as many harmful as harmless, in the languages that have follow-ups.
 
     Args:

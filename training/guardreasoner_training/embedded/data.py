@@ -35,7 +35,7 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One labelled exchange.
 
     Attributes:
@@ -60,7 +60,7 @@ class Row:
         return self.lang == "en"
 
 
-def load_folder(folder: Path) -> list[Row]:
+def load_folder(folder: Path) -> list[SourceRow]:
     """Read every `*.jsonl` and `*.jsonl.gz` file of a folder, in the order of their names.
 
     Returns:
@@ -78,7 +78,7 @@ def load_folder(folder: Path) -> list[Row]:
     return rows
 
 
-def read_file(path: Path) -> Iterator[Row]:
+def read_file(path: Path) -> Iterator[SourceRow]:
     """Yield the labelled rows of one file.
 
     Args:
@@ -93,7 +93,7 @@ def read_file(path: Path) -> Iterator[Row]:
     return (row for _, row in read_rows(path) if any(label is not None for label in row.labels))
 
 
-def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], Row]]:
+def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], SourceRow]]:
     """Yield all rows of one file, labelled or not.
 
     Args:
@@ -118,7 +118,7 @@ def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], Row]]:
         raise DataError(str(error)) from error
 
 
-def parse_row(value: Mapping[str, object], source: str) -> Row:
+def parse_row(value: Mapping[str, object], source: str) -> SourceRow:
     """Check one parsed row.
 
     Raises:
@@ -134,7 +134,7 @@ def parse_row(value: Mapping[str, object], source: str) -> Row:
         # Published sets do hold such rows (an answer lost on the way): a label of nothing says nothing.
         refusal = answer_harmful = None
     category = value.get("category")
-    return Row(
+    return SourceRow(
         prompt,
         response,
         (harmful, refusal, answer_harmful),

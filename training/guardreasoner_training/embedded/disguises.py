@@ -9,10 +9,10 @@ from random import Random
 from guardreasoner_sdk.evaluation.disguises import DISGUISES
 from guardreasoner_training.embedded.examples import Example
 
-__all__ = ["DISGUISES", "disguised"]
+__all__ = ["DISGUISES", "disguise"]
 
 
-def disguised(examples: Sequence[Example], name: str, *, seed: int) -> list[Example]:
+def disguise(examples: Sequence[Example], name: str, *, seed: int) -> list[Example]:
     """The examples with what is judged in disguise: the prompt, or the response where there is one."""
     change = DISGUISES[name]
     draw = Random(seed)  # noqa: S311

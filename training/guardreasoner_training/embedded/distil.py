@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from guardreasoner_training.embedded.model import UNJUDGED, GuardNet
 
-__all__ = ["distil_loss", "evenly", "student_of"]
+__all__ = ["choose_layers", "distil_loss", "student_of"]
 
 # A logit beyond it says no more than that one is sure.
 _SURE: Final = 8.0
@@ -42,7 +42,7 @@ def student_of(teacher: GuardNet, layers: Sequence[int]) -> GuardNet:
     return student
 
 
-def evenly(layers: int, whole: int) -> list[int]:
+def choose_layers(layers: int, whole: int) -> list[int]:
     """Which layers of a network to keep, as far apart as can be, the last one among them.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.evaluation.rows import EVERYDAY, OVER_REFUSAL
-from guardreasoner_training.embedded.data import HEADS, Row
+from guardreasoner_training.embedded.data import HEADS, SourceRow
 from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.rows.hazards import hazards_in
 
@@ -53,7 +53,7 @@ class Example:
         return self.lang == "en"
 
 
-def training_examples(rows: Iterable[Row], *, seed: int) -> list[Example]:
+def training_examples(rows: Iterable[SourceRow], *, seed: int) -> list[Example]:
     """Choose the examples to train on, within each source's caps.
 
     Args:
@@ -73,7 +73,7 @@ def training_examples(rows: Iterable[Row], *, seed: int) -> list[Example]:
     return _undisputed(found + _level(found, rows, seed))
 
 
-def evaluation_examples(rows: Iterable[Row], *, cap: int, seed: int) -> list[Example]:
+def evaluation_examples(rows: Iterable[SourceRow], *, cap: int, seed: int) -> list[Example]:
     """Choose the examples to measure on: stated labels only, every prompt once, no language of a source before the others.
 
     Args:
@@ -97,7 +97,7 @@ def evaluation_examples(rows: Iterable[Row], *, cap: int, seed: int) -> list[Exa
     return chosen
 
 
-def derive_labels(row: Row) -> Labels:
+def derive_labels(row: SourceRow) -> Labels:
     """Return the row's labels with what follows from them where the source is silent.
 
     A refusal is not a harmful answer; an answer that complies with a harmless request of an over-refusal set is not
@@ -112,7 +112,7 @@ def derive_labels(row: Row) -> Labels:
     return prompt, refusal, response
 
 
-def thin(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def sample_evenly(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Return at most `most` examples, drawn evenly over all.
 
     Returns:
@@ -141,7 +141,7 @@ def positive_weights(examples: Iterable[Example], *, bound: float = 3.0) -> list
     return [min(bound, max(1 / bound, negative / positive)) if positive and negative else 1.0 for negative, positive in totals]
 
 
-def _prompts(rows: list[Row], source: str, hazards: Mapping[str, int], seed: int) -> list[Example]:
+def _prompts(rows: list[SourceRow], source: str, hazards: Mapping[str, int], seed: int) -> list[Example]:
     use = source_of(source)
     # One example for a prompt, however many models answered it.
     labelled = {row.prompt: row for row in rows if row.labels[0] is False or (row.labels[0] and not use.only_harmless)}
@@ -160,10 +160,10 @@ def _prompts(rows: list[Row], source: str, hazards: Mapping[str, int], seed: int
     ]
 
 
-def _pairs(rows: list[Row], source: str, hazards: Mapping[str, int], seed: int) -> list[Example]:
+def _pairs(rows: list[SourceRow], source: str, hazards: Mapping[str, int], seed: int) -> list[Example]:
     use = source_of(source)
 
-    def answer_labels(row: Row) -> tuple[bool | None, bool | None]:
+    def answer_labels(row: SourceRow) -> tuple[bool | None, bool | None]:
         return derive_labels(row)[1:]
 
     judged = [row for row in rows if _judges_response(derive_labels(row))]
@@ -184,7 +184,7 @@ def _pairs(rows: list[Row], source: str, hazards: Mapping[str, int], seed: int) 
     ]
 
 
-def _level(examples: Sequence[Example], rows: Iterable[Row], seed: int) -> list[Example]:
+def _level(examples: Sequence[Example], rows: Iterable[SourceRow], seed: int) -> list[Example]:
     """Harmless prompts beyond the caps, for the languages that would have more harmful ones: a language is no sign of harm."""
     counts: Counter[tuple[str | None, bool]] = Counter()
     for example in examples:
@@ -208,7 +208,7 @@ def _undisputed(examples: list[Example]) -> list[Example]:
     return [example for example in examples if example.labels[0] is None or len(said[example.prompt]) == 1]
 
 
-def _hazard(row: Row) -> int | None:
+def _hazard(row: SourceRow) -> int | None:
     codes = hazards_in(row.category) if row.category is not None else ()
     code = codes[0] if codes else source_of(row.source).hazard
     return HAZARD_CODES.index(code) if code is not None else None
@@ -218,27 +218,27 @@ def _judges_response(labels: Labels) -> bool:
     return labels[1] is not None or labels[2] is not None
 
 
-def _balanced(rows: Iterable[Row], most: int, label: Callable[[Row], object], seed: int) -> list[Row]:
+def _balanced(rows: Iterable[SourceRow], most: int, label: Callable[[SourceRow], object], seed: int) -> list[SourceRow]:
     """At most `most` rows, one of each label in turn: what is rare is kept."""
     ordered = sorted(rows, key=lambda row: _order(row, seed))
     if len(ordered) <= most:
         return ordered
     queues = [of_label[::-1] for _, of_label in sorted(_by(ordered, label).items(), key=lambda item: str(item[0]))]
-    chosen: list[Row] = []
+    chosen: list[SourceRow] = []
     while len(chosen) < most:
         queues = [queue for queue in queues if queue]
         chosen += [queue.pop() for queue in queues[: most - len(chosen)]]
     return chosen
 
 
-def _by(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
-    found: defaultdict[Key, list[Row]] = defaultdict(list)
+def _by(rows: Iterable[SourceRow], key: Callable[[SourceRow], Key]) -> dict[Key, list[SourceRow]]:
+    found: defaultdict[Key, list[SourceRow]] = defaultdict(list)
     for row in rows:
         found[key(row)].append(row)
     return found
 
 
-def _order(row: Row, seed: int) -> bytes:
+def _order(row: SourceRow, seed: int) -> bytes:
     return _digest(f"{seed}:{row.prompt}:{row.response}")
 
 

@@ -15,7 +15,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from guardreasoner_sdk.judges.encoding import PROMPT, EncodingConfig, Window
+from guardreasoner_sdk.judges.encoding import PROMPT, EncodingConfig, TokenWindow
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import HAZARD_CODES
 from guardreasoner_training.embedded.languages import LANGUAGES
@@ -72,7 +72,7 @@ def export_onnx(net: GuardNet, path: Path) -> None:
         )
 
 
-def export_int8(net: GuardNet, path: Path, windows: Iterable[Window]) -> None:
+def export_int8(net: GuardNet, path: Path, windows: Iterable[TokenWindow]) -> None:
     """Write the network with its matrices and word embeddings in 8 bits.
 
     Weights take 7 of their 8 bits: on processors without VNNI the sum of two 8-bit products can overflow. The heads

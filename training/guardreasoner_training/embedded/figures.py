@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from guardreasoner_training.embedded import measures
-from guardreasoner_training.embedded.benchmarks import Benchmark
+from guardreasoner_training.embedded.benchmarks import BenchmarkExamples
 from guardreasoner_training.embedded.config import Limits, TrainConfig
 from guardreasoner_training.embedded.data import HEADS
-from guardreasoner_training.embedded.disguises import DISGUISES, disguised
-from guardreasoner_training.embedded.examples import Example, thin
+from guardreasoner_training.embedded.disguises import DISGUISES, disguise
+from guardreasoner_training.embedded.examples import Example, sample_evenly
 from guardreasoner_training.embedded.scoring import Scores
 
 Scorer = Callable[[Sequence[Example]], Scores]
@@ -22,7 +22,7 @@ SHIPPED = "int8"
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Classifier:
     """What scores examples, and from which score on each head's answer is positive.
 
     Attributes:
@@ -40,7 +40,7 @@ class Judge:
     shift: Sequence[float] = (0.0, 0.0, 0.0)
 
 
-def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, limits: Limits) -> Judge:
+def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, limits: Limits) -> Classifier:
     """Score both parts, and choose the thresholds on the first.
 
     Args:
@@ -48,14 +48,14 @@ def judge(score: Scorer, dev: Sequence[Example], unseen: Sequence[Example], *, l
     """
     of_dev = score(dev)
     thresholds = measures.choose_thresholds(dev, of_dev, limits=limits)
-    return Judge(score, of_dev, score(unseen), thresholds)
+    return Classifier(score, of_dev, score(unseen), thresholds)
 
 
 def figures(
-    judges: Mapping[str, Judge],
+    judges: Mapping[str, Classifier],
     dev: Sequence[Example],
     unseen: Sequence[Example],
-    benchmarks: Sequence[Benchmark],
+    benchmarks: Sequence[BenchmarkExamples],
     config: TrainConfig,
     *,
     disguises: object = None,
@@ -92,17 +92,17 @@ def figures(
     }
 
 
-def _disguises(shipped: Judge, dev: Sequence[Example], config: TrainConfig) -> dict[str, dict[str, float | None]]:
+def _disguises(shipped: Classifier, dev: Sequence[Example], config: TrainConfig) -> dict[str, dict[str, float | None]]:
     """Balanced F1 of a draw of the development split as it is, and of the same examples in each disguise."""
-    plain = thin([example for example in dev if example.english], config.disguised_examples, seed=config.seed)
+    plain = sample_evenly([example for example in dev if example.english], config.disguised_examples, seed=config.seed)
     found = {"none": measures.balanced_heads(plain, shipped.score(plain), shipped.thresholds)}
     for name in DISGUISES:
-        hidden = disguised(plain, name, seed=config.seed)
+        hidden = disguise(plain, name, seed=config.seed)
         found[name] = measures.balanced_heads(hidden, shipped.score(hidden), shipped.thresholds)
     return found
 
 
-def _measure_benchmark(of: Benchmark, judges: Mapping[str, Judge]) -> dict[str, object]:
+def _measure_benchmark(of: BenchmarkExamples, judges: Mapping[str, Classifier]) -> dict[str, object]:
     labels = np.array([bool(example.labels[of.head]) for example in of.examples], dtype=np.bool_)
     found: dict[str, object] = {"head": HEADS[of.head]}
     for name, one in judges.items():

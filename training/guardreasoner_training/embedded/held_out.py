@@ -15,7 +15,7 @@ from pathlib import Path
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.examples import Example, evaluation_examples, kind_of
-from guardreasoner_training.embedded.split import parted
+from guardreasoner_training.embedded.split import hold_out
 from guardreasoner_training.embedded.unlabelled import load_rows
 
 __all__ = ["write_held_out"]
@@ -40,7 +40,7 @@ def write_held_out(data: Path, output: Path, config: TrainConfig, *, unlabelled:
         DataError: the data cannot be used.
     """
     rows = load_rows(data, unlabelled)
-    split = parted(rows, config)
+    split = hold_out(rows, config)
     output.mkdir(parents=True, exist_ok=True)
     counts = {}
     for name, numbers, cap in (("dev", split.dev, config.dev_cap), ("unseen", split.unseen, config.unseen_cap)):

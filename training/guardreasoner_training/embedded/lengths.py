@@ -15,7 +15,7 @@ from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.scoring import Judged
 from guardreasoner_training.embedded.sources import source_of
 
-__all__ = ["among", "fit_length_shift"]
+__all__ = ["embed_among", "fit_length_shift"]
 
 _WORDS: Final = (300, 1000, 3000)
 _TEXTS: Final = 60
@@ -53,12 +53,12 @@ def fit_length_shift(
         alone = np.array([judged.scores(shifts)[head] for judged in judge(chosen)])
         # Nor does a text among others say anything of length where one of these is flagged by itself.
         calm = [example for example, score in zip(chosen, alone, strict=True) if score < thresholds[head]]
-        longer = judge([among(example, calm, words, draw) for words in _WORDS for example in calm[:_TEXTS]])
+        longer = judge([embed_among(example, calm, words, draw) for words in _WORDS for example in calm[:_TEXTS]])
         shifts[head] = _smallest(longer, head, thresholds[head])
     return shifts
 
 
-def among(example: Example, harmless: Sequence[Example], words: int, draw: Random) -> Example:
+def embed_among(example: Example, harmless: Sequence[Example], words: int, draw: Random) -> Example:
     """Put the judged text of an example in the middle of others.
 
     Args:

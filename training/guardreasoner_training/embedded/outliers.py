@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from guardreasoner_sdk.judges.encoding import Window, collate
+from guardreasoner_sdk.judges.encoding import TokenWindow, collate
 from guardreasoner_training.embedded.model import INPUTS, GuardNet
 
 __all__ = ["APART", "without_outliers"]
@@ -70,7 +70,7 @@ class _Narrowing(nn.Module):
         return self.norm(self.dense(units[0]) + self.apart(units[1]) + states)
 
 
-def without_outliers(net: GuardNet, windows: Iterable[Window]) -> GuardNet:
+def without_outliers(net: GuardNet, windows: Iterable[TokenWindow]) -> GuardNet:
     """Make a network of the same function that loses little in 8 bits.
 
     Args:
@@ -110,7 +110,7 @@ def _layers(net: GuardNet) -> Iterable[Any]:
     return net.encoder.encoder.layer
 
 
-def _loudest(net: GuardNet, windows: Iterable[Window]) -> dict[str, Tensor]:
+def _loudest(net: GuardNet, windows: Iterable[TokenWindow]) -> dict[str, Tensor]:
     """The largest value, without its sign, that each input and each unit takes."""
     found: dict[str, Tensor] = {}
 

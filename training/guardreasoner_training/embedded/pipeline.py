@@ -17,23 +17,23 @@ from typing import Final
 import numpy as np
 import torch
 
-from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, Window
-from guardreasoner_sdk.judges.pieces import Pieces
+from guardreasoner_sdk.judges.encoding import Encoder, EncodingConfig, TokenWindow
+from guardreasoner_sdk.judges.pieces import SentencePieces
 from guardreasoner_training.embedded import card, export, measures, model, multilingual, scoring
 from guardreasoner_training.embedded.baseline import train_baseline
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.data import HEADS, DataError, Row
-from guardreasoner_training.embedded.examples import Example, evaluation_examples, thin, training_examples
-from guardreasoner_training.embedded.figures import SHIPPED, Judge, Scorer, figures, judge
+from guardreasoner_training.embedded.data import HEADS, DataError, SourceRow
+from guardreasoner_training.embedded.examples import Example, evaluation_examples, sample_evenly, training_examples
+from guardreasoner_training.embedded.figures import SHIPPED, Classifier, Scorer, figures, judge
 from guardreasoner_training.embedded.languages import LANGUAGES, OTHER
 from guardreasoner_training.embedded.lengths import fit_length_shift
 from guardreasoner_training.embedded.pieces import TOKENIZER_FILE
 from guardreasoner_training.embedded.progress import minutes, read_weights
 from guardreasoner_training.embedded.sources import source_of
-from guardreasoner_training.embedded.split import Split, parted
+from guardreasoner_training.embedded.split import Split, hold_out
 from guardreasoner_training.embedded.surroundings import clear_cut_counts, surroundings
-from guardreasoner_training.embedded.train import LOG_NAME, kept_layers, taught, train
+from guardreasoner_training.embedded.train import LOG_NAME, kept_layers, train, train_student
 from guardreasoner_training.embedded.unlabelled import load_rows
 from guardreasoner_training.embedded.written import WRITTEN, written_examples
 
@@ -62,10 +62,10 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedExamples:
     """The rows of a run, how they were parted, the examples made of them, and the same in figures."""
 
-    rows: list[Row]
+    rows: list[SourceRow]
     split: Split
     examples: Examples
     described: dict[str, object]
@@ -106,7 +106,7 @@ def build(  # noqa: PLR0913 - the options of the command
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []
-    what_helped = helped(ablation) if ablation is not None else None
+    what_helped = read_ablations(ablation) if ablation is not None else None
     prepared = prepare(data, unlabelled, config)
     rows, split, examples = prepared.rows, prepared.split, prepared.examples
     say(f"{len(rows)} rows, {split.groups} groups of prompts; {len(examples.train)} examples to train on")
@@ -126,7 +126,7 @@ def build(  # noqa: PLR0913 - the options of the command
     logs = [(weights.parent if weights is not None else work) / LOG_NAME]
     if layers is not None:
         (student := work / f"{STUDENT_NAME}-{layers}").mkdir(exist_ok=True)
-        net = taught(net, layers, examples.train, encoders, config, student)
+        net = train_student(net, layers, examples.train, encoders, config, student)
         logs.append(student / LOG_NAME)
     took = minutes(logs)
     say(f"trained in {took} minutes")
@@ -208,7 +208,7 @@ def write_figures(output: Path, metrics: Mapping[str, object]) -> None:
     (output / "MODEL_CARD.md").write_text(card.render(metrics), encoding="utf-8")
 
 
-def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> Prepared:
+def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> PreparedExamples:
     """Load the rows, hold some out, and make the examples.
 
     Args:
@@ -220,12 +220,12 @@ def prepare(data: Path, unlabelled: Path | None, config: TrainConfig) -> Prepare
         DataError: the data cannot be used.
     """
     rows = load_rows(data, unlabelled)
-    split = parted(rows, config)
+    split = hold_out(rows, config)
     examples = chosen_examples(rows, split, config)
-    return Prepared(rows, split, examples, _describe(rows, split, examples))
+    return PreparedExamples(rows, split, examples, _describe(rows, split, examples))
 
 
-def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> Examples:
+def chosen_examples(rows: Sequence[SourceRow], split: Split, config: TrainConfig) -> Examples:
     """What is learnt, and what is measured on.
 
     Args:
@@ -238,7 +238,7 @@ def chosen_examples(rows: Sequence[Row], split: Split, config: TrainConfig) -> E
     if config.written:
         examples += written_examples(examples, config)
     if config.max_rows is not None:
-        examples = thin(examples, config.max_rows, seed=config.seed)
+        examples = sample_evenly(examples, config.max_rows, seed=config.seed)
     for head, name in enumerate(HEADS):
         if len({example.labels[head] for example in examples} - {None}) < 2:
             raise DataError(f"the training part has not both kinds of rows for {name}; give more rows, or more sources")
@@ -273,7 +273,7 @@ def measured_languages(examples: Sequence[Example]) -> list[str]:
 
 def choose_encoding(
     path: Path, folder: Path, examples: Examples, config: TrainConfig
-) -> tuple[EncodingConfig, Judge, list[dict[str, object]]]:
+) -> tuple[EncodingConfig, Classifier, list[dict[str, object]]]:
     """Score the held-out examples with each window size; keep the one with the best mean balanced F1.
 
     Both parts count the same: the development split is of the kinds of text that were learnt, and hardly tells sizes apart; how
@@ -283,7 +283,7 @@ def choose_encoding(
         The windows, the model with them and with what length costs (`lengths`), and what was found of each.
     """
     trials: list[dict[str, object]] = []
-    found: list[tuple[float, EncodingConfig, Judge]] = []
+    found: list[tuple[float, EncodingConfig, Classifier]] = []
     for encoding in config.encodings:
         encoder = Encoder(pieces_of(folder), encoding)
         windows = partial(scoring.judge_windows, scoring.session(path, threads=1), encoder)
@@ -292,7 +292,7 @@ def choose_encoding(
         thresholds = _thresholds(examples.dev, scoring.scores_of(judged), config)
         shift = fit_length_shift(windows, examples.dev, thresholds, seed=config.seed)
         scores = scoring.scores_of(judged, shift)
-        of = Judge(
+        of = Classifier(
             scorer(path, encoder, shift),
             scores,
             scoring.scores_of(of_unseen, shift),
@@ -308,7 +308,7 @@ def choose_encoding(
     return chosen, shipped, trials
 
 
-def some_windows(examples: Sequence[Example], encoder: Encoder) -> Iterator[Window]:
+def some_windows(examples: Sequence[Example], encoder: Encoder) -> Iterator[TokenWindow]:
     """The first windows of some examples, at even distances: a sample of all kinds of text."""
     for example in examples[:: max(1, len(examples) // _SAMPLE)]:
         asked, said = example.prompt, example.response
@@ -319,7 +319,7 @@ def _thresholds(dev: Sequence[Example], scores: scoring.Scores, config: TrainCon
     return measures.choose_thresholds(dev, scores, limits=config.limits)
 
 
-def _quantisation(dev: Sequence[Example], whole: Judge, small: Judge) -> dict[str, object]:
+def _quantisation(dev: Sequence[Example], whole: Classifier, small: Classifier) -> dict[str, object]:
     """What 8 bits cost on the development split: balanced F1, at the thresholds of both, and AUC."""
     judges = (("float32", whole), (SHIPPED, small))
     return {
@@ -338,7 +338,7 @@ def scorer(path: Path, encoder: Encoder, shift: Sequence[float] = (0.0, 0.0, 0.0
     return lambda examples: scoring.score(run, encoder, examples, shift)
 
 
-def helped(path: Path) -> object:
+def read_ablations(path: Path) -> object:
     """Read what each part of the training adds.
 
     Args:
@@ -355,12 +355,12 @@ def helped(path: Path) -> object:
     return named
 
 
-def pieces_of(folder: Path) -> Pieces:
+def pieces_of(folder: Path) -> SentencePieces:
     """The vocabulary of a folder, of the base model or of an exported one."""
-    return Pieces.from_file(folder / TOKENIZER_FILE)
+    return SentencePieces.from_file(folder / TOKENIZER_FILE)
 
 
-def _describe(rows: Sequence[Row], split: Split, examples: Examples) -> dict[str, object]:
+def _describe(rows: Sequence[SourceRow], split: Split, examples: Examples) -> dict[str, object]:
     used = Counter((example.source, example.response is not None) for example in examples.train)
     labels = {
         name: {

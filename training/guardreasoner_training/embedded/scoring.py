@@ -17,10 +17,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from guardreasoner_sdk.exchange import Exchange, Role, Turn
-from guardreasoner_sdk.judges.encoding import ANSWERED, ASKED, PROMPT, Encoder, Window, collate
+from guardreasoner_sdk.judges.encoding import ANSWERED, ASKED, PROMPT, Encoder, TokenWindow, collate
 from guardreasoner_sdk.judges.evidence import probability
 from guardreasoner_sdk.judges.threads import each_in_threads
-from guardreasoner_sdk.judges.windows import Row, Seen, read_rows
+from guardreasoner_sdk.judges.windows import JudgedExchange, Seen, read_rows
 from guardreasoner_sdk.verdict import TASKS
 from guardreasoner_training.embedded.data import HEADS
 from guardreasoner_training.embedded.examples import Example
@@ -40,13 +40,13 @@ def session(model: Path, *, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def logits(run: onnxruntime.InferenceSession, windows: Sequence[Window]) -> NDArray[np.float32]:
+def logits(run: onnxruntime.InferenceSession, windows: Sequence[TokenWindow]) -> NDArray[np.float32]:
     """Return the logits of windows, of shape (windows, 3), in their order."""
     found = each_in_threads(partial(_alone, run), windows, os.cpu_count() or 1)
     return np.array(found, dtype=np.float32).reshape(len(windows), len(HEADS))
 
 
-def _alone(run: onnxruntime.InferenceSession, window: Window) -> NDArray[np.float32]:
+def _alone(run: onnxruntime.InferenceSession, window: TokenWindow) -> NDArray[np.float32]:
     # As the runtime does it: eight-bit activations share one scale per run, and a window beside others would score otherwise.
     found: NDArray[np.float32] = run.run(["logits"], collate([window]))[0][0]
     return found
@@ -60,7 +60,7 @@ class Judged:
         row: what the runtime keeps of it, without the tokens.
     """
 
-    row: Row
+    row: JudgedExchange
 
     def scores(self, shift: Sequence[float]) -> NDArray[np.float64]:
         """The three chances, as the runtime has them; NaN where it was not judged.
@@ -79,9 +79,9 @@ def judge_windows(run: onnxruntime.InferenceSession, encoder: Encoder, examples:
     Args:
         examples: what to judge; their labels are not read.
     """
-    rows = [Row(_exchange(example)) for example in examples]
+    rows = [JudgedExchange(_exchange(example)) for example in examples]
 
-    def see(window: Window) -> Seen:
+    def see(window: TokenWindow) -> Seen:
         tokens, found = (values[0] for values in run.run(["tokens", "logits"], collate([window])))
         return Seen(window.start, tokens[window.first : -1], found.tolist(), (), ())
 
@@ -130,7 +130,7 @@ def scores_of(judged: Sequence[Judged], shift: Sequence[float] = (0.0, 0.0, 0.0)
     return np.array([of.scores(shift) for of in judged]).reshape(len(judged), len(HEADS))
 
 
-def latency(model: Path, sample: Window, lengths: Sequence[int], *, runs: int = 40) -> dict[str, float]:
+def latency(model: Path, sample: TokenWindow, lengths: Sequence[int], *, runs: int = 40) -> dict[str, float]:
     """Measure one window at a time on one thread.
 
     Args:
@@ -144,7 +144,7 @@ def latency(model: Path, sample: Window, lengths: Sequence[int], *, runs: int = 
     found = {}
     for length in lengths:
         ids = (sample.ids * length)[: length - 1] + sample.ids[-1:]
-        inputs = collate([Window(ids, (PROMPT,) * length)])
+        inputs = collate([TokenWindow(ids, (PROMPT,) * length)])
         times = []
         for _ in range(runs):
             started = time.perf_counter()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.data import Row
+from guardreasoner_training.embedded.data import SourceRow
 
 _WORDS_SHARED: Final = 8
 _PREFIX_CHARACTERS: Final = 60
@@ -47,7 +47,9 @@ def normalise(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
 
 
-def cut(rows: Sequence[Row], *, dev_share: float, response_dev_share: float, unseen_sources: Iterable[str], seed: int) -> Split:
+def cut(
+    rows: Sequence[SourceRow], *, dev_share: float, response_dev_share: float, unseen_sources: Iterable[str], seed: int
+) -> Split:
     """Cut rows into training and development parts.
 
     Args:
@@ -83,7 +85,7 @@ def cut(rows: Sequence[Row], *, dev_share: float, response_dev_share: float, uns
     return split
 
 
-def parted(rows: Sequence[Row], config: TrainConfig) -> Split:
+def hold_out(rows: Sequence[SourceRow], config: TrainConfig) -> Split:
     """Hold out what is measured on.
 
     Args:

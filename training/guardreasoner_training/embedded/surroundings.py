@@ -15,7 +15,7 @@ from guardreasoner_sdk.verdict import TASKS
 from guardreasoner_training.embedded.examples import Example, kind_of
 from guardreasoner_training.embedded.sources import source_of
 
-__all__ = ["clear_cut_counts", "shown", "surroundings"]
+__all__ = ["clear_cut_counts", "surroundings", "to_labelled_rows"]
 
 _SETS: Final[tuple[RobustnessSet, ...]] = ("needles", "framings", "conversations", "disguises")
 
@@ -32,7 +32,7 @@ def surroundings(folder: Path, examples: Sequence[Example], *, pairs: int, seed:
     """
     if not pairs:
         return []
-    rows = list(shown(examples))
+    rows = list(to_labelled_rows(examples))
     made: list[RobustnessRow] = []
     for name in _SETS:
         try:
@@ -55,7 +55,7 @@ def clear_cut_counts() -> Iterable[tuple[str | None, bool]]:
             yield row.language, label
 
 
-def shown(examples: Iterable[Example]) -> Iterable[LabelledRow]:
+def to_labelled_rows(examples: Iterable[Example]) -> Iterable[LabelledRow]:
     """The English requests among examples, as rows that a guard takes; texts that say nothing are left out."""
     for number, example in enumerate(examples):
         if example.lang == "en" and not source_of(example.source).moderation:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from guardreasoner_sdk.judges.encoding import Encoder, Window, collate
+from guardreasoner_sdk.judges.encoding import Encoder, TokenWindow, collate
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import HEADS, DataError
-from guardreasoner_training.embedded.distil import distil_loss, evenly, student_of
+from guardreasoner_training.embedded.distil import choose_layers, distil_loss, student_of
 from guardreasoner_training.embedded.examples import Example, Labels, positive_weights
 from guardreasoner_training.embedded.languages import language_number
 from guardreasoner_training.embedded.model import GuardNet
@@ -44,10 +44,10 @@ _MOST_TOKENS: Final = 10_240
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EncodedExample:
     """One encoded example: its windows, of which the strongest one decides."""
 
-    windows: tuple[Window, ...]
+    windows: tuple[TokenWindow, ...]
     labels: Labels
     weight: float
     hazard: int | None = None
@@ -60,7 +60,7 @@ class Item:
         return longest, longest * len(self.windows)
 
 
-def encode(examples: Sequence[Example], encoders: Sequence[Encoder], config: TrainConfig, *, seed: int) -> list[Item]:
+def encode(examples: Sequence[Example], encoders: Sequence[Encoder], config: TrainConfig, *, seed: int) -> list[EncodedExample]:
     """Turn examples into windows.
 
     What is harmful may stand in any window of a long text, so that several are learnt from together, and the strongest counts.
@@ -93,7 +93,7 @@ def encode(examples: Sequence[Example], encoders: Sequence[Encoder], config: Tra
                 # Whether an answer refuses is said at its start, and is read there.
                 labels = (labels[0], None, labels[2])
         if any(label is not None for label in labels):
-            items.append(Item(tuple(windows), labels, example.weight, example.hazard, language_number(example.lang)))
+            items.append(EncodedExample(tuple(windows), labels, example.weight, example.hazard, language_number(example.lang)))
     return items
 
 
@@ -108,7 +108,7 @@ def _prompt(example: Example, config: TrainConfig, draw: random.Random) -> str:
     return example.prompt.upper() if at > 1 - config.upper_share else example.prompt
 
 
-def _windows(example: Example, prompt: str, encoder: Encoder) -> list[Window]:
+def _windows(example: Example, prompt: str, encoder: Encoder) -> list[TokenWindow]:
     if example.response is not None:
         return encoder.pair(prompt, example.response)
     earlier = [(KINDS[role], said) for role, said in example.history if role in KINDS]
@@ -117,7 +117,7 @@ def _windows(example: Example, prompt: str, encoder: Encoder) -> list[Window]:
     return windows[:1] if earlier else windows
 
 
-def batches(items: Sequence[Item], size: int, *, seed: int) -> Iterator[list[Item]]:
+def batches(items: Sequence[EncodedExample], size: int, *, seed: int) -> Iterator[list[EncodedExample]]:
     """Yield every item once, in batches of like length and in random order.
 
     Args:
@@ -127,16 +127,16 @@ def batches(items: Sequence[Item], size: int, *, seed: int) -> Iterator[list[Ite
     order = list(range(len(items)))
     draw.shuffle(order)
     stretch = size * _SORTED_BATCHES
-    made: list[list[Item]] = []
+    made: list[list[EncodedExample]] = []
     for start in range(0, len(order), stretch):
         made += _filled(sorted((items[i] for i in order[start : start + stretch]), key=lambda item: item.size), size)
     draw.shuffle(made)
     yield from made
 
 
-def _filled(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def _filled(items: Iterable[EncodedExample], size: int) -> Iterator[list[EncodedExample]]:
     """Batches in the items' order, none of them so large that its activations fill the memory."""
-    batch: list[Item] = []
+    batch: list[EncodedExample] = []
     tokens = 0
     for item in items:
         _, of_item = item.size
@@ -149,7 +149,7 @@ def _filled(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def targets(items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+def targets(items: Sequence[EncodedExample]) -> tuple[Tensor, Tensor]:
     """Return labels and weights of a batch, both of shape (batch, 3); an unlabelled head has weight 0."""
     labels = [[float(label or False) for label in item.labels] for item in items]
     weights = [[0.0 if label is None else item.weight for label in item.labels] for item in items]
@@ -276,7 +276,7 @@ def train(
     net.eval()
 
 
-def taught(
+def train_student(
     teacher: GuardNet, layers: int, examples: Sequence[Example], encoders: Sequence[Encoder], config: TrainConfig, output: Path
 ) -> GuardNet:
     """Train a student of some of a network's layers, which learns from it and from the labels.
@@ -304,10 +304,12 @@ def kept_layers(net: GuardNet, layers: int) -> list[int]:
     whole = len(net.encoder.encoder.layer)
     if not 1 <= layers < whole:
         raise DataError(f"--layers must be 1 to {whole - 1}, of the {whole} that the base model has, not {layers}")
-    return evenly(layers, whole)
+    return choose_layers(layers, whole)
 
 
-def _all_batches(examples: Sequence[Example], encoders: Sequence[Encoder], config: TrainConfig) -> Iterator[list[Item]]:
+def _all_batches(
+    examples: Sequence[Example], encoders: Sequence[Encoder], config: TrainConfig
+) -> Iterator[list[EncodedExample]]:
     for epoch in range(config.epochs):
         # Fresh windows each time round: another part of a long text, other prompts left out.
         items = encode(examples, encoders, config, seed=config.seed + epoch)
@@ -316,7 +318,7 @@ def _all_batches(examples: Sequence[Example], encoders: Sequence[Encoder], confi
 
 def _step(
     net: GuardNet,
-    batch: Sequence[Item],
+    batch: Sequence[EncodedExample],
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
     *,

@@ -14,7 +14,7 @@ from typing import Final
 from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.sources import source_of
 
-__all__ = ["COMPLIANCE", "REFUSALS", "compliance", "declined", "refusal_in"]
+__all__ = ["COMPLIANCE", "REFUSALS", "compliance", "make_declined", "refusal_in"]
 
 REFUSALS: Final[dict[str, tuple[str, str, str]]] = {
     "en": (
@@ -166,7 +166,7 @@ def compliance(lang: str, draw: Random) -> str:
     return draw.choice(COMPLIANCE[lang].split("|"))
 
 
-def declined(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def make_declined(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Answers that decline and answers that help, to harmful and to harmless prompts alike, as many of each.
 
     What the helpful opening of an answer to a harmful prompt leads to is not said; it has no label of harm.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from guardreasoner_training.embedded.data import DataError, Row, load_folder, read_rows
+from guardreasoner_training.embedded.data import DataError, SourceRow, load_folder, read_rows
 
 __all__ = ["BELIEFS", "declines", "load_rows", "load_unlabelled"]
 
@@ -63,7 +63,7 @@ BELIEFS: Final[dict[str, Belief]] = {
 """By the name of the file; other files of the folder are not used. Weights and caps stand with the sources."""
 
 
-def load_unlabelled(folder: Path) -> list[Row]:
+def load_unlabelled(folder: Path) -> list[SourceRow]:
     """Read the files of a folder that are known, with the labels that they are believed to have.
 
     Args:
@@ -90,7 +90,7 @@ def declines(response: str) -> bool | None:
     return None if _HEDGES.search(text) is not None else False
 
 
-def load_rows(data: Path, unlabelled: Path | None) -> list[Row]:
+def load_rows(data: Path, unlabelled: Path | None) -> list[SourceRow]:
     """Load all rows of a training, the labelled ones first.
 
     Args:
@@ -102,7 +102,7 @@ def load_rows(data: Path, unlabelled: Path | None) -> list[Row]:
     return load_folder(data) + (load_unlabelled(unlabelled) if unlabelled is not None else [])
 
 
-def _rows(path: Path, name: str) -> Iterator[Row]:
+def _rows(path: Path, name: str) -> Iterator[SourceRow]:
     belief = BELIEFS[name]
     for values, row in read_rows(path):
         prompt = row.prompt.rsplit("Human:", 1)[-1].strip() if belief.turns else row.prompt
@@ -111,7 +111,7 @@ def _rows(path: Path, name: str) -> Iterator[Row]:
         if not prompt:
             continue
         if not response:
-            yield Row(prompt, None, (harmful, None, None), name, row.lang)
+            yield SourceRow(prompt, None, (harmful, None, None), name, row.lang)
             continue
         refusal = declines(response)
         judged: bool | None = None
@@ -119,4 +119,4 @@ def _rows(path: Path, name: str) -> Iterator[Row]:
             judged = False
         elif refusal is False:
             judged = belief.compliance(str(values.get("category") or ""))
-        yield Row(prompt, response, (harmful, refusal, judged), name, row.lang)
+        yield SourceRow(prompt, response, (harmful, refusal, judged), name, row.lang)

@@ -14,7 +14,7 @@ from typing import Final
 from guardreasoner_training.embedded.examples import Example
 from guardreasoner_training.embedded.sources import source_of
 
-__all__ = ["TEMPLATES", "wrapped"]
+__all__ = ["TEMPLATES", "make_wrapped"]
 
 TEMPLATES: Final = (
     # role play
@@ -92,7 +92,7 @@ _LANGUAGES: Final = ("French", "German", "Spanish", "Italian", "Portuguese", "Du
 _SHORT: Final = 600
 
 
-def wrapped(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
+def make_wrapped(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
     """Wrap requests: as many harmful as harmless ones.
 
     Args:

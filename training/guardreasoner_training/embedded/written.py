@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from guardreasoner_training.embedded.answers import paired
-from guardreasoner_training.embedded.blunt import blunt, served
+from guardreasoner_training.embedded.answers import make_answers
+from guardreasoner_training.embedded.blunt import make_blunt, make_everyday_answers
 from guardreasoner_training.embedded.chats import chats
-from guardreasoner_training.embedded.coded import coded
+from guardreasoner_training.embedded.coded import make_coded
 from guardreasoner_training.embedded.config import TrainConfig
-from guardreasoner_training.embedded.conversations import conversed
+from guardreasoner_training.embedded.conversations import make_conversations
 from guardreasoner_training.embedded.documents import documents
 from guardreasoner_training.embedded.examples import Example
-from guardreasoner_training.embedded.framings import framed
+from guardreasoner_training.embedded.framings import make_framed
 from guardreasoner_training.embedded.lookalikes import lookalikes
-from guardreasoner_training.embedded.needles import needled
+from guardreasoner_training.embedded.needles import make_needles
 from guardreasoner_training.embedded.tasks import tasks
-from guardreasoner_training.embedded.translated import declined
-from guardreasoner_training.embedded.wrappings import wrapped
+from guardreasoner_training.embedded.translated import make_declined
+from guardreasoner_training.embedded.wrappings import make_wrapped
 
 __all__ = ["WRITTEN", "written_examples"]
 
@@ -58,19 +58,19 @@ def written_examples(
     seed = config.seed
     plain = [*chats(most=config.chats_per_pattern, seed=seed), *lookalikes()]
     made = [Example(prompt, None, (False, None, None), 1.0, WRITTEN) for prompt in plain]
-    made += blunt(blunt_per_language, seed=seed)
+    made += make_blunt(blunt_per_language, seed=seed)
     made += tasks(tasks_per_language, seed=seed)
-    answered = served()
+    answered = make_everyday_answers()
     sources = [example for example in (*examples, *made, *answered) if example.weight >= _SURE]
     return [
         *made,
         *answered,
-        *wrapped(sources, config.wrapped_examples, seed=seed),
-        *framed(sources, framed_examples, seed=seed),
-        *needled(sources, needled_examples, seed=seed),
-        *conversed(sources, conversed_examples, seed=seed),
-        *declined(sources, declined_examples, seed=seed),
+        *make_wrapped(sources, config.wrapped_examples, seed=seed),
+        *make_framed(sources, framed_examples, seed=seed),
+        *make_needles(sources, needled_examples, seed=seed),
+        *make_conversations(sources, conversed_examples, seed=seed),
+        *make_declined(sources, declined_examples, seed=seed),
         *documents(sources, documents_made, seed=seed),
-        *coded(sources, coded_examples, seed=seed),
-        *paired(examples, config.paired_examples, seed=seed),
+        *make_coded(sources, coded_examples, seed=seed),
+        *make_answers(examples, config.paired_examples, seed=seed),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["described", "model_card"]
+__all__ = ["describe_types", "model_card"]
 
 # What decides a training, in the order in which it is asked for.
 _DECISIVE: Final = (
@@ -100,7 +100,7 @@ def _checks(exported: Mapping[str, Any]) -> Iterator[str]:
     yield from ("## Files", "", "| file | size | weights |", "|---|---|---|")
     for name, size in exported["files"].items():
         if name.endswith(_WEIGHTS):
-            yield f"| {name} | {_size(size)} | {described(weights[name]) if name in weights else ''} |"
+            yield f"| {name} | {_size(size)} | {describe_types(weights[name]) if name in weights else ''} |"
     yield ""
     checks = exported["checks"]
     if not checks:
@@ -137,7 +137,7 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def described(weights: Mapping[str, Any]) -> str:
+def describe_types(weights: Mapping[str, Any]) -> str:
     """What the weights of a GGUF file are kept in: ``6.21 bits a weight: Q5_0 71 %, Q8_0 29 %``.
 
     Args:

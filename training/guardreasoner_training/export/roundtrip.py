@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training.export.scored import Dtype, Recorded, Scored, TooLargeError, Written, release
+from guardreasoner_training.export.scored import Dtype, Recorded, Scored, ScoredAnswer, TooLargeError, release
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends.base import Backend
     from guardreasoner_sdk.dialects.base import Dialect
     from guardreasoner_sdk.verdict import Verdict
 
-__all__ = ["HALF_TIE", "TIE", "Agreement", "Answer", "Reference", "ways_on"]
+__all__ = ["HALF_TIE", "TIE", "Agreement", "GuardAnswer", "Reference", "ways_on"]
 
 TIE: Final = 0.05
 """Where the trained model's two best tokens are closer than this (in nats), either is its greedy answer: the sums of another
@@ -29,7 +29,7 @@ HALF_TIE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GuardAnswer:
     """A guard's answer.
 
     Args:
@@ -40,7 +40,7 @@ class Answer:
 
     text: str
     labels: dict[str, str]
-    written: tuple[Written, ...] = ()
+    written: tuple[ScoredAnswer, ...] = ()
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Reference:
     ) -> None:
         self._dialect = dialect
         self._exchanges = list(exchanges)
-        self.answers: list[Answer] = []
+        self.answers: list[GuardAnswer] = []
         self.device = "cpu"
         self.dtype: Dtype = "float32"
         ways = ways_on(device) if ways is None else ways
@@ -158,7 +158,7 @@ def _words(device: str, dtype: Dtype) -> str:
     return f"on {device} in {dtype if dtype == 'float32' else 'its own precision'}"
 
 
-def _margin(own: Answer, other: Answer) -> float:
+def _margin(own: GuardAnswer, other: GuardAnswer) -> float:
     """How sure the trained guard was where another answer parts from its own, in nats."""
     for mine, theirs in zip(own.written, other.written, strict=False):
         if mine.query != theirs.query:
@@ -168,7 +168,7 @@ def _margin(own: Answer, other: Answer) -> float:
     return math.inf
 
 
-def answers(backend: Recorded | Scored, dialect: Dialect, exchanges: Sequence[Exchange]) -> list[Answer]:
+def answers(backend: Recorded | Scored, dialect: Dialect, exchanges: Sequence[Exchange]) -> list[GuardAnswer]:
     """What a guard writes, reasoning in full, the way it will be asked.
 
     Args:
@@ -189,11 +189,11 @@ def answers(backend: Recorded | Scored, dialect: Dialect, exchanges: Sequence[Ex
     return found
 
 
-def _answer(verdict: Verdict, written: Sequence[Written]) -> Answer:
+def _answer(verdict: Verdict, written: Sequence[ScoredAnswer]) -> GuardAnswer:
     if verdict.raw is None:
         cause = next((finding.cause for finding in verdict.findings.values() if finding.cause), "no answer")
         raise ConfigurationError(f"export: {verdict.backend} gives no answer ({cause}); leave that row out, or the type")
-    return Answer(verdict.raw, {task: finding.label for task, finding in verdict.findings.items()}, tuple(written))
+    return GuardAnswer(verdict.raw, {task: finding.label for task, finding in verdict.findings.items()}, tuple(written))
 
 
 def _first_difference(one: str, other: str) -> int:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk.backends._results import stop_place, too_long
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
-from guardreasoner_sdk.generation import Abilities, Completion, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
 from guardreasoner_sdk.verdict import Usage
 from guardreasoner_training.trainers.advice import is_out_of_memory
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends.base import Backend
 
-__all__ = ["Dtype", "Recorded", "Scored", "TooLargeError", "Written", "release"]
+__all__ = ["Dtype", "Recorded", "Scored", "ScoredAnswer", "TooLargeError", "release"]
 
 Dtype = Literal["float32", "auto"]
 """``float32``, or the weights' own."""
@@ -30,7 +30,7 @@ class TooLargeError(ConfigurationError):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ScoredAnswer:
     """The answer to a query.
 
     Args:
@@ -65,8 +65,8 @@ class Recorded:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.name, self.model, self.batch_size = backend.name, backend.model, backend.batch_size
-        self.abilities = backend.abilities
-        self.written: list[Written] = []
+        self.capabilities = backend.capabilities
+        self.written: list[ScoredAnswer] = []
 
     async def generate(self, queries: Sequence[Query], *, deadline: float | None) -> list[Completion | BackendError]:
         """Answer the queries, in order."""
@@ -102,7 +102,7 @@ class Scored:
 
     name = "transformers"
     batch_size = 1
-    abilities = Abilities(continues=True, probes=False)
+    capabilities = Capabilities(continues=True, probes=False)
 
     def __init__(self, folder: Path, *, device: str, dtype: Dtype) -> None:
         from transformers import GenerationConfig
@@ -110,7 +110,7 @@ class Scored:
         from guardreasoner_sdk.backends._tokens import PromptEncoder
 
         self.model = str(folder)
-        self.written: list[Written] = []
+        self.written: list[ScoredAnswer] = []
         self._device = device
         self._encoder = PromptEncoder.from_folder(folder)
         self._network = self._loaded(dtype)
@@ -209,6 +209,6 @@ def release() -> None:
     torch.cuda.empty_cache()
 
 
-def _written(query: Query, text: str, starts: Sequence[int] = (), margins: Sequence[float] = ()) -> Written:
+def _written(query: Query, text: str, starts: Sequence[int] = (), margins: Sequence[float] = ()) -> ScoredAnswer:
     # How many probabilities are wanted beside differs from engine to engine, and changes nothing in the text.
-    return Written(replace(query, choices=0), text, starts, margins)
+    return ScoredAnswer(replace(query, choices=0), text, starts, margins)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.data.atomic import write_atomic, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, write_atomic
 from guardreasoner_sdk.data.identity import content_hash
-from guardreasoner_sdk.data.run_folder import identity_of, opened
+from guardreasoner_sdk.data.run_folder import identity_of, open_stage
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training.export.card import described, model_card
+from guardreasoner_training.export.card import describe_types, model_card
 from guardreasoner_training.export.quantize import check_kind, kept_weights, quantize_gguf
 from guardreasoner_training.gguf import Precision, check_llama, export_gguf
 from guardreasoner_training.weights import model_json, stored_tensors
@@ -105,7 +105,7 @@ def export(
     """
     kinds = check_kinds(gguf)
     dialect = guard_dialect(folder)
-    with opened("export", output, inputs={"folder": folder}, settings=_settings(kinds, rows), restart=restart) as stage:
+    with open_stage("export", output, inputs={"folder": folder}, settings=_settings(kinds, rows), restart=restart) as stage:
         figures = stage.figures
         if figures is None or any(not (output / name).is_file() for name in figures["files"]):
             _check_installed()
@@ -211,14 +211,14 @@ def _exported(
     # The name is that of the folder: GGUF files carry it.
     made = part / output.resolve().name
     try:
-        with writing(part):
+        with errors_while_writing(part):
             shutil.rmtree(part, ignore_errors=True)
             made.mkdir(parents=True)
         checks = _make(folder, made, kinds, dialect, rows, threads, report)
         files = sorted(made.iterdir())
         weights = {path.name: kept_weights(path) for path in files if path.suffix == ".gguf"}
         sizes = {path.name: path.stat().st_size for path in files}
-        with writing(output):
+        with errors_while_writing(output):
             for path in files:
                 path.replace(output / path.name)
     finally:
@@ -239,7 +239,7 @@ def _make(
     from guardreasoner_sdk.backends.transformers import TransformersBackend
 
     adapter = (folder / _ADAPTER).is_file()
-    with writing(made):
+    with errors_while_writing(made):
         if adapter:
             report("merging the adapter into its base")
             _merge(folder, made)
@@ -258,9 +258,9 @@ def _make(
         checks["safetensors"] = _settled("safetensors", found, exact=not adapter or stored == {"F32"}, report=report)
     for kind in kinds:
         report(f"writing {gguf_name(made, kind)}")
-        with writing(made):
+        with errors_while_writing(made):
             file = _write_gguf(made, kind, stored)
-        report(f"{kind}: {described(kept_weights(file))}")
+        report(f"{kind}: {describe_types(kept_weights(file))}")
         if reference is None:
             continue
         if find_spec("llama_cpp") is None:

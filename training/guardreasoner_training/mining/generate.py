@@ -244,12 +244,14 @@ class _Batches:
 def _by_vllm(
     asked: Sequence[Asked], done: Sequence[str], prompts: _Prompts, lines: Lines, how: Generating, progress: _Progress
 ) -> None:
-    from guardreasoner_training.mining.vllm_sampling import sampled
+    from guardreasoner_training.mining.vllm_sampling import draw_samples
 
     known = set(done)
     left = [one for one in asked if one.name not in known]
     progress.skip(len(asked) - len(left))
-    for one, samples in sampled(left, prompts.folder, how.sampling, prompts.ends, context=prompts.context, under_way=how.batch):
+    for one, samples in draw_samples(
+        left, prompts.folder, how.sampling, prompts.ends, context=prompts.context, under_way=how.batch
+    ):
         lines.add([prompts.line(one, samples)])
         progress.add([samples])
 

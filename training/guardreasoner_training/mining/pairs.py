@@ -11,7 +11,18 @@ from guardreasoner_sdk.verdict import Task
 from guardreasoner_training.formats import Format, labels_in
 from guardreasoner_training.rows import TrainingRow, from_source
 
-__all__ = ["ORDER", "Choice", "Generation", "Pair", "hard_task", "marks_of", "merged", "pair_of", "weighed", "weights"]
+__all__ = [
+    "ORDER",
+    "Choice",
+    "Generation",
+    "PreferencePair",
+    "hard_task",
+    "marks_of",
+    "merge_pairs",
+    "pair_of",
+    "weigh_pairs",
+    "weights",
+]
 
 ORDER: tuple[Task, ...] = ("prompt_harmfulness", "response_harmfulness", "response_refusal")
 """The order in which the tasks are looked at; the first one that is mixed makes the pair."""
@@ -50,7 +61,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PreferencePair:
     """A right and a wrong generation of one row.
 
     Args:
@@ -124,7 +135,7 @@ def pair_of(
     choice: Choice,
     *,
     model: str,
-) -> Pair | None:
+) -> PreferencePair | None:
     """One right and one wrong generation of a row; None where it is not hard, or where none is right enough.
 
     A blank generation is never the rejected one, whatever it counts as: there is nothing in it to be told from.
@@ -147,7 +158,7 @@ def pair_of(
     if not told:
         return None
     rejected = max(told, key=lambda number: len(generations[number].text)) if longest else random.choice(told)
-    return Pair(row, task, right, generations[rejected].text, len(correct), len(wrong), model)
+    return PreferencePair(row, task, right, generations[rejected].text, len(correct), len(wrong), model)
 
 
 def _wrong(choice: Choice) -> set[str]:
@@ -172,7 +183,7 @@ def weights(differences: Sequence[int], gamma: float) -> list[float]:
     return [1.0 - gamma + 2.0 * gamma * (difference - least) / (most - least) for difference in differences]
 
 
-def weighed(pairs: Sequence[Pair], gamma: float) -> list[Pair]:
+def weigh_pairs(pairs: Sequence[PreferencePair], gamma: float) -> list[PreferencePair]:
     """The pairs of a set with their weights: those of a row that was harder weigh more.
 
     Args:
@@ -182,7 +193,9 @@ def weighed(pairs: Sequence[Pair], gamma: float) -> list[Pair]:
     return [replace(pair, alpha=alpha) for pair, alpha in zip(pairs, alphas, strict=True)]
 
 
-def merged(own: Iterable[Pair], others: Iterable[Iterable[Pair]], own_sources: Sequence[str]) -> list[Pair]:
+def merge_pairs(
+    own: Iterable[PreferencePair], others: Iterable[Iterable[PreferencePair]], own_sources: Sequence[str]
+) -> list[PreferencePair]:
     """H_ensemble: the R-SFT model's pairs of some sources, the other models' pairs of the others, one for each exchange.
 
     Where several models have a pair for an exchange, the first model's stays.
@@ -191,7 +204,7 @@ def merged(own: Iterable[Pair], others: Iterable[Iterable[Pair]], own_sources: S
         others: of the other models, in order.
         own_sources: patterns of the sources that the R-SFT model's pairs are taken of.
     """
-    found: dict[Any, Pair] = {}
+    found: dict[Any, PreferencePair] = {}
     for pair in own:
         if from_source(pair.row.source, own_sources):
             found.setdefault(pair.row.exchange, pair)

@@ -9,16 +9,16 @@ from typing import Any
 
 from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.data.atomic import write_atomic, write_json
-from guardreasoner_sdk.data.run_folder import opened
+from guardreasoner_sdk.data.run_folder import open_stage
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training.formats import examples_of
 from guardreasoner_training.mining.generate import Generating, engine_for, generate, generations_in
-from guardreasoner_training.mining.pairs import Choice, Pair, marks_of, merged, pair_of, weighed
+from guardreasoner_training.mining.pairs import Choice, PreferencePair, marks_of, merge_pairs, pair_of, weigh_pairs
 from guardreasoner_training.mining.sampling import Sampling
 from guardreasoner_training.mining.statistics import ModelStatistics, set_statistics, statistics_text
 from guardreasoner_training.recipe import EnsembleMember, Recipe
 from guardreasoner_training.rows import TrainingRow, from_source, read_rows
-from guardreasoner_training.rows.drawing import drawn
+from guardreasoner_training.rows.drawing import stable_random
 
 __all__ = ["PAIRS", "SELF_PAIRS", "STATISTICS", "mine", "statistics_text"]
 
@@ -67,7 +67,7 @@ def mine(
     members = _members(models, settings.ensemble)
     engine = engine_for(settings.engine)
     choice = Choice(settings.pair, settings.seed, settings.unreadable, settings.strict_chosen)
-    with opened(
+    with open_stage(
         "mine",
         output,
         inputs={"rows": rows, **{f"models.{name}": folder for name, folder in models.items()}},
@@ -89,7 +89,7 @@ def mine(
             most_tokens=recipe.max_tokens,
         )
         known = _examples(rows, recipe)
-        found: dict[str, list[Pair]] = {}
+        found: dict[str, list[PreferencePair]] = {}
         figures: dict[str, Any] = {}
         for name, folder in models.items():
             own = _rows_for(known, members.get(name), settings.own_sources)
@@ -138,7 +138,7 @@ def _examples(path: Path, recipe: Recipe) -> list[TrainingRow]:
     if not known:
         raise InputError(str(path), "has no labelled row", "check the rows that training wrote")
     most = recipe.mine.max_rows
-    kept = known if most is None else set(sorted(known, key=lambda name: drawn(recipe.mine.seed, name))[:most])
+    kept = known if most is None else set(sorted(known, key=lambda name: stable_random(recipe.mine.seed, name))[:most])
     return [row for name, row in known.items() if name in kept]
 
 
@@ -150,11 +150,11 @@ def _rows_for(rows: Sequence[TrainingRow], member: EnsembleMember | None, own_so
 
 def _pairs(
     rows: Sequence[TrainingRow], journal: Path, choice: Choice, how: Generating, name: str
-) -> tuple[list[Pair], dict[str, Any]]:
+) -> tuple[list[PreferencePair], dict[str, Any]]:
     """The pairs of a model's generations, in the order of the rows, and its figures."""
     by_id = {row.id: row for row in rows}
     statistics = ModelStatistics(how.sampling.k, choice)
-    pairs: dict[str, Pair] = {}
+    pairs: dict[str, PreferencePair] = {}
     seen = 0
     for identity, generations in generations_in(journal):
         seen += 1
@@ -168,20 +168,20 @@ def _pairs(
 
 
 def _sets(
-    rows: Sequence[TrainingRow], found: Mapping[str, list[Pair]], own_sources: Sequence[str], gamma: float
-) -> dict[str, list[Pair]]:
+    rows: Sequence[TrainingRow], found: Mapping[str, list[PreferencePair]], own_sources: Sequence[str], gamma: float
+) -> dict[str, list[PreferencePair]]:
     """H_self, and H_ensemble where there are further models; in the order of the rows."""
     own, *others = found.values()
-    sets = {"self": weighed(own, gamma)}
+    sets = {"self": weigh_pairs(own, gamma)}
     if others:
         places = {row.id: place for place, row in enumerate(rows)}
-        mixed = sorted(merged(own, others, own_sources), key=lambda pair: places[pair.row.id])
-        sets["ensemble"] = weighed(mixed, gamma)
+        mixed = sorted(merge_pairs(own, others, own_sources), key=lambda pair: places[pair.row.id])
+        sets["ensemble"] = weigh_pairs(mixed, gamma)
     return sets
 
 
 def _problems(
-    rows: Sequence[TrainingRow], members: Any, sets: Mapping[str, Sequence[Pair]], own_sources: Sequence[str]
+    rows: Sequence[TrainingRow], members: Any, sets: Mapping[str, Sequence[PreferencePair]], own_sources: Sequence[str]
 ) -> list[str]:
     """What a user should know of the outcome."""
     problems = [
@@ -197,5 +197,5 @@ def _problems(
     return problems
 
 
-def _lines(pairs: Sequence[Pair]) -> bytes:
+def _lines(pairs: Sequence[PreferencePair]) -> bytes:
     return "".join(f"{json_text(pair.line())}\n" for pair in pairs).encode()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from guardreasoner_sdk.verdict import TASKS, Task
-from guardreasoner_training.mining.pairs import Choice, Mark, Pair, hard_task
+from guardreasoner_training.mining.pairs import Choice, Mark, PreferencePair, hard_task
 from guardreasoner_training.rows import TrainingRow
 
 __all__ = ["ModelStatistics", "set_statistics", "statistics_text"]
@@ -26,7 +26,7 @@ class ModelStatistics:
         self._rows = self._generations = self._cut_off = 0
         self._tasks: dict[str, dict[Task, dict[str, Any]]] = {}
 
-    def add(self, row: TrainingRow, marks: Mapping[Task, Sequence[Mark]], pair: Pair | None, cut_off: int) -> None:
+    def add(self, row: TrainingRow, marks: Mapping[Task, Sequence[Mark]], pair: PreferencePair | None, cut_off: int) -> None:
         """Count a row."""
         self._rows += 1
         self._generations += self._k
@@ -58,7 +58,7 @@ class ModelStatistics:
         }
 
 
-def set_statistics(pairs: Sequence[Pair]) -> dict[str, Any]:
+def set_statistics(pairs: Sequence[PreferencePair]) -> dict[str, Any]:
     """Counts of a set of pairs."""
     differences: dict[int, list[float]] = {}
     for pair in pairs:

@@ -12,7 +12,7 @@ from guardreasoner_sdk.backends.vllm import ENVIRONMENT
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training.mining.sampling import Asked, Drawn, Sampling
 
-__all__ = ["sampled"]
+__all__ = ["draw_samples"]
 
 _GRACE = 20.0
 """Seconds for the engine's processes to end by themselves."""
@@ -21,7 +21,7 @@ _BATCHED_TOKENS = 4096
 """Tokens of prompts that a CPU reads at a time."""
 
 
-def sampled(
+def draw_samples(
     rows: Sequence[Asked], folder: Path, sampling: Sampling, ends: frozenset[int], *, context: int, under_way: int
 ) -> Iterator[tuple[Asked, list[Drawn]]]:
     """Draw samples; a row comes as soon as all of its samples are there.

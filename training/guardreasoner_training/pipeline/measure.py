@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from guardreasoner_sdk.data.atomic import writing
+from guardreasoner_sdk.data.atomic import errors_while_writing
 from guardreasoner_sdk.data.journal import Journal
-from guardreasoner_sdk.data.run_folder import opened
+from guardreasoner_sdk.data.run_folder import open_stage
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.evaluation.benchmarks import read_rows as read_labelled
 from guardreasoner_sdk.evaluation.metrics import Measures, averages
@@ -139,7 +139,7 @@ def measure_guard(
         "reasoning": settings.reasoning,
         "engine": settings.engine,
     }
-    with opened("evaluate", output, inputs={"model": model}, settings=identity, restart=restart) as stage:
+    with open_stage("evaluate", output, inputs={"model": model}, settings=identity, restart=restart) as stage:
         if stage.figures is not None:
             return stage.figures
         collected = Collected(most=0)
@@ -165,7 +165,7 @@ def _guard(model: str, dialect: Dialect, output: Path, settings: EvaluateSetting
             with Guard(judge=judge, cache=0, timeout=30 * 86_400.0) as guard:
                 yield guard
     finally:
-        with writing(converted):
+        with errors_while_writing(converted):
             converted.unlink(missing_ok=True)
 
 

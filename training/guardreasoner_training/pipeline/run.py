@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from guardreasoner_sdk.data.atomic import write_atomic, write_json, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, write_atomic, write_json
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.data.identity import content_hash
-from guardreasoner_sdk.data.run_folder import is_complete, opened
+from guardreasoner_sdk.data.run_folder import is_complete, open_stage
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.evaluation.rows import LabelledRow
 from guardreasoner_sdk.evaluation.runs import fingerprints
@@ -23,7 +23,7 @@ from guardreasoner_training.pipeline.start import (
     check_export,
     check_machines,
     check_members,
-    described_base,
+    describe_base,
 )
 from guardreasoner_training.pipeline.table import as_markdown, as_text, tables
 from guardreasoner_training.recipe import EnsembleMember, Recipe, ScratchSettings
@@ -33,7 +33,7 @@ from guardreasoner_training.rows.files import files_of, names_of
 if TYPE_CHECKING:
     from guardreasoner_sdk.dialects.base import Dialect
 
-__all__ = ["Run", "Stopped", "base_of", "described_base"]
+__all__ = ["Run", "Stopped", "base_of", "describe_base"]
 
 Figures = dict[str, Any]
 
@@ -115,7 +115,7 @@ class Run:
             }
             # What was cut off here, or stopped at errors in the data, holds nothing that would be lost.
             again = "prepare" in self._again or not is_complete(folder)
-            with opened("prepare", folder, inputs=inputs, settings=settings, restart=again) as stage:
+            with open_stage("prepare", folder, inputs=inputs, settings=settings, restart=again) as stage:
                 return stage.figures or stage.finish(self._prepared(folder))
 
         self._stage("prepare", folder, run)
@@ -320,7 +320,7 @@ class Run:
             "source": None if self._data else self.recipe.data.source,
             "benchmarks": fingerprints(self._benchmarks),
         }
-        with writing(self.output):
+        with errors_while_writing(self.output):
             self.output.mkdir(parents=True, exist_ok=True)
             there = [path.name for path in self.output.iterdir()]
         if there and MANIFEST not in there:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_training.mining import PAIRS, SELF_PAIRS
-from guardreasoner_training.pipeline.run import Run, Stopped, described_base
+from guardreasoner_training.pipeline.run import Run, Stopped, describe_base
 from guardreasoner_training.recipe import Recipe, ScratchSettings
 
 __all__ = ["SYSTEMS", "pipeline", "stages_of"]
@@ -130,5 +130,5 @@ def _done(run: Run) -> dict[str, Any]:
     last = list(guards)[-1]
     done = ["R-SFT"] if last == "rsft" else ["R-SFT", "HS-DPO"]
     output = run.output / "export"
-    run.export(guards[last], output, measured, {"base": described_base(recipe), "stages": done})
+    run.export(guards[last], output, measured, {"base": describe_base(recipe), "stages": done})
     return {"systems": systems, "table": table, "guard": str(output)}

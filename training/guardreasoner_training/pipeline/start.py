@@ -13,7 +13,7 @@ from guardreasoner_training.gguf import check_llama
 from guardreasoner_training.recipe import Recipe, ScratchSettings, TrainerSettings
 from guardreasoner_training.rows import from_source, read_rows
 
-__all__ = ["base_of", "check_base", "check_export", "check_machines", "check_members", "described_base"]
+__all__ = ["base_of", "check_base", "check_export", "check_machines", "check_members", "describe_base"]
 
 
 def base_of(name: str) -> str:
@@ -33,7 +33,7 @@ def base_of(name: str) -> str:
     return name
 
 
-def described_base(recipe: Recipe) -> str:
+def describe_base(recipe: Recipe) -> str:
     """The base model in words, for the model card; of a folder its name alone."""
     if isinstance(recipe.base, ScratchSettings):
         return "random weights"

@@ -13,7 +13,7 @@ from guardreasoner_training.rows.parsing import steps_in
 if TYPE_CHECKING:
     from guardreasoner_training.rows import TrainingRow
 
-__all__ = ["answer_block", "critique", "reasoned"]
+__all__ = ["answer_block", "write_critique", "write_reasoning"]
 
 _CONCLUDED: dict[Task, str] = {
     "prompt_harmfulness": "The request is {}.",
@@ -29,7 +29,7 @@ def answer_block(labels: Mapping[Task, bool], exchange: Exchange) -> str:
     return f"Answers: \nRequest: {request}\nCompletion: {completion}\nResponse: {response}"
 
 
-def reasoned(row: TrainingRow) -> str | None:
+def write_reasoning(row: TrainingRow) -> str | None:
     """Steps and conclusion of each task that is asked, a rule, the answers; None where one of the tasks has no step.
 
     Args:
@@ -49,7 +49,7 @@ def reasoned(row: TrainingRow) -> str | None:
     return "\n\n".join([*parts, "---", answer_block(row.labels, row.exchange)])
 
 
-def critique(row: TrainingRow) -> str | None:
+def write_critique(row: TrainingRow) -> str | None:
     """Label, categories, and the steps as an explanation; None for a row without any step."""
     ((task, harmful),) = row.labels.items()
     steps = (steps_in(row.output) if row.output else row.reasoning).get(task, ())

@@ -20,7 +20,7 @@ from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
 
-__all__ = ["Parsed", "parse_row", "stated", "steps_in"]
+__all__ = ["Parsed", "parse_row", "read_labels", "steps_in"]
 
 _RESERVED = frozenset({"output", "reasoning", "category", "source", "id", "history", "filled"})
 """What is read without being named."""
@@ -61,7 +61,7 @@ def parse_row(record: Record, columns: Columns) -> Parsed:
     labels = _labels(record, columns)
     output, reasoning = _reasoning(rest, labels)
     if output is not None:
-        said = stated(output, exchange)
+        said = read_labels(output, exchange)
         _agrees(record, labels, said)
         known = {**said, **labels}
         labels = {task: known[task] for task in TASKS if task in known}
@@ -105,7 +105,7 @@ def _authors(record: Record) -> Parsed:
     if not isinstance(output, str) or not output.strip():
         raise InputError(f"{record.place}: output", "is empty", "use the authors' file as it is")
     exchange = _exchange(record, *parts, Columns())
-    return Parsed(exchange, stated(output, exchange), output=output)
+    return Parsed(exchange, read_labels(output, exchange), output=output)
 
 
 def _needed(record: Record, name: str) -> Any:
@@ -135,7 +135,7 @@ def _labels(record: Record, columns: Columns) -> Mapping[Task, bool]:
     return {} if row is None else row.labels
 
 
-def stated(output: str, exchange: Exchange) -> dict[Task, bool]:
+def read_labels(output: str, exchange: Exchange) -> dict[Task, bool]:
     """The labels that an output gives, as the dialect reads them. One that gives its label first does not say whose it is."""
     if _ASSESSED.match(output):
         return {}

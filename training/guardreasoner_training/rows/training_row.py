@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.data.atomic import write_atomic, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, write_atomic
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.data.readers import each_record
 from guardreasoner_sdk.errors import InputError
@@ -137,7 +137,7 @@ def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
     Raises:
         InputError: the file cannot be written, for instance because the disk is full.
     """
-    with writing(path.parent):
+    with errors_while_writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     count = itertools.count()
     write_atomic(path, (_line(row) for row, _ in zip(rows, count, strict=False)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.drawing import drawn
+from guardreasoner_training.rows.drawing import stable_random
 from guardreasoner_training.rows.hazards import hazards_in
 from guardreasoner_training.steps.evidence import Phrases, guard_phrases, opening, word_phrases
 from guardreasoner_training.steps.wordings import DECLINED, JUDGED, NAMED, NOTHING, OPENED, POINTED
@@ -98,7 +98,7 @@ def _embedded(reasoning: Literal["full", "off"]) -> Guard:
 
 def _steps(row: TrainingRow, phrases: Phrases, seed: int) -> dict[Task, tuple[str, ...]]:
     def say(task: Task, part: str, wordings: tuple[str, ...], **words: str) -> str:
-        return wordings[drawn(seed, row.id, task, part) % len(wordings)].format(**words)
+        return wordings[stable_random(seed, row.id, task, part) % len(wordings)].format(**words)
 
     steps: dict[Task, tuple[str, ...]] = {}
     for task in TASKS:

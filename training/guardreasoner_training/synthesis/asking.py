@@ -13,11 +13,11 @@ from guardreasoner_sdk.errors import GuardError
 from guardreasoner_training.formats import Format
 from guardreasoner_training.recipe import SynthesisSettings
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.synthesis.budget import Budget, Cost, Prices
-from guardreasoner_training.synthesis.examined import Accepted, Reason, examined
-from guardreasoner_training.synthesis.ledger import Entry, Ledger
+from guardreasoner_training.synthesis.budget import Budget, Prices, TokenCost
+from guardreasoner_training.synthesis.examined import Accepted, Reason, examine_answer
+from guardreasoner_training.synthesis.ledger import Ledger, LedgerEntry
 from guardreasoner_training.synthesis.questions import question
-from guardreasoner_training.synthesis.teacher import Answer, Failure, Patience, Teacher
+from guardreasoner_training.synthesis.teacher import Failure, Patience, Teacher, TeacherAnswer
 
 __all__ = ["StoppedError", "ask_all"]
 
@@ -176,7 +176,7 @@ class _Asking:
             field, problem = self._budget.reached()
             self._stop(StoppedError(field, f"{problem}, and the next request may cost more than is left", "raise it"))
             return None
-        cost = Cost()
+        cost = TokenCost()
         outages = None
         try:
             if self._stopping.is_set():
@@ -190,7 +190,7 @@ class _Asking:
             tried = outages is None or self._by_question(outages)
             if tried:
                 entry = self._entry(row, outcome, most)
-                cost = Cost(entry.input_tokens, entry.output_tokens)
+                cost = TokenCost(entry.input_tokens, entry.output_tokens)
                 self._ledger.write(entry)
         finally:
             await self._budget.leave(most, cost)
@@ -211,9 +211,9 @@ class _Asking:
         """Whether it is the question that the server fails on: it has answered others that it was asked in the meantime."""
         return outages.by_question and self._alive > outages.since
 
-    def _watch(self, outcome: Answer | Failure, began: float) -> None:
+    def _watch(self, outcome: TeacherAnswer | Failure, began: float) -> None:
         """Stop where the teacher has gone silent."""
-        if isinstance(outcome, Answer) or outcome.reason not in ("no_answer", "failed", "unreadable"):
+        if isinstance(outcome, TeacherAnswer) or outcome.reason not in ("no_answer", "failed", "unreadable"):
             self._alive = max(self._alive, began)
             self._in_vain = 0
             return
@@ -248,17 +248,17 @@ class _Asking:
             f"{spent.total.tokens:,} tokens" + (f", {money:.2f} spent" if money else "")
         )
 
-    def _entry(self, row: TrainingRow, outcome: Answer | Failure, most: Cost) -> Entry:
+    def _entry(self, row: TrainingRow, outcome: TeacherAnswer | Failure, most: TokenCost) -> LedgerEntry:
         """A line of the journal."""
         found: Accepted | Reason
         if isinstance(outcome, Failure):
-            cost = outcome.cost or (most if outcome.perhaps_paid else Cost())
+            cost = outcome.cost or (most if outcome.perhaps_paid else TokenCost())
             assumed = outcome.cost is None and outcome.perhaps_paid
             found = outcome.reason
         else:
             cost, assumed = outcome.cost or most, outcome.cost is None
-            found = "refused" if outcome.refused else examined(outcome.text, outcome.finish, row, self._format)
-        return Entry(
+            found = "refused" if outcome.refused else examine_answer(outcome.text, outcome.finish, row, self._format)
+        return LedgerEntry(
             key=self._ledger.key(row),
             id=row.id,
             model=self._settings.model,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from guardreasoner_sdk.errors import ConfigurationError
 
-__all__ = ["Budget", "Cost", "Prices"]
+__all__ = ["Budget", "Prices", "TokenCost"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class TokenCost:
     """Tokens of a request, or of many.
 
     Args:
@@ -22,11 +22,11 @@ class Cost:
     input: int = 0
     output: int = 0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.input + other.input, self.output + other.output)
+    def __add__(self, other: TokenCost) -> TokenCost:
+        return TokenCost(self.input + other.input, self.output + other.output)
 
-    def __sub__(self, other: Cost) -> Cost:
-        return Cost(self.input - other.input, self.output - other.output)
+    def __sub__(self, other: TokenCost) -> TokenCost:
+        return TokenCost(self.input - other.input, self.output - other.output)
 
     @property
     def tokens(self) -> int:
@@ -46,7 +46,7 @@ class Prices:
     input: float = 0.0
     output: float = 0.0
 
-    def of(self, cost: Cost) -> float:
+    def of(self, cost: TokenCost) -> float:
         """What some tokens cost."""
         return (cost.input * self.input + cost.output * self.output) / 1e6
 
@@ -70,7 +70,7 @@ class Budget:
         spent: what answers have cost so far.
     """
 
-    def __init__(self, tokens: int | None, money: float | None, prices: Prices, *, spent: Cost) -> None:
+    def __init__(self, tokens: int | None, money: float | None, prices: Prices, *, spent: TokenCost) -> None:
         if money is not None and not (prices.input or prices.output):
             raise ConfigurationError(
                 "synthesize.budget_money: needs prices; set synthesize.price_input and synthesize.price_output (of a million "
@@ -80,11 +80,11 @@ class Budget:
         self._money = money
         self.prices = prices
         self.spent = spent
-        self._reserved = Cost()
+        self._reserved = TokenCost()
         self._under_way = 0
         self._changed = asyncio.Condition()
 
-    async def enter(self, most: Cost) -> bool:
+    async def enter(self, most: TokenCost) -> bool:
         """Wait until a request may begin; False where it never may.
 
         Args:
@@ -98,7 +98,7 @@ class Budget:
             self._under_way += 1
             return True
 
-    async def leave(self, most: Cost, cost: Cost) -> None:
+    async def leave(self, most: TokenCost, cost: TokenCost) -> None:
         """Say what a request has cost."""
         async with self._changed:
             self._reserved -= most
@@ -113,7 +113,7 @@ class Budget:
             return "synthesize.budget_money", f"{money:.4f} of {self._money:g} are spent"
         return "synthesize.budget_tokens", f"{tokens:,} of {self._tokens or 0:,} are spent"
 
-    def _fits(self, most: Cost) -> bool:
+    def _fits(self, most: TokenCost) -> bool:
         total = self.spent + self._reserved + most
         in_money = self._money is None or self.prices.of(total) <= self._money * (1 + 1e-9)
         return in_money and (self._tokens is None or total.tokens <= self._tokens)

@@ -17,7 +17,7 @@ from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.rows.outputs import answer_block
 from guardreasoner_training.synthesis.questions import MOST_STEPS, truth
 
-__all__ = ["REASONS", "Accepted", "Reason", "examined"]
+__all__ = ["REASONS", "Accepted", "Reason", "examine_answer"]
 
 Reason = Literal[
     "refused", "truncated", "empty", "format", "missing_task", "steps", "contradicts", "inconsistent", "leaks",
@@ -70,7 +70,7 @@ class Accepted:
     labels: dict[Task, bool]
 
 
-def examined(
+def examine_answer(
     text: str,
     finish: Literal["stop", "length"] | None,
     row: TrainingRow,

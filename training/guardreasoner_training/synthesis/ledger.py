@@ -15,17 +15,17 @@ from guardreasoner_sdk.generation import Message
 from guardreasoner_training.formats import Format
 from guardreasoner_training.recipe import SynthesisSettings
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.synthesis.budget import Cost
+from guardreasoner_training.synthesis.budget import TokenCost
 from guardreasoner_training.synthesis.examined import Reason
 from guardreasoner_training.synthesis.quality import Spent
 from guardreasoner_training.synthesis.questions import question
 
-__all__ = ["Entry", "Ledger", "Tried", "question_key"]
+__all__ = ["Ledger", "LedgerEntry", "Tried", "question_key"]
 
 Tokens = Annotated[int, Field(ge=0)]
 
 
-class Entry(BaseModel):
+class LedgerEntry(BaseModel):
     """A line of the journal: what came of a request.
 
     Args:
@@ -124,7 +124,7 @@ class Ledger:
         """What is known of the question about a row."""
         return self._tried.get(self.key(row)) or Tried()
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: LedgerEntry) -> None:
         """Keep what came of a request.
 
         Raises:
@@ -133,10 +133,10 @@ class Ledger:
         self._lines.add([entry.model_dump(mode="json")])
         self._take(entry)
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: LedgerEntry) -> None:
         if entry.model != self._settings.model:
             return
-        cost = Cost(entry.input_tokens, entry.output_tokens)
+        cost = TokenCost(entry.input_tokens, entry.output_tokens)
         if entry.assumed:
             self.spent.assumed += cost
         else:
@@ -155,7 +155,7 @@ class Ledger:
             tried.last = entry.text
             tried.final = tried.final or entry.final
 
-    def _outdated(self, entry: Entry) -> bool:
+    def _outdated(self, entry: LedgerEntry) -> bool:
         """Whether the longest answer was to blame, and is another now: that was no try of what is asked now."""
         if entry.outcome == "truncated":
             return entry.max_tokens < self._settings.max_tokens
@@ -169,8 +169,8 @@ def question_key(messages: Sequence[Message], model: str, format: Format) -> str
     return sha256(json_text(told).encode()).hexdigest()
 
 
-def _entry(line: dict[str, Any] | None) -> Entry | None:
+def _entry(line: dict[str, Any] | None) -> LedgerEntry | None:
     try:
-        return Entry.model_validate(line)
+        return LedgerEntry.model_validate(line)
     except ValidationError:
         return None

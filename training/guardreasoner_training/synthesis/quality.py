@@ -12,7 +12,7 @@ from guardreasoner_sdk.dialects.steps import split_steps
 from guardreasoner_sdk.verdict import TASKS, Task
 from guardreasoner_training.formats import Format, tasks_of
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.synthesis.budget import Cost, Prices
+from guardreasoner_training.synthesis.budget import Prices, TokenCost
 from guardreasoner_training.synthesis.examined import REASONS
 
 __all__ = ["TABLE_1", "Spent", "quality_of", "quality_text"]
@@ -41,12 +41,12 @@ class Spent:
     """
 
     answers: Counter[str] = field(default_factory=Counter)
-    cost: Cost = field(default_factory=Cost)
-    assumed: Cost = field(default_factory=Cost)
+    cost: TokenCost = field(default_factory=TokenCost)
+    assumed: TokenCost = field(default_factory=TokenCost)
     damaged: int = 0
 
     @property
-    def total(self) -> Cost:
+    def total(self) -> TokenCost:
         """Both."""
         return self.cost + self.assumed
 

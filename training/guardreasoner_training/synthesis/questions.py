@@ -7,7 +7,7 @@ from typing import Final
 
 from guardreasoner_sdk.dialects.guardreasoner import interaction
 from guardreasoner_sdk.dialects.hazards import HAZARDS
-from guardreasoner_sdk.dialects.quoting import marks, quoted
+from guardreasoner_sdk.dialects.quoting import marks, quote
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Message
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
@@ -114,9 +114,9 @@ def question(row: TrainingRow, format: Format) -> list[Message]:
 
 
 def _quoted(exchange: Exchange) -> Exchange:
-    response = None if exchange.response is None else quoted(exchange.response, _TRUTH)
-    history = [turn.model_copy(update={"content": quoted(turn.content, _TRUTH)}) for turn in exchange.history]
-    return Exchange(quoted(exchange.prompt, _TRUTH), response, history)
+    response = None if exchange.response is None else quote(exchange.response, _TRUTH)
+    history = [turn.model_copy(update={"content": quote(turn.content, _TRUTH)}) for turn in exchange.history]
+    return Exchange(quote(exchange.prompt, _TRUTH), response, history)
 
 
 def _steps(row: TrainingRow) -> str:

@@ -13,16 +13,16 @@ from guardreasoner_sdk._text import json_text
 from guardreasoner_sdk.data.atomic import write_atomic, write_json
 from guardreasoner_sdk.data.identity import content_hash
 from guardreasoner_sdk.data.journal import Lines
-from guardreasoner_sdk.data.run_folder import Stage, opened
+from guardreasoner_sdk.data.run_folder import Stage, open_stage
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.verdict import TASKS
-from guardreasoner_training.formats import Format, examples_of, lacking, output_of, tasks_of
+from guardreasoner_training.formats import Format, examples_of, output_of, tasks_of, tasks_without_steps
 from guardreasoner_training.recipe import SynthesisSettings
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
 from guardreasoner_training.rows.parsing import steps_in
 from guardreasoner_training.synthesis.asking import StoppedError, ask_all
 from guardreasoner_training.synthesis.budget import Prices
-from guardreasoner_training.synthesis.examined import Accepted, examined
+from guardreasoner_training.synthesis.examined import Accepted, examine_answer
 from guardreasoner_training.synthesis.ledger import Ledger
 from guardreasoner_training.synthesis.quality import quality_of, quality_text
 from guardreasoner_training.synthesis.questions import truth, wording
@@ -82,7 +82,7 @@ def synthesize(
     """
     if format == "labels":
         raise ConfigurationError("format: 'labels' has no reasoning to write; use 'guardreasoner' or 'thinkguard'")
-    with opened(
+    with open_stage(
         "synthesize",
         output,
         # Not the rows: an answer is known by its question. Another teacher or wording asks, and pays for, everything again.
@@ -101,7 +101,7 @@ def synthesize(
             return stage.figures
         stage.undo()  # what is there is of other rows, or of fewer tries
         examples = _examples(rows, format)
-        asked = [row for row in examples if lacking(row, format)]
+        asked = [row for row in examples if tasks_without_steps(row, format)]
         with Lines(output / ANSWERS, durable=True) as lines:
             ledger = Ledger(lines, teacher, format)
             if ledger.spent.damaged:
@@ -183,12 +183,12 @@ def _write(
     tries: dict[str, int] = {}
     lines = []
     for row in examples:
-        if not lacking(row, format):
+        if not tasks_without_steps(row, format):
             written.append(row)
             continue
         tried = ledger.of(row)
         tries[ledger.key(row)] = tried.tries
-        good = None if tried.accepted is None else examined(tried.accepted, "stop", row, format)
+        good = None if tried.accepted is None else examine_answer(tried.accepted, "stop", row, format)
         if isinstance(good, Accepted):
             made.append(_completed(row, good, format))
             written.append(made[-1])

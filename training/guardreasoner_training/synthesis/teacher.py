@@ -21,12 +21,12 @@ from guardreasoner_sdk.backends._remote_replies import read_answer
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, PortableError
 from guardreasoner_sdk.generation import Message, Query
 from guardreasoner_training.recipe import SynthesisSettings
-from guardreasoner_training.synthesis.budget import Cost
+from guardreasoner_training.synthesis.budget import TokenCost
 
 if TYPE_CHECKING:
     from openai import APIStatusError
 
-__all__ = ["Answer", "Failure", "Patience", "Teacher"]
+__all__ = ["Failure", "Patience", "Teacher", "TeacherAnswer"]
 
 _LONGEST_WISH = 600.0
 _FILTERED = ("content_filter", "content_policy_violation")
@@ -37,7 +37,7 @@ _BROKEN = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TeacherAnswer:
     """What the teacher wrote.
 
     Args:
@@ -50,7 +50,7 @@ class Answer:
     text: str
     finish: Literal["stop", "length"] | None
     refused: bool
-    cost: Cost | None
+    cost: TokenCost | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Failure:
 
     reason: Literal["no_answer", "failed", "filtered", "too_long", "unreadable"]
     detail: str
-    cost: Cost | None = None
+    cost: TokenCost | None = None
     perhaps_paid: bool = False
     final: bool = False
     outage: bool = False
@@ -133,7 +133,7 @@ class Teacher:
         """Close the connections."""
         await self._client.close()
 
-    async def ask(self, messages: Sequence[Message], stopping: asyncio.Event) -> Answer | Failure:
+    async def ask(self, messages: Sequence[Message], stopping: asyncio.Event) -> TeacherAnswer | Failure:
         """Ask once; what was not answered and cost nothing is sent again, with growing pauses.
 
         Args:
@@ -157,10 +157,10 @@ class Teacher:
                 break
         return Failure("failed", str(problem), outage=True, by_question=problem.status == _BROKEN)
 
-    def most(self, messages: Sequence[Message]) -> Cost:
+    def most(self, messages: Sequence[Message]) -> TokenCost:
         """The most that asking once can cost: a token has at least one byte of what is sent."""
         read = sum(len(message["content"].encode()) + 16 for message in _sent(messages)) + 64
-        return Cost(read, self._settings.max_tokens)
+        return TokenCost(read, self._settings.max_tokens)
 
     def _body(self, messages: Sequence[Message]) -> dict[str, Any]:
         # OpenAI's newer models know the new name alone, most other servers the old one.
@@ -172,7 +172,7 @@ class Teacher:
             limit: self._settings.max_tokens,
         }
 
-    async def _send(self, body: dict[str, Any]) -> Answer | Failure:
+    async def _send(self, body: dict[str, Any]) -> TeacherAnswer | Failure:
         """One request.
 
         Raises:
@@ -201,7 +201,7 @@ class Teacher:
         except OpenAIError as error:
             return Failure("unreadable", f"the answer failed with {type(error).__name__}", perhaps_paid=True)
         else:
-            self._proven = self._proven or isinstance(read, Answer)
+            self._proven = self._proven or isinstance(read, TeacherAnswer)
             return read
         raise _RepeatableError(f"the server at {self._address.host} cannot be reached")
 
@@ -267,7 +267,7 @@ def _sent(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": defuse(message.content)} for message in messages]
 
 
-def _read(body: str) -> Answer | Failure:
+def _read(body: str) -> TeacherAnswer | Failure:
     try:
         completion = read_answer(body, Query())
     except ValueError as error:
@@ -277,15 +277,15 @@ def _read(body: str) -> Answer | Failure:
     data = json.loads(body)
     message = data["choices"][0].get("message")
     refused = isinstance(message, dict) and bool(message.get("refusal"))
-    return Answer(completion.text, completion.finish_reason, refused, _cost(data))
+    return TeacherAnswer(completion.text, completion.finish_reason, refused, _cost(data))
 
 
-def _cost(data: dict[str, Any]) -> Cost | None:
+def _cost(data: dict[str, Any]) -> TokenCost | None:
     usage = data.get("usage")
     if not isinstance(usage, dict):
         return None
     read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Cost(read, written) if isinstance(read, int) and isinstance(written, int) and read > 0 <= written else None
+    return TokenCost(read, written) if isinstance(read, int) and isinstance(written, int) and read > 0 <= written else None
 
 
 def _wish(headers: Any) -> float | None:

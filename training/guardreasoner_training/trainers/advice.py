@@ -13,7 +13,7 @@ from typing import Final, Literal
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training.recipe import HSDPOSettings, TrainerSettings
 
-__all__ = ["ANEW", "disk_full", "is_out_of_memory", "memory_advice", "saving"]
+__all__ = ["ANEW", "disk_full", "errors_while_saving", "is_out_of_memory", "memory_advice"]
 
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|ALLOC_FAILED|not enough memory", re.IGNORECASE
@@ -75,7 +75,9 @@ def disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def saving(fresh: Path, earlier: Path | None, what: Literal["checkpoint", "model"] = "checkpoint") -> Iterator[None]:
+def errors_while_saving(
+    fresh: Path, earlier: Path | None, what: Literal["checkpoint", "model"] = "checkpoint"
+) -> Iterator[None]:
     """Say of a folder that cannot be written why, and which checkpoint is still there.
 
     Args:

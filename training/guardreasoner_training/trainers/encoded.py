@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from guardreasoner_sdk.data.atomic import replacing, write_json, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, replacing, write_json
 from guardreasoner_sdk.errors import InputError
 
-__all__ = ["IGNORED", "encoded", "labelled"]
+__all__ = ["IGNORED", "label_output", "write_encoded"]
 
 IGNORED: Final = -100
 """The label of a token that is not learnt."""
@@ -18,7 +18,7 @@ IGNORED: Final = -100
 _GROUP = 2048
 
 
-def labelled(prompt: list[int], output: list[int]) -> dict[str, list[int]]:
+def label_output(prompt: list[int], output: list[int]) -> dict[str, list[int]]:
     """A row for supervised training: the loss is on the output, each of its tokens, and on nothing else.
 
     Args:
@@ -27,7 +27,7 @@ def labelled(prompt: list[int], output: list[int]) -> dict[str, list[int]]:
     return {"input_ids": prompt + output, "labels": [IGNORED] * len(prompt) + output}
 
 
-def encoded(folder: Path, rows: Iterator[dict[str, Any]], counts: Mapping[str, int], columns: Mapping[str, Any]) -> None:
+def write_encoded(folder: Path, rows: Iterator[dict[str, Any]], counts: Mapping[str, int], columns: Mapping[str, Any]) -> None:
     """Write encoded rows as an Arrow file, whole or not at all, and beside it what was counted on the way.
 
     Args:
@@ -39,9 +39,9 @@ def encoded(folder: Path, rows: Iterator[dict[str, Any]], counts: Mapping[str, i
     import pyarrow
 
     schema = pyarrow.schema(list(columns.items()))
-    with writing(folder):
+    with errors_while_writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with writing(folder / "rows.arrow"), replacing(folder / "rows.arrow") as fresh:
+    with errors_while_writing(folder / "rows.arrow"), replacing(folder / "rows.arrow") as fresh:
         with pyarrow.OSFile(str(fresh), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as stream:
             while group := list(itertools.islice(rows, _GROUP)):
                 stream.write_batch(pyarrow.RecordBatch.from_pylist(group, schema=schema))

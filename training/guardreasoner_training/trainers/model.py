@@ -12,7 +12,7 @@ from guardreasoner_sdk.data.atomic import write_json
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training.formats import dialect_of, template_of
 from guardreasoner_training.recipe import Recipe, TrainerSettings
-from guardreasoner_training.trainers.advice import saving
+from guardreasoner_training.trainers.advice import errors_while_saving
 from guardreasoner_training.trainers.checkpoints import newest_complete
 from guardreasoner_training.trainers.merging import merge_adapter
 
@@ -131,7 +131,7 @@ def save_guard(
 
     generation: Any = GenerationConfig
     half = _dtype(settings)
-    with saving(output, newest_complete(Path(trainer.args.output_dir)), "model"):
+    with errors_while_saving(output, newest_complete(Path(trainer.args.output_dir)), "model"):
         if settings.tuning == "full":
             if settings.deepspeed is None:
                 trainer.model.to(half)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from guardreasoner_sdk.data.atomic import read_json
-from guardreasoner_sdk.data.run_folder import Stage, opened
+from guardreasoner_sdk.data.run_folder import Stage, open_stage
 from guardreasoner_training.formats import end_id
 from guardreasoner_training.recipe import Recipe, TrainerSettings
 from guardreasoner_training.trainers.arguments import Layout, check_machine, identity, layout, usable_devices
@@ -21,8 +21,8 @@ from guardreasoner_training.trainers.training import (
     on_this_machine,
     processes,
     quiet,
+    run_training,
     spread_note,
-    trained,
 )
 
 __all__ = ["TrainingStage"]
@@ -103,7 +103,7 @@ class TrainingStage(ABC, Generic[Settings]):
                 learnt, left_out = (f"{counts[of]:,} {self.unit}" for of in ("rows", "too_long"))
                 report(f"{learnt}, {counts['tokens']:,} tokens; {left_out} too long")
             ends = [end_id(tokenizer, self.recipe.rendering)]
-            log = trained(
+            log = run_training(
                 lambda: self.trainer(args, data, tokenizer, settings),
                 lambda done: save_guard(done, self.output, base=self.base, recipe=self.recipe, settings=settings, ends=ends),
                 *(args, self.name, self.recipe, settings, report),
@@ -129,7 +129,7 @@ class TrainingStage(ABC, Generic[Settings]):
 
     def _opened(self, restart: bool) -> AbstractContextManager[Stage]:
         own = {**self.recipe.model_dump(include={"format", "rendering", "max_tokens", "seed"}), **self.made_of}
-        return opened(
+        return open_stage(
             self.name,
             self.output,
             inputs=self._inputs,

@@ -15,15 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from guardreasoner_sdk._text import json_text
-from guardreasoner_sdk.data.atomic import write_atomic, writing
+from guardreasoner_sdk.data.atomic import errors_while_writing, write_atomic
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_training.trainers.advice import saving
+from guardreasoner_training.trainers.advice import errors_while_saving
 from guardreasoner_training.trainers.checkpoints import Setup, keep_newest, mark_complete, newest_complete
 from guardreasoner_training.trainers.curves import loss_curve
 from guardreasoner_training.trainers.head import MOST, scored_whole
 from guardreasoner_training.trainers.sampler import LengthGrouped
 
-__all__ = ["Resumable", "Shown", "Written", "losses_of"]
+__all__ = ["LogCallback", "ProgressCallback", "Resumable", "losses_of"]
 
 
 class Resumable:
@@ -75,7 +75,7 @@ class Resumable:
         main = self.state.is_world_process_zero
         if main:
             keep_newest(folder, max(1, self.keep_checkpoints - 1))  # room first; one always stays
-        with saving(fresh, newest_complete(folder)):
+        with errors_while_saving(fresh, newest_complete(folder)):
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
             self.accelerator.wait_for_everyone()
             if main:
@@ -109,7 +109,7 @@ def losses_of(state: Any) -> list[dict[str, Any]]:
     return [entry for entry in state.log_history if "loss" in entry]
 
 
-class Written(TrainerCallback):
+class LogCallback(TrainerCallback):
     """Keeps ``log.jsonl`` and ``loss.png`` up to date.
 
     Args:
@@ -130,7 +130,7 @@ class Written(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Write the entry of a step."""
         if state.is_world_process_zero and logs and "loss" in logs:
-            with writing(self._log), self._log.open("ab") as file:
+            with errors_while_writing(self._log), self._log.open("ab") as file:
                 file.write(_line(state.log_history[-1]))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -139,7 +139,7 @@ class Written(TrainerCallback):
             loss_curve(log, self._picture, self._title)
 
 
-class Shown(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Shows how far the training is: a bar on a terminal, else a line every few steps.
 
     Args:

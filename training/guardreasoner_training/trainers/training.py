@@ -21,7 +21,7 @@ from guardreasoner_training.trainers.threads import cpu_threads
 
 Settings = TypeVar("Settings", bound=TrainerSettings)
 
-__all__ = ["figures_of", "from_main", "on_this_machine", "processes", "quiet", "spread_note", "trained"]
+__all__ = ["figures_of", "from_main", "on_this_machine", "processes", "quiet", "run_training", "spread_note"]
 
 
 def processes() -> int:
@@ -60,7 +60,7 @@ def spread_note(settings: TrainerSettings, spread: Layout) -> str | None:
     )
 
 
-def trained(
+def run_training(
     make: Callable[[], Any],
     save: Callable[[Any], None],
     args: Any,
@@ -143,11 +143,11 @@ def _train(
 ) -> list[dict[str, Any]]:
     from transformers import PrinterCallback
 
-    from guardreasoner_training.trainers.trainer import Shown, Written, losses_of
+    from guardreasoner_training.trainers.trainer import LogCallback, ProgressCallback, losses_of
 
-    shown = Shown(report, settings.logging_steps)
+    shown = ProgressCallback(report, settings.logging_steps)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Written(folder.parent, name))
+    trainer.add_callback(LogCallback(folder.parent, name))
     trainer.add_callback(shown)
     try:
         trainer.train(resume_from_checkpoint=None if found is None else str(found))
