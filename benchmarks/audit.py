@@ -29,7 +29,7 @@ from guardreasoner_sdk import Guard
 from guardreasoner_sdk.evaluation.audit import AT_MOST, propose
 from guardreasoner_sdk.evaluation.audit.decisions import apply
 from guardreasoner_sdk.evaluation.audit.labelled_set import LabelledSet
-from guardreasoner_sdk.evaluation.audit.run import Audit, Item, predictions, run
+from guardreasoner_sdk.evaluation.audit.run import Audit, AuditItem, predictions, run
 from guardreasoner_sdk.evaluation.rows import Prediction
 from guardreasoner_sdk.judges.embedded import DEFAULT_FOLDER
 from guardreasoner_sdk.verdict import TASKS
@@ -109,7 +109,7 @@ def write(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     return path
 
 
-def audited(file: Path, folder: Path, *, at_most: float = AT_MOST) -> tuple[Audit, list[Item]]:
+def audited(file: Path, folder: Path, *, at_most: float = AT_MOST) -> tuple[Audit, list[AuditItem]]:
     """Audit a file with the embedded guard, as the command does, but for the reasons."""
 
     @contextlib.contextmanager

@@ -69,7 +69,7 @@ def is_conversation(value: Sequence[Any]) -> bool:
 
 
 class JsonFile:
-    """A JSON document: a record is what stands in its lists of rows. A :class:`~guardreasoner_sdk.data.records.Source`.
+    """A JSON document: a record is what stands in its lists of rows. A :class:`~guardreasoner_sdk.data.records.RowSource`.
 
     An object is a row by its keys. Where rows are to be judged, a text is a prompt, a list of messages is a conversation, and a
     file of one object that has the prompt is one row; in a labelled file, rows in an object of lists have the name that led to

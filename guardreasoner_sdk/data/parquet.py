@@ -88,7 +88,7 @@ def _decoded(value: Any) -> Any:
 
 
 class ParquetRows:
-    """Parquet: a record is a mapping, None for one that is not UTF-8. A :class:`~guardreasoner_sdk.data.records.Source`.
+    """Parquet: a record is a mapping, None for one that is not UTF-8. A :class:`~guardreasoner_sdk.data.records.RowSource`.
 
     Args:
         path: the file.
