@@ -13,7 +13,7 @@ from guardreasoner_sdk.judges.language import Language, Stretch
 from guardreasoner_sdk.judges.turning import find_turned, ways
 from guardreasoner_sdk.judges.unmasking import no_check
 
-__all__ = ["Readings"]
+__all__ = ["Readings", "without_codes"]
 
 _AROUND: Final = 200
 # Unicode's tag characters, of which the flags of countries within a country are made, too.
@@ -22,6 +22,13 @@ _TAGGED: Final = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _FLAG: Final = re.compile("\U0001f3f4[\U000e0020-\U000e007e]{1,7}+\U000e007f")
 _FEWEST_TAGS: Final = 4
 _MOST: Final = 5
+# A word of letters and digits that nobody speaks: a digest, a key, base64 of a picture. Of a path or a link the marks break it.
+_CODE: Final = re.compile(
+    r"(?<!\S)[^\w\s]{0,3}+(?=[A-Za-z+/=_-]*+[0-9])(?=[0-9+/=_-]*+[A-Za-z])[A-Za-z0-9+/=_-]{16,}+[^\w\s]{0,3}+(?!\S)"
+)
+# Codes drown what stands beside them where they are much of a text; where they are little of a long one they change nothing.
+_LEAST_CODE: Final = 1 / 8
+_LONGEST_CODED: Final = 20_000
 
 
 class Readings:
@@ -66,6 +73,22 @@ class Readings:
             for way in self._ways:
                 if stretches := find_turned(source, way, self._language, check):
                     yield _around(source, stretches)
+
+
+def without_codes(text: str) -> str | None:
+    """A text without the digests, keys and the like in it that say nothing, but drown what stands beside them.
+
+    Returns:
+        The rest of it; None where there are none, where they are little of the text, or all of it.
+
+    Example:
+        >>> without_codes("How do I bake bread? (ref. 0f3a9bb210ce4d5588aa17e0)")
+        'How do I bake bread? (ref.  '
+    """
+    if len(text) > _LONGEST_CODED:
+        return None
+    rest = _CODE.sub(" ", text)
+    return rest if rest.strip() and len(text) - len(rest) >= _LEAST_CODE * len(text) else None
 
 
 def _shown(text: str) -> str | None:

@@ -77,8 +77,9 @@ class Part:
         source: what is judged.
         text: it, a sentence of it, or what was decoded of it.
         original: what the caller gave.
-        start: where the text begins in that; None where it was decoded, so that it stands there in other words.
+        start: where the text begins in that; None where it was decoded, so that it stands there in other words, or is bare.
         behind: whether it is read behind earlier turns, or alone.
+        bare: whether codes that say nothing were left out (`without_codes`).
         sentence: whether it is a sentence, read by itself.
         among: windows of the text that it was found in.
     """
@@ -88,6 +89,7 @@ class Part:
     original: str
     start: int | None = 0
     behind: bool = False
+    bare: bool = False
     sentence: bool = False
     among: int = 1
     windows: int = 0
@@ -104,7 +106,8 @@ class Part:
     def how(self) -> str:
         """How it was read, as the beginning of a clause; empty where it was read as it stands."""
         ways = {
-            "once decoded": self.start is None,
+            "once decoded": self.start is None and not self.bare,
+            "without the codes in it": self.bare,
             "behind the turns before it": self.behind,
             "a sentence by itself": self.sentence,
         }
@@ -332,10 +335,10 @@ def _windows(row: JudgedExchange, encoder: Encoder, check: Check) -> Iterator[tu
         if len(tokens) <= _BRIEF and 0 < len(asked) < len(earlier):
             context = encoder.context(asked)
             yield row.part("prompt", prompt, prompt, behind=True), next(encoder.windows(tokens, PROMPT, context))
-    for reading in _readings()(prompt, check):
-        decoded = row.part("prompt", reading, prompt, start=None)
+    for reading, how in _other_readings(prompt, check):
+        other = row.part("prompt", reading, prompt, start=None, **how)
         for window in encoder.windows(encoder.read(reading, check), PROMPT):
-            yield decoded, window
+            yield other, window
     if response is None:
         return
     row.context = context = encoder.context([(ASKED, tokens)])
@@ -343,10 +346,10 @@ def _windows(row: JudgedExchange, encoder: Encoder, check: Check) -> Iterator[tu
         answer = row.part("response", response, response)
         for window in encoder.windows(answered, RESPONSE, context):
             yield answer, window
-    for reading in _readings()(response, check):
-        decoded = row.part("response", reading, response, start=None)
+    for reading, how in _other_readings(response, check):
+        other = row.part("response", reading, response, start=None, **how)
         for window in encoder.windows(encoder.read(reading, check), RESPONSE, context):
-            yield decoded, window
+            yield other, window
 
 
 def _sentences(
@@ -363,9 +366,19 @@ def _sentences(
             if tokens := encoder.read(text, check):
                 place = None if part.start is None else part.start + start
                 asked = part.source == "prompt"
-                own = row.part(part.source, text, part.original, start=place, sentence=True, among=part.windows)
+                own = row.part(part.source, text, part.original, start=place, bare=part.bare, sentence=True, among=part.windows)
                 for window in encoder.windows(tokens, PROMPT) if asked else encoder.windows(tokens, RESPONSE, row.context):
                     yield own, window
+
+
+def _other_readings(text: str, check: Check) -> Iterator[tuple[str, dict[str, bool]]]:
+    """What else a text says, each with how it was read."""
+    from guardreasoner_sdk.judges.readings import without_codes
+
+    for reading in _readings()(text, check):
+        yield reading, {}
+    if (rest := without_codes(text)) is not None:
+        yield rest, {"bare": True}
 
 
 @lru_cache(1)

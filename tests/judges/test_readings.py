@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from costs import assert_in_proportion
-from guardreasoner_sdk.judges.readings import Readings
+from guardreasoner_sdk.judges.readings import Readings, without_codes
 from guardreasoner_sdk.judges.unmasking import word_list
 
 TEXTS = (
@@ -307,3 +307,40 @@ def test_no_text_breaks_it_and_no_reading_is_the_text_itself(readings: Readings)
             found = list(readings(text))
             assert len(found) <= 5
             assert text not in found
+
+
+DIGEST = "0f3a9bb210ce4d5588aa17e0c2"
+NOTHING = "v8Hms+a0PtNmjUTOV+8ij5PX3UJFDK4sWRnhi2H+5ynziSv4EnDmx0FNNKM8\n5Rk/i/+AoUIZsOs//+2u9jO7Mw/jZAUrvHiaW+RY"
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (f"How do I bake bread? {DIGEST}", ["How", "do", "I", "bake", "bread?"]),
+        (f"How do I bake bread? (ref. {DIGEST}) Thanks!", ["How", "do", "I", "bake", "bread?", "(ref.", "Thanks!"]),
+        (f"How do I bake bread?\n\n{NOTHING}\n", ["How", "do", "I", "bake", "bread?"]),
+        (f"{NOTHING}\nHow do I bake bread?", ["How", "do", "I", "bake", "bread?"]),
+    ],
+)
+def test_codes_that_say_nothing_are_left_out(text: str, rest: list[str]) -> None:
+    left = without_codes(text)
+    assert left is not None
+    assert left.split() == rest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "How do I bake bread?",
+        "Compare well-to-do-neighbourhoods in London/Paris/Amsterdam/Rotterdam",
+        "How do I get from Donaudampfschifffahrtsgesellschaft to Llanfairpwllgwyngyll?",
+        "Call 0049301234567890 or 2025-11-30T12:00:00 for help",  # no letters, and a colon
+        "See https://example.org/a/b/c/d?id=20251130 and C:\\Users\\me\\notes2025.txt",
+        NOTHING,  # nothing is left
+        f"{'How do I bake bread? ' * 20}{DIGEST}",  # little of the text
+        f"How do I bake bread? {NOTHING} " * 200,  # too long to be drowned
+    ],
+)
+def test_words_links_and_numbers_are_no_codes(text: str) -> None:
+    assert without_codes(text) is None
