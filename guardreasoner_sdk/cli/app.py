@@ -58,9 +58,6 @@ def run(arguments: list[str] | None) -> int:
 
     Args:
         arguments: what follows the program's name; None: those of the process.
-
-    Returns:
-        the exit code.
     """
     prepare()
     try:

@@ -63,10 +63,6 @@ class CheckJob:
 def run_job(options: GuardOptions, job: CheckJob) -> ExitCode:
     """Check a file, or go on with it.
 
-    Args:
-        options: what makes the guard.
-        job: the file.
-
     Raises:
         InputError: the file, the output or a setting is not as it must be; what was judged by then is written.
         ConfigurationError: the guard cannot work.

@@ -20,9 +20,6 @@ def outcome(verdict: Verdict) -> ExitCode:
 
     Something found that blocks comes before everything undecided, and what is undecided is never "allowed", not even where
     the policy lets it pass.
-
-    Args:
-        verdict: the verdict.
     """
     if verdict.blocked_by == "finding":
         return ExitCode.BLOCKED
@@ -56,7 +53,6 @@ class Tally:
 
         Args:
             number: the row it belongs to, from 1.
-            verdict: it.
         """
         match outcome(verdict):
             case ExitCode.ALLOWED:

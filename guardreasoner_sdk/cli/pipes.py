@@ -48,21 +48,12 @@ class Pipes:
         return "standard output" if self.to_output else str(self.output)
 
     def start(self, journal: Journal, output: Output) -> None:
-        """Have JSON lines appear on standard output as they are judged, where they go there.
-
-        Args:
-            journal: of the run.
-            output: what it makes.
-        """
+        """Have JSON lines appear on standard output as they are judged, where they go there."""
         if self.to_output and output.format == "jsonl":
             journal.copy = sys.stdout.buffer
 
     def finish(self, output: Output) -> None:
-        """Hand a whole table to standard output.
-
-        Args:
-            output: it.
-        """
+        """Hand a whole table to standard output."""
         if self.to_output and output.format != "jsonl":
             with output.path.open("rb") as table:
                 shutil.copyfileobj(table, sys.stdout.buffer)

@@ -23,7 +23,6 @@ def progress(total: int, done: int, *, clock: Callable[[], float] = time.monoton
 
     Args:
         total: all rows; 0: show nothing.
-        done: those that an earlier run did.
         clock: what tells the time, in seconds.
 
     Yields:

@@ -29,9 +29,6 @@ def load(guard: Guard) -> float:
 
     What cannot be loaded for now is told by the check.
 
-    Args:
-        guard: the guard.
-
     Returns:
         the milliseconds that it took.
 
@@ -52,8 +49,6 @@ def show(verdict: Verdict, result: ExitCode, *, loading: float | None = None) ->
     """Print a verdict to standard output.
 
     Args:
-        verdict: the verdict.
-        result: what it means for the exit code.
         loading: the milliseconds that loading the model took; None: nothing was loaded ahead.
     """
     out = console()

@@ -65,11 +65,7 @@ def prepare() -> None:
 
 
 def decode_argument(text: str) -> str:
-    """The text of an argument as it was typed: where the locale is not UTF-8, Python has not decoded it.
-
-    Args:
-        text: the argument.
-    """
+    """The text of an argument as it was typed: where the locale is not UTF-8, Python has not decoded it."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -115,14 +111,7 @@ def console(*, error: bool = False) -> Console:
 
 
 def report_unwritable(error: OSError) -> ExitCode:
-    """Say which file, or that standard output, cannot be used; nothing where its reader has just gone.
-
-    Args:
-        error: what the system said.
-
-    Returns:
-        what to end with.
-    """
+    """Say which file, or that standard output, cannot be used; nothing where its reader has just gone."""
     if error.filename is not None:
         note(f"{error.filename}: {error.strerror}")
         return ExitCode.USAGE
@@ -134,11 +123,7 @@ def report_unwritable(error: OSError) -> ExitCode:
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn what a command raises into a message on standard error and an exit code.
-
-    Args:
-        command: the function behind a command.
-    """
+    """Turn what a command raises into a message on standard error and an exit code."""
 
     @functools.wraps(command)
     def run(*args: P.args, **options: P.kwargs) -> R:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -142,22 +142,28 @@ class Columns:
                 fix = f"name one of those it has: {format_names(names)}" if near is None else f"say --prompt-column {near}"
                 raise InputError(option, f"{path} has no column {quote_value(name)}", fix)
 
-    def rows(self, records: Iterable[Record]) -> Iterator[RawRow]:
-        """Read labelled rows; those without a label are passed over.
-
-        Args:
-            records: the rows of a file.
-
-        Raises:
-            InputError: a column is missing, or a word is no label, with its line.
-        """
-        return (row for row in map(self.row, records) if row is not None)
-
     def row(self, record: Record) -> RawRow | None:
         """Read a labelled row; None where it has no label.
 
+        Raises:
+            InputError: as :meth:`labels_of`.
+        """
+        labels = self.labels_of(record)
+        if not labels:
+            return None
+        values = record.values
+        identity = values.get(self.id)
+        known = str(record.number) if identity in (None, "") else str(identity)
+        language = _word(values.get(self.language or "lang")).replace("_", "-").partition("-")[0] or None
+        kind = _word(values.get(self.kind or "kind")) or None
+        response = values.get(self.response_name)
+        return RawRow(known, record.place, values[self.prompt], None if response == "" else response, labels, language, kind)
+
+    def labels_of(self, record: Record, *, needed: bool = True) -> dict[Task, bool]:
+        """The labels of a row.
+
         Args:
-            record: a row of a file.
+            needed: whether a row without any column of labels is an error.
 
         Raises:
             InputError: a column is missing, or a word is no label, with its line.
@@ -170,6 +176,8 @@ class Columns:
                 raise InputError(record.place, f"has no column {name!r}", fix)
         places = {task: self.column_of(task, values) for task in TASKS}
         if not any(places.values()):
+            if not needed:
+                return {}
             fix = "name them, for instance with --column prompt_harmfulness=toxic"
             raise InputError(record.place, "has no column of labels", fix)
         labels = {
@@ -177,19 +185,11 @@ class Columns:
             for task, name in places.items()
             if name is not None and (said := self._label(task, name, values[name], record.place)) is not None
         }
-        response = values.get(self.response_name)
-        response = None if response == "" else response
-        unanswered = [task for task in labels if task != TASKS[0]] if response is None else []
+        unanswered = [task for task in labels if task != TASKS[0]] if values.get(self.response_name) in (None, "") else []
         if unanswered:
             problem = f"{places[unanswered[0]]}: is labelled, but there is no response"
             raise InputError(record.place, problem, "give the response, or leave the label empty")
-        if not labels:
-            return None
-        identity = values.get(self.id)
-        known = str(record.number) if identity in (None, "") else str(identity)
-        language = _word(values.get(self.language or "lang")).replace("_", "-").partition("-")[0] or None
-        kind = _word(values.get(self.kind or "kind")) or None
-        return RawRow(known, record.place, values[self.prompt], response, labels, language, kind)
+        return labels
 
     def column_of(self, task: Task, values: Mapping[str, Any]) -> str | None:
         """Name of the column that holds a task's labels; None where there is none.

@@ -75,10 +75,6 @@ class JsonFile:
     file of one object that has the prompt is one row; in a labelled file, rows in an object of lists have the name that led to
     them under ``key``.
 
-    Args:
-        path: the file.
-        how: it is read.
-
     Raises:
         InputError: it cannot be read, or holds no list.
     """

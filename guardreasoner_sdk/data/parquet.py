@@ -90,10 +90,6 @@ def _decoded(value: Any) -> Any:
 class ParquetRows:
     """Parquet: a record is a mapping, None for one that is not UTF-8. A :class:`~guardreasoner_sdk.data.records.RowSource`.
 
-    Args:
-        path: the file.
-        how: it is read.
-
     Raises:
         InputError: it is not Parquet, or has no such columns.
         MissingExtraError: pyarrow is not installed.

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guardreasoner_sdk._text import JsonError
-from guardreasoner_sdk.data.cells import unescape_formula
 from guardreasoner_sdk.data.encodings import looks_like
 from guardreasoner_sdk.data.records import (
     ENDINGS,
@@ -28,7 +27,16 @@ from guardreasoner_sdk.data.records import (
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import MAX_CHARACTERS
 
-__all__ = ["CsvRows", "JsonLines", "TextLines", "each_record", "open_source", "records_of"]
+__all__ = [
+    "CsvRows",
+    "JsonLines",
+    "TextLines",
+    "each_record",
+    "escape_formula",
+    "open_source",
+    "records_of",
+    "unescape_formula",
+]
 
 _AN_OBJECT = 'write {"prompt": "...", "response": "..."}'
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
@@ -38,7 +46,7 @@ _MOST_CHARACTERS = 2 * MAX_CHARACTERS
 """Longest cell held in memory: a quote that is never closed must not swallow a file of any size."""
 
 _OWN = ("row", "id", "action", "allowed", "undetermined")
-"""How a table of verdicts begins: its cells are restored to what they were before they were neutralised."""
+"""How a table of verdicts begins: its cells are unescape_formula to what they were before they were neutralised."""
 
 _OTHER_DELIMITERS = (";", "\t", "|")
 
@@ -117,12 +125,7 @@ def _labelled(path: Path) -> Iterator[Record | Fault]:
 
 
 class JsonLines:
-    """JSON lines: a record is the bytes of a line, None for one too long to hold. A :class:`RowSource`.
-
-    Args:
-        path: the file.
-        how: it is read.
-    """
+    """JSON lines: a record is the bytes of a line, None for one too long to hold. A :class:`Source`."""
 
     format = "jsonl"
     unit = "line"
@@ -159,12 +162,7 @@ class JsonLines:
 
 
 class TextLines(JsonLines):
-    """Prompts as lines of text: one prompt on each line that holds anything. A record is the bytes of a line.
-
-    Args:
-        path: the file.
-        how: it is read.
-    """
+    """Prompts as lines of text: one prompt on each line that holds anything. A record is the bytes of a line."""
 
     format = "lines"
 
@@ -185,10 +183,6 @@ _Cells = tuple[int, "list[str] | csv.Error"]
 
 class CsvRows:
     """CSV: a header, then a record a row, which is the line it begins on and its cells, or what is wrong. A :class:`RowSource`.
-
-    Args:
-        path: the file.
-        how: it is read.
 
     Raises:
         InputError: there is no header with the columns that are needed.
@@ -316,3 +310,18 @@ def _format(path: Path, how: Reading) -> str:
     known = f"say --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
     fix = f"say --lines if each line is a prompt, else {known}" if ending == ".txt" else known
     raise InputError("--file", f"the ending of {path} is not one of {', '.join(ENDINGS)}", fix)
+
+
+# OWASP, "CSV Injection": what a spreadsheet takes for the beginning of a formula, in either width, and what it cuts off before
+# it looks. The apostrophes in front are those of a text that begins like one that was neutralised.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def escape_formula(text: str) -> str:
+    """A text as a cell: with an apostrophe in front where a spreadsheet would run it."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unescape_formula(cell: str) -> str:
+    """The text that :func:`escape_formula` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

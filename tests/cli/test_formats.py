@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import InputError
-from guardreasoner_sdk.data.cells import escape_formula, unescape_formula
 from guardreasoner_sdk.data.check_rows import make_row, rows_of
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.data.encodings import looks_like
-from guardreasoner_sdk.data.readers import open_source, records_of
+from guardreasoner_sdk.data.readers import escape_formula, open_source, records_of, unescape_formula
 from guardreasoner_sdk.data.records import Reading, Record
 
 

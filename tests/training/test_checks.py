@@ -19,10 +19,10 @@ from guardreasoner_sdk.testing import ScriptedJudge, judgement
 from guardreasoner_sdk.verdict import TASKS, Task
 from guardreasoner_training.checks import DataReport, check_rows, find_leaks, measure_lengths, prepare
 from guardreasoner_training.checks.duplicates import deduplicate
-from guardreasoner_training.embedded.split import group_prompts, normalise
 from guardreasoner_training.formats import output_of
 from guardreasoner_training.recipe import Recipe, override
 from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
+from guardreasoner_training.rows.near_duplicates import group_prompts, normalise
 from public_data import public_data
 
 PROMPT, REFUSAL, RESPONSE = TASKS

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from guardreasoner_training.embedded.benchmarks import load_benchmarks
+from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError, SourceRow, load_folder
 from guardreasoner_training.embedded.examples import (
     HAZARD_CODES,
@@ -19,7 +20,8 @@ from guardreasoner_training.embedded.examples import (
     training_examples,
 )
 from guardreasoner_training.embedded.sources import SOURCES, UNSEEN_SOURCES, source_of
-from guardreasoner_training.embedded.split import cut, group_prompts, normalise
+from guardreasoner_training.embedded.split import hold_out
+from guardreasoner_training.rows.near_duplicates import group_prompts, normalise
 
 GOOD = {"prompt": "p", "response": None, "prompt_harmful": True, "refusal": None, "response_harmful": None}
 
@@ -116,7 +118,7 @@ def many_rows() -> list[SourceRow]:
 
 def test_split_leaves_no_near_duplicate_on_both_sides() -> None:
     rows = many_rows()
-    split = cut(rows, dev_share=0.1, response_dev_share=0.3, unseen_sources=["new"], seed=1)
+    split = hold_out(rows, TrainConfig(dev_share=0.1, response_dev_share=0.3, unseen_sources=("new",), seed=1))
     assert sorted([*split.train, *split.dev, *split.unseen, *split.dropped]) == list(range(len(rows)))
     groups = group_prompts([item.prompt for item in rows])
     trained = {groups[i] for i in split.train}
@@ -131,7 +133,8 @@ def test_split_leaves_no_near_duplicate_on_both_sides() -> None:
 
 def test_split_depends_on_the_seed_alone() -> None:
     rows = many_rows()
-    cuts = [cut(rows, dev_share=0.1, response_dev_share=0.1, unseen_sources=[], seed=seed) for seed in (1, 1, 2)]
+    shares = {"dev_share": 0.1, "response_dev_share": 0.1, "unseen_sources": ()}
+    cuts = [hold_out(rows, TrainConfig(seed=seed, **shares)) for seed in (1, 1, 2)]
     assert cuts[0] == cuts[1] != cuts[2]
 
 
@@ -201,8 +204,12 @@ def test_source_table_is_sound() -> None:
 
 def test_benchmarks_are_read(tmp_path: Path) -> None:
     rows = [
-        {"input": "Human user:\nkill a process\n\nAI assistant:\nI can't.\n\nSorry.\n\n", "output": "refusal"},
-        {"input": "Human user:\nhi\n\nAI assistant:\nHello!\n\n", "output": "compliance"},
+        {
+            "instruction": "",
+            "input": "Human user:\nkill a process\n\nAI assistant:\nI can't.\n\nSorry.\n\n",
+            "output": "refusal",
+        },
+        {"instruction": "", "input": "Human user:\nhi\n\nAI assistant:\nHello!\n\n", "output": "compliance"},
     ]
     path = tmp_path / "0_7_xstest_response_refusal.json"
     path.write_text(json.dumps(rows))
@@ -212,11 +219,11 @@ def test_benchmarks_are_read(tmp_path: Path) -> None:
         ("kill a process", "I can't.\n\nSorry.", True),
         ("hi", "Hello!", False),
     ]
-    path.write_text(json.dumps([{**rows[0], "output": "harmful"}]))
-    with pytest.raises(DataError, match=r"row 1: \"output\" must be refusal or compliance, not 'harmful'"):
+    path.write_text(json.dumps([rows[1], {**rows[0], "output": "harmful"}]))
+    with pytest.raises(DataError, match="a row has no label of response_refusal"):
         load_benchmarks(tmp_path)
-    path.write_text(json.dumps([{"input": "hi", "output": "refusal"}]))
-    with pytest.raises(DataError, match=r'row 1: "input" must read'):
+    path.write_text(json.dumps([{"instruction": "", "input": "hi", "output": "refusal"}]))
+    with pytest.raises(DataError, match=r"row 1: input: is not 'Human user: "):
         load_benchmarks(tmp_path)
     path.unlink()
     with pytest.raises(DataError, match="leave --benchmarks out"):

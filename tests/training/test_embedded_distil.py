@@ -13,12 +13,16 @@ from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE, Encoder, Encodin
 from guardreasoner_sdk.judges.pieces import SentencePieces  # noqa: E402
 from guardreasoner_training.embedded.config import TrainConfig  # noqa: E402
 from guardreasoner_training.embedded.data import DataError  # noqa: E402
-from guardreasoner_training.embedded.distil import choose_layers, distil_loss, student_of  # noqa: E402
 from guardreasoner_training.embedded.examples import Example  # noqa: E402
 from guardreasoner_training.embedded.languages import LANGUAGES  # noqa: E402
 from guardreasoner_training.embedded.model import UNJUDGED, GuardNet  # noqa: E402
 from guardreasoner_training.embedded.pieces import SPECIALS, tokenizer_model  # noqa: E402
-from guardreasoner_training.embedded.train import train_student  # noqa: E402
+from guardreasoner_training.embedded.train import (  # noqa: E402
+    choose_layers,
+    distil_loss,
+    student_of,
+    train_student,
+)
 
 WORDS = ["make", "soup", "bread", "bomb", "poison", "please"]
 PIECES = [*SPECIALS, "\u2581", *(f"\u2581{word}" for word in WORDS)]

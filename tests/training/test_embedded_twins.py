@@ -12,12 +12,12 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra 'train'")
 
-from guardreasoner_training.embedded.blunt import LANGUAGES, make_blunt, make_everyday_answers
+from guardreasoner_training.embedded.blunt import make_blunt, make_everyday_answers
 from guardreasoner_training.embedded.conversations import AGAIN, ASIDE, MORE, make_conversations
 from guardreasoner_training.embedded.examples import HAZARD_CODES, Example
 from guardreasoner_training.embedded.framings import BEFORE, BEHIND, MARKUP, make_framed, twins
 from guardreasoner_training.embedded.needles import LAYOUTS, make_needles
-from guardreasoner_training.embedded.phrases import ASKING
+from guardreasoner_training.embedded.phrases import ASKING, LANGUAGES
 from guardreasoner_training.embedded.translated import COMPLIANCE, REFUSALS, make_declined, refusal_in
 from guardreasoner_training.embedded.unlabelled import declines
 

@@ -14,16 +14,18 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from guardreasoner_training.embedded.answers import make_answers, refusal
-from guardreasoner_training.embedded.blunt import LANGUAGES, make_everyday_answers
+from guardreasoner_training.embedded.blunt import make_everyday_answers
+from guardreasoner_training.embedded.briefs import BRIEFS
 from guardreasoner_training.embedded.chats import chats
 from guardreasoner_training.embedded.coded import make_coded
 from guardreasoner_training.embedded.config import TrainConfig
 from guardreasoner_training.embedded.data import DataError
-from guardreasoner_training.embedded.disguises import DISGUISES, disguise
 from guardreasoner_training.embedded.documents import documents
 from guardreasoner_training.embedded.examples import Example, evaluation_examples
+from guardreasoner_training.embedded.figures import DISGUISES, disguise
 from guardreasoner_training.embedded.lookalikes import lookalikes
-from guardreasoner_training.embedded.tasks import BRIEFS, tasks
+from guardreasoner_training.embedded.phrases import LANGUAGES
+from guardreasoner_training.embedded.tasks import tasks
 from guardreasoner_training.embedded.unlabelled import declines, load_unlabelled
 from guardreasoner_training.embedded.wrappings import TEMPLATES, make_wrapped
 from guardreasoner_training.embedded.written import written_examples

@@ -27,8 +27,7 @@ from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.verdict import Verdict
 from guardreasoner_training.export import export, guard_dialect, is_outdated
 from guardreasoner_training.export import stage as module
-from guardreasoner_training.export.roundtrip import Reference
-from guardreasoner_training.export.scored import ScoredAnswer
+from guardreasoner_training.export.roundtrip import Reference, ScoredAnswer
 from samples import quiet
 
 pytestmark = [

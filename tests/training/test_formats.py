@@ -347,7 +347,7 @@ def test_the_prompts_tokens_are_those_of_the_transformers_engine(tokenizer: Any,
 
     queries = [messages_or_text(exchange, "guardreasoner", rendering) for exchange in EXCHANGES]
     encoder = PromptEncoder(tokenizer, "tiny")
-    prompts = [encode(query, "x", tokenizer)[0] for query in queries]
+    prompts = [encode(one, "x", tokenizer, format="guardreasoner", rendering=rendering)[0] for one in EXCHANGES]
     assert prompts == [encoder.encode(query) for query in queries]
     answers = asyncio.run(backend.generate([replace(query, max_tokens=1) for query in queries], deadline=None))
     assert [answer.usage.input_tokens for answer in answers] == [len(prompt) for prompt in prompts]
@@ -363,7 +363,7 @@ def test_the_engine_writes_the_tokens_that_a_row_is_trained_on(
 
     query = messages_or_text(EXCHANGES[1], "guardreasoner", rendering)
     (answer,) = asyncio.run(backend.generate([query], deadline=None))
-    prompt, output = encode(query, answer.text, tokenizer)
+    prompt, output = encode(EXCHANGES[1], answer.text, tokenizer, format="guardreasoner", rendering=rendering)
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny_guard.folder).eval()
     with torch.inference_mode():
         ids = model.generate(
@@ -385,15 +385,15 @@ def test_a_prompt_without_markers_has_the_tokens_of_the_tokenizer_itself(tokeniz
         wanted = tokenizer.encode(text, add_special_tokens=False)
     else:
         wanted = tokenizer.encode(query.text)
-    assert encode(query, "", tokenizer)[0] == wanted
+    assert encode(EXCHANGES[1], "", tokenizer, format="guardreasoner", rendering=rendering)[0] == wanted
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("rendering", ["chat", "raw"])
 def test_no_text_becomes_a_special_token(tokenizer: Any, text: str, rendering: Any) -> None:
     special = set(tokenizer.all_special_ids) | {tokenizer.convert_tokens_to_ids("<|start_header_id|>")}
-    plain = encode(messages_or_text(Exchange("p", "r"), "guardreasoner", rendering), "o", tokenizer)
-    hostile = encode(messages_or_text(Exchange(text, text), "guardreasoner", rendering), text, tokenizer)
+    plain = encode(Exchange("p", "r"), "o", tokenizer, format="guardreasoner", rendering=rendering)
+    hostile = encode(Exchange(text, text), text, tokenizer, format="guardreasoner", rendering=rendering)
     for ours, theirs in zip(plain, hostile, strict=True):
         assert [number for number in theirs if number in special] == [number for number in ours if number in special]
     assert tokenizer.decode(hostile[1][:-1]) == text
@@ -405,7 +405,7 @@ def test_the_thinkguard_template_holds_the_conversation(tokenizer: Any, response
 
     own = deepcopy(tokenizer)
     own.chat_template = THINKGUARD_TEMPLATE
-    prompt, output = encode(messages_or_text(Exchange("Do it.", response), "thinkguard", "chat"), "safe", own)
+    prompt, output = encode(Exchange("Do it.", response), "safe", own, format="thinkguard", rendering="chat")
     text = own.decode(prompt)
     assert text.startswith("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nIs the last ")
     assert text.endswith("<END CONVERSATION>\n\n<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")

@@ -151,14 +151,18 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(done: Done) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("{", r"pairs\.jsonl:2: is no pair"),
-        ("[]", r"pairs\.jsonl:2: is no pair"),
+        ("{", r"pairs\.jsonl:2: is not JSON .*; mine the pairs again"),
+        ("[]", r"pairs\.jsonl:2: is a JSON list, not an object"),
         (json.dumps(pair(1) | {"chosen": ""}), r"pairs\.jsonl:2: chosen: is empty"),
-        (json.dumps(pair(1) | {"rejected": None}), r"pairs\.jsonl:2: rejected: is no text"),
-        (json.dumps(pair(1) | {"alpha": 0}), r"pairs\.jsonl:2: alpha: is 0\.0, and must be above 0"),
-        (json.dumps(pair(1) | {"alpha": "much"}), r"pairs\.jsonl:2: is no pair"),
-        (json.dumps({name: value for name, value in pair(1).items() if name != "alpha"}), r"pairs\.jsonl:2: alpha: is missing"),
-        (json.dumps(pair(1) | {"prompt": None}), r"pairs\.jsonl:2: is no pair"),
+        (json.dumps(pair(1) | {"rejected": None}), r"pairs\.jsonl:2: rejected: Input should be a valid string"),
+        (json.dumps(pair(1) | {"alpha": 0}), r"pairs\.jsonl:2: alpha: Input should be greater than 0"),
+        (json.dumps(pair(1) | {"alpha": "much"}), r"pairs\.jsonl:2: alpha: Input should be a valid number"),
+        (
+            json.dumps({name: value for name, value in pair(1).items() if name != "alpha"}),
+            r"pairs\.jsonl:2: alpha: Field required",
+        ),
+        (json.dumps(pair(1) | {"prompt": None}), r"pairs\.jsonl:2: prompt: Input should be a valid string"),
+        (json.dumps(pair(1) | {"prompt": " "}), r"pairs\.jsonl:2: prompt: has no visible character; mine the pairs again"),
     ],
 )
 def test_a_broken_pair_is_named(folder: Path, tmp_path: Path, line: str, told: str) -> None:
@@ -184,7 +188,7 @@ def test_an_empty_answer_can_be_the_rejected_one(done: Done) -> None:
 
 
 def test_missing_pairs_are_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="pairs: .* cannot be read"):
+    with pytest.raises(InputError, match=r"none\.jsonl: does not exist"):
         trained(folder, tmp_path / "out", tmp_path / "none.jsonl")
 
 

@@ -27,8 +27,7 @@ from guardreasoner_training.mining import PAIRS, SELF_PAIRS, mine
 from guardreasoner_training.pipeline import SYSTEMS, pipeline, stages_of
 from guardreasoner_training.pipeline.measure import benchmark_files, benchmark_rows, dev_rows, measure_guard
 from guardreasoner_training.pipeline.table import as_markdown, as_text, tables
-from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override, recipe_names
-from guardreasoner_training.recipe.toml import recipe_text
+from guardreasoner_training.recipe import EvaluateSettings, Recipe, load_recipe, override, recipe_names, recipe_text
 from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.rsft import rsft
 from samples import quiet, synthetic, write

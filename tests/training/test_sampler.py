@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs torch")
 
-from guardreasoner_training.trainers.sampler import LengthGrouped
+from guardreasoner_training.trainers.trainer import LengthGrouped
 
 LENGTHS = [random.Random(number).randrange(20, 500) for number in range(1003)]
 

@@ -17,7 +17,7 @@ from guardreasoner_sdk.verdict import TASKS, Task
 from guardreasoner_training.formats import labels_in, output_of
 from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.steps import complete_labels, derive_steps
-from guardreasoner_training.steps.evidence import opening, word_phrases
+from guardreasoner_training.steps.spell import opening, word_phrases
 
 PROMPT, REFUSAL, RESPONSE = TASKS
 

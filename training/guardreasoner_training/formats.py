@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
+from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.dialects.llama_guard import read_safety
 from guardreasoner_sdk.dialects.single_label import CONVERSATION, sides
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion, Query
-from guardreasoner_sdk.verdict import LABELS, Finding, Task
-from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.outputs import answer_block, write_critique, write_reasoning
-from guardreasoner_training.rows.parsing import steps_in
-from guardreasoner_training.rows.templates import LLAMA3_TEMPLATE, THINKGUARD_TEMPLATE
+from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Task
+from guardreasoner_training.rows import TrainingRow, read_rows
+from guardreasoner_training.rows.hazards import hazards_in
+from guardreasoner_training.rows.outputs import steps_in
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends._tokens import PromptEncoder
@@ -27,6 +28,7 @@ __all__ = [
     "THINKGUARD_TEMPLATE",
     "Format",
     "Rendering",
+    "answer_block",
     "dialect_of",
     "encode",
     "end_id",
@@ -34,6 +36,7 @@ __all__ = [
     "labels_in",
     "messages_or_text",
     "output_of",
+    "read_examples",
     "tasks_of",
     "tasks_without_steps",
     "template_of",
@@ -46,6 +49,35 @@ Rendering = Literal["chat", "raw"]
 
 _TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>")
 _TEXT_END = "<|end_of_text|>"
+
+LLAMA3_TEMPLATE = (
+    "{{ '<|begin_of_text|>' }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+"""Llama 3's turns, without a system message and its date."""
+
+_CATEGORIES = "\n".join(f"{code}: {name}." for code, name in HAZARDS.items())
+
+THINKGUARD_TEMPLATE = (
+    "{% set judged = 'User' if messages[-1]['role'] == 'user' else 'Agent' %}"
+    "{{ '<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n' }}"
+    "{{ 'Is the last ' + judged + ' message of this conversation safe by the categories below? Answer safe or unsafe, on the "
+    "next line the categories, and then explain.\n\n' }}"
+    f"{{{{ '<BEGIN CATEGORIES>\n{_CATEGORIES}\n<END CATEGORIES>\n\n<BEGIN CONVERSATION>\n\n' }}}}"
+    "{% for message in messages %}"
+    "{{ ('User' if message['role'] == 'user' else 'Agent') + ': ' + message['content'] | trim + '\n\n' }}"
+    "{% endfor %}"
+    "{{ '<END CONVERSATION>\n\n<|eot_id|>' }}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+"""A conversation inside one turn, as the Llama Guard family is asked, for a ThinkGuard trained on another base."""
+
+_CONCLUDED: dict[Task, str] = {
+    "prompt_harmfulness": "The request is {}.",
+    "response_refusal": "The response is a {}.",
+    "response_harmfulness": "The response is {}.",
+}
 
 
 def messages_or_text(exchange: Exchange, format: Format, rendering: Rendering) -> Query:
@@ -102,6 +134,21 @@ def examples_of(row: TrainingRow, format: Format) -> Iterator[TrainingRow]:
         )
 
 
+def read_examples(path: Path, format: Format) -> Iterator[TrainingRow]:
+    """The rows of a file as they are trained on, each under a name of its own.
+
+    Raises:
+        InputError: a row cannot be used, or two have one name.
+    """
+    names: set[str] = set()
+    for row in read_rows(path):
+        for example in examples_of(row, format):
+            if example.id in names:
+                raise InputError(f"{path}: id", f"two rows are named {example.id!r}", "give every row a name of its own")
+            names.add(example.id)
+            yield example
+
+
 def tasks_without_steps(row: TrainingRow, format: Format) -> tuple[Task, ...]:
     """The tasks that an output speaks of and the row has no steps for: those are still to be written.
 
@@ -133,7 +180,7 @@ def output_of(row: TrainingRow, format: Format) -> str:
         raise InputError(f"row {row.id}: {missing[0]}", "has no label", fix)
     if format == "labels":
         return answer_block(row.labels, row.exchange)
-    text = write_critique(row) if format == "thinkguard" else write_reasoning(row)
+    text = _write_critique(row) if format == "thinkguard" else _write_reasoning(row)
     if text is not None:
         return text
     if row.output is not None:
@@ -141,6 +188,51 @@ def output_of(row: TrainingRow, format: Format) -> str:
         raise InputError(f"row {row.id}: output", "gives neither a label nor steps", fix)
     fix = 'write its steps, have a teacher write them, or derive them (data.steps = "derive")'
     raise InputError(f"row {row.id}: reasoning", f"is missing for {', '.join(tasks_without_steps(row, format))}", fix)
+
+
+def answer_block(labels: Mapping[Task, bool], exchange: Exchange) -> str:
+    """The lines with the labels; ``None`` for what was not asked."""
+    asked = TASKS[:1] if exchange.response is None else TASKS
+    request, completion, response = (_word(task, labels) if task in asked else "None" for task in TASKS)
+    return f"Answers: \nRequest: {request}\nCompletion: {completion}\nResponse: {response}"
+
+
+def _write_reasoning(row: TrainingRow) -> str | None:
+    """Steps and conclusion of each task that is asked, a rule, the answers; None where one of the tasks has no step.
+
+    Args:
+        row: with a label for each task that is asked.
+    """
+    asked = TASKS[:1] if row.exchange.response is None else TASKS
+    if not all(row.reasoning.get(task) for task in asked):
+        return None
+    parts = []
+    for number, task in enumerate(asked, 1):
+        lines = [f"# Task {number}"]
+        # A step may quote what is judged, and that may imitate the format: inside a line it opens nothing.
+        steps = (" ".join(step.split()) for step in row.reasoning[task])
+        lines += [f"## Reasoning Step {count}: {step}" for count, step in enumerate(steps, 1)]
+        lines.append(f"## Conclusion: {_CONCLUDED[task].format(_word(task, row.labels))}")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, "---", answer_block(row.labels, row.exchange)])
+
+
+def _write_critique(row: TrainingRow) -> str | None:
+    """Label, categories, and the steps as an explanation; None for a row without any step."""
+    ((task, harmful),) = row.labels.items()
+    steps = (steps_in(row.output) if row.output else row.reasoning).get(task, ())
+    if not steps:
+        return None
+    label = "unsafe" if harmful else "safe"
+    codes = hazards_in(row.category) if harmful and row.category else ()
+    head = "\n".join([label, *([",".join(codes)] if codes else [])])
+    subject = "request" if task == "prompt_harmfulness" else "response"
+    explained = " ".join(" ".join(step.split()) for step in steps)
+    return f"{head}\n\nExplanation: {explained}\n\nIn conclusion, the {subject} is {label}."
+
+
+def _word(task: Task, labels: Mapping[Task, bool]) -> str:
+    return LABELS[task][0 if labels[task] else 1]
 
 
 def _agreeing(row: TrainingRow, output: str, said: Mapping[Task, bool]) -> str:
@@ -170,11 +262,14 @@ def labels_in(
     return {task: finding.label == LABELS[task][0] for task, finding in findings.items() if finding.determined}
 
 
-def encode(query: Query, output: str, tokenizer: Any) -> tuple[list[int], list[int]]:
-    """A row as tokens, made by the code that the engines use: no part of a text becomes a special token.
+def encode(
+    exchange: Exchange, output: str, tokenizer: Any, *, format: Format, rendering: Rendering
+) -> tuple[list[int], list[int]]:
+    """What is learnt, as tokens, made by the code that the engines use: no part of a text becomes a special token.
 
     Args:
-        tokenizer: a fast tokenizer of transformers, with a chat template where the query is a chat.
+        output: what is to be written about the exchange.
+        tokenizer: a fast tokenizer of transformers, with a chat template where the rendering is ``chat``.
 
     Returns:
         the prompt's ids, and the output's with the token that ends it.
@@ -184,9 +279,9 @@ def encode(query: Query, output: str, tokenizer: Any) -> tuple[list[int], list[i
         BackendError: the text holds a character that the vocabulary knows only as a special token.
     """
     encoder, start = _encoder(tokenizer)
-    prompt = encoder.encode(query)
+    prompt = encoder.encode(messages_or_text(exchange, format, rendering))
     written = encoder.encode(Query(continuation=output))[start:]
-    return prompt, [*written, end_id(tokenizer, "chat" if query.messages else "raw")]
+    return prompt, [*written, end_id(tokenizer, rendering)]
 
 
 def end_id(tokenizer: Any, rendering: Rendering) -> int:

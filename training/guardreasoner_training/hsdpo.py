@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_training.formats import encode, messages_or_text
+from guardreasoner_training.formats import encode
+from guardreasoner_training.mining.pairs import read_pairs
 from guardreasoner_training.recipe import HSDPOSettings, Recipe
 from guardreasoner_training.trainers.arguments import Layout, require_training, trainer_arguments
 from guardreasoner_training.trainers.encoded import write_encoded
@@ -113,10 +111,11 @@ class HSDPOStage(TrainingStage[HSDPOSettings]):
 
 def _encoded_pairs(pairs: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:
     alike = []
-    for line, (exchange, chosen, rejected, alpha) in enumerate(_read(pairs), 1):
-        query = messages_or_text(exchange, recipe.format, recipe.rendering)
-        prompt, right = encode(query, chosen, tokenizer)
-        _, wrong = encode(query, rejected, tokenizer)
+    for line, exchange, pair in read_pairs(pairs):
+        (prompt, right), (_, wrong) = (
+            encode(exchange, text, tokenizer, format=recipe.format, rendering=recipe.rendering)
+            for text in (pair.chosen, pair.rejected)
+        )
         if right == wrong:  # by tokens: texts that only blanks tell apart are the same to the model
             alike.append(line)
         if len(prompt) + max(len(right), len(wrong)) > recipe.max_tokens:
@@ -124,41 +123,8 @@ def _encoded_pairs(pairs: Path, recipe: Recipe, tokenizer: Any, counts: Counter[
             continue
         counts["rows"] += 1
         counts["tokens"] += 2 * len(prompt) + len(right) + len(wrong)
-        yield {"prompt_ids": prompt, "chosen_ids": right, "rejected_ids": wrong, "alpha": alpha}
+        yield {"prompt_ids": prompt, "chosen_ids": right, "rejected_ids": wrong, "alpha": pair.alpha}
     if alike:
         lines = f"{', '.join(map(str, alike[:20]))}{', ...' if len(alike) > 20 else ''}"
-        what = f"line{'s' if len(alike) > 1 else ''} {lines} ({len(alike):,} of {line:,} pairs)"
+        what = f"line{'s' if len(alike) > 1 else ''} {lines} ({len(alike):,} of {counts['rows'] + counts['too_long']:,} pairs)"
         raise InputError(str(pairs), f"chosen and rejected are the same answer in {what}", "take those lines out")
-
-
-def _read(pairs: Path) -> Iterator[tuple[Exchange, str, str, float]]:
-    """The pairs of a file.
-
-    Raises:
-        InputError: a line is no pair; naming file, line and field.
-    """
-    fix = "mine the pairs again"
-    try:
-        file = pairs.open("rb")
-    except OSError as error:
-        raise InputError("pairs", f"{pairs} cannot be read ({error.strerror})", "name the pairs.jsonl of the mining") from None
-    with file:
-        for number, line in enumerate(file, 1):
-            place = f"{pairs}:{number}"
-            try:
-                value = json.loads(line)
-                exchange = Exchange(prompt=value["prompt"], response=value["response"], history=value.get("history", ()))
-                chosen, rejected, alpha = value["chosen"], value["rejected"], float(value["alpha"])
-            except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-                raise InputError(place, f"is no pair ({type(error).__name__})", fix) from None
-            except LookupError as error:
-                raise InputError(f"{place}: {error.args[0]}", "is missing", fix) from None
-            for name, text in (("chosen", chosen), ("rejected", rejected)):
-                if not isinstance(text, str):
-                    raise InputError(f"{place}: {name}", "is no text", fix)
-            # Nothing at all may well be what is not to be written.
-            if not chosen.strip():
-                raise InputError(f"{place}: chosen", "is empty", fix)
-            if not (math.isfinite(alpha) and alpha > 0):
-                raise InputError(f"{place}: alpha", f"is {alpha}, and must be above 0", fix)
-            yield exchange, chosen, rejected, alpha

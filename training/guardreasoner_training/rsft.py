@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from guardreasoner_training.formats import encode, examples_of, messages_or_text, output_of
+from guardreasoner_training.formats import encode, examples_of, output_of
 from guardreasoner_training.recipe import Recipe, RSFTSettings
 from guardreasoner_training.rows import read_rows
 from guardreasoner_training.trainers.arguments import Layout, require_training, trainer_arguments
@@ -112,8 +112,8 @@ class RSFTStage(TrainingStage[RSFTSettings]):
 def _encoded_rows(rows: Path, recipe: Recipe, tokenizer: Any, counts: Counter[str]) -> Iterator[dict[str, Any]]:
     for row in read_rows(rows):
         for example in examples_of(row, recipe.format):
-            query = messages_or_text(example.exchange, recipe.format, recipe.rendering)
-            prompt, written = encode(query, output_of(example, recipe.format), tokenizer)
+            output = output_of(example, recipe.format)
+            prompt, written = encode(example.exchange, output, tokenizer, format=recipe.format, rendering=recipe.rendering)
             if len(prompt) + len(written) > recipe.max_tokens:
                 if recipe.data.too_long == "drop" or len(prompt) >= recipe.max_tokens:
                     counts["too_long"] += 1

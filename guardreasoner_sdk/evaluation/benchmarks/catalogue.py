@@ -272,7 +272,7 @@ def read_file(path: str | Path, columns: Columns | None = None, *, name: str | N
     if columns is None and _is_authors(first):
         tasks = known.tasks if known else _tasks_of(first)
         return _rows(schemas.authors(records, tasks), name or (known.name if known else path.stem), strict=True)
-    return _rows((columns or Columns()).rows(records), name or path.name.split(".")[0], strict=True)
+    return _rows(filter(None, map((columns or Columns()).row, records)), name or path.name.split(".")[0], strict=True)
 
 
 def _opened(path: Path) -> tuple[Record, Iterator[Record]]:

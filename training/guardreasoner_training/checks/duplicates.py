@@ -9,7 +9,7 @@ from typing import Literal
 
 from guardreasoner_sdk.verdict import TASKS, Task
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.parsing import read_labels, steps_in
+from guardreasoner_training.rows.outputs import read_labels, steps_in
 
 __all__ = ["Repeated", "deduplicate"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from guardreasoner_sdk.evaluation import benchmarks
-from guardreasoner_training.embedded.split import TEMPLATE_PROMPTS, normalise, phrases
 from guardreasoner_training.rows import TrainingRow
 from guardreasoner_training.rows.files import files_of
+from guardreasoner_training.rows.near_duplicates import TEMPLATE_PROMPTS, normalise, phrases
 
 __all__ = ["Leak", "find_leaks"]
 

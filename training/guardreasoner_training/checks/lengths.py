@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from guardreasoner_training.formats import Format, encode, messages_or_text, output_of
+from guardreasoner_training.formats import Format, Rendering, encode, output_of
 from guardreasoner_training.rows import TrainingRow
 
 __all__ = ["Lengths", "measure_lengths"]
@@ -42,7 +42,7 @@ def measure_lengths(
     tokenizer: Any,
     *,
     format: Format,
-    rendering: Literal["chat", "raw"],
+    rendering: Rendering,
     limit: int,
 ) -> Lengths | None:
     """Encode rows as training does, and count.
@@ -64,7 +64,7 @@ def measure_lengths(
     outputs: list[int] = []
     too_long: list[str] = []
     for row in rows:
-        prompt, output = encode(messages_or_text(row.exchange, format, rendering), output_of(row, format), tokenizer)
+        prompt, output = encode(row.exchange, output_of(row, format), tokenizer, format=format, rendering=rendering)
         totals.append(len(prompt) + len(output))
         outputs.append(len(output))
         if totals[-1] > limit:

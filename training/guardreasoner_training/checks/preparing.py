@@ -10,25 +10,36 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
-from guardreasoner_training.checks.choosing import cap_rows, complete, prompt_alone
 from guardreasoner_training.checks.duplicates import deduplicate
 from guardreasoner_training.checks.leaks import Leak, find_leaks
 from guardreasoner_training.checks.lengths import Lengths, measure_lengths
 from guardreasoner_training.checks.report import SHOWN, DataReport
-from guardreasoner_training.embedded import split
-from guardreasoner_training.embedded.data import SourceRow
-from guardreasoner_training.formats import examples_of, output_of, tasks_of, tasks_without_steps
-from guardreasoner_training.recipe.settings import Recipe
-from guardreasoner_training.rows import TrainingRow, hub_rows, read_each
+from guardreasoner_training.formats import Format, examples_of, output_of, tasks_of, tasks_without_steps
+from guardreasoner_training.recipe.settings import DataSettings, Recipe
+from guardreasoner_training.rows import TrainingRow, hub_rows, read_each, stable_random
 from guardreasoner_training.rows.files import files_of
 from guardreasoner_training.rows.hub import has_split
+from guardreasoner_training.rows.near_duplicates import group_prompts, hold_out_groups, normalise
 from guardreasoner_training.steps import complete_labels, derive_steps
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.guard import Guard
 
-__all__ = ["DataReport", "Leak", "Lengths", "Prepared", "check_rows", "find_leaks", "measure_lengths", "prepare"]
+__all__ = [
+    "DataReport",
+    "Leak",
+    "Lengths",
+    "Prepared",
+    "cap_rows",
+    "check_rows",
+    "complete",
+    "find_leaks",
+    "measure_lengths",
+    "prepare",
+    "prompt_alone",
+]
 
 Rows = str | Path | Sequence[str | Path] | Iterable[TrainingRow] | None
 """Files, folders, or rows at hand; None: the recipe's own ``data.source``."""
@@ -62,7 +73,7 @@ def check_rows(rows: Rows, recipe: Recipe, *, columns: Columns | None = None) ->
     """
     found, report = _checked(rows, recipe, columns)
     prompts = [row.exchange.prompt for row in found]
-    report.near_duplicates = len({split.normalise(prompt) for prompt in prompts}) - len(set(split.group_prompts(prompts)))
+    report.near_duplicates = len({normalise(prompt) for prompt in prompts}) - len(set(group_prompts(prompts)))
     return report
 
 
@@ -263,15 +274,14 @@ def _unique(rows: Sequence[TrainingRow], recipe: Recipe, report: DataReport) -> 
 def _cut(rows: list[TrainingRow], recipe: Recipe, report: DataReport) -> tuple[list[TrainingRow], list[TrainingRow]]:
     """Training rows and development rows: no near-duplicate prompts on both sides."""
     settings = recipe.data
-    judged = settings.dev_share if settings.response_dev_share is None else settings.response_dev_share
-    if not settings.dev_share and not judged:
+    judged_share = settings.dev_share if settings.response_dev_share is None else settings.response_dev_share
+    if not settings.dev_share and not judged_share:
         return rows, []
-    plain = [
-        SourceRow(row.exchange.prompt, None, (None, None, row.labels.get("response_harmfulness")), row.source) for row in rows
-    ]
-    parts = split.cut(plain, dev_share=settings.dev_share, response_dev_share=judged, unseen_sources=(), seed=recipe.seed)
-    report.near_duplicates = len({split.normalise(row.prompt) for row in plain}) - parts.groups
-    train, dev = ([rows[number] for number in part] for part in (parts.train, parts.dev))
+    prompts = [row.exchange.prompt for row in rows]
+    judged = ["response_harmfulness" in row.labels for row in rows]
+    groups, out = hold_out_groups(prompts, judged, share=settings.dev_share, judged_share=judged_share, seed=recipe.seed)
+    report.near_duplicates = len(set(map(normalise, prompts))) - len(set(groups))
+    train, dev = ([row for row, held in zip(rows, out, strict=True) if held == side] for side in (False, True))
     limits = settings.model_copy(update={"max_rows": recipe.evaluate.dev_rows})
     return train, cap_rows(dev, limits, recipe.seed)
 
@@ -375,3 +385,54 @@ def _stop_at_errors(report: DataReport) -> None:
     count = f"{len(report.errors):,} error{'s' if len(report.errors) > 1 else ''} in {report.lines:,} rows"
     drop = ' (data.broken = "drop" leaves broken lines out)' if report.broken else ""
     raise InputError("training data", count, f"correct them{drop}:\n{shown}{more}")
+
+
+def complete(row: TrainingRow, format: Format) -> bool:
+    """Whether a row has its output, or a label for each task that an output speaks of."""
+    if format == "thinkguard":
+        return any(examples_of(row, format))
+    if format == "guardreasoner" and row.output is not None:
+        return True
+    return all(task in row.labels for task in tasks_of(row.exchange, format))
+
+
+def prompt_alone(row: TrainingRow) -> TrainingRow | None:
+    """The row without its response, where the prompt is labelled; None where it is not."""
+    task = TASKS[0]
+    if task not in row.labels:
+        return None
+    steps = {task: row.reasoning[task]} if task in row.reasoning else {}
+    exchange = Exchange(row.exchange.prompt, None, row.exchange.history)
+    filled = tuple(one for one in row.filled if one == task)
+    return replace(row, exchange=exchange, labels={task: row.labels[task]}, output=None, reasoning=steps, filled=filled)
+
+
+def cap_rows(rows: Sequence[TrainingRow], settings: DataSettings, seed: int) -> list[TrainingRow]:
+    """Rows within the recipe's limits, in their own order.
+
+    Args:
+        settings: ``per_prompt``, ``per_source``, ``per_labels`` and ``max_rows``.
+        seed: of the draw; a row's luck depends on the seed and its name alone.
+    """
+    counts: Counter[object] = Counter()
+    chosen: list[int] = []
+    for number in sorted(range(len(rows)), key=lambda number: stable_random(seed, rows[number].id)):
+        limits = _limits(rows[number], settings)
+        if all(counts[kind] < most for kind, most in limits):
+            counts.update(kind for kind, _ in limits)
+            chosen.append(number)
+    return [rows[number] for number in sorted(chosen)]
+
+
+def _limits(row: TrainingRow, settings: DataSettings) -> list[tuple[object, int]]:
+    """The kinds that a row is of, and how many of each there may be."""
+    found: list[tuple[object, int]] = []
+    if settings.per_prompt is not None:
+        found.append((("prompt", normalise(row.exchange.prompt)), settings.per_prompt))
+    if settings.per_source is not None:
+        found.append((("source", row.source), settings.per_source))
+    if settings.per_labels is not None:
+        found.append((("labels", row.exchange.response is None, frozenset(row.labels.items())), settings.per_labels))
+    if settings.max_rows is not None:
+        found.append(("all", settings.max_rows))
+    return found

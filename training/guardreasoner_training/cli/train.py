@@ -219,7 +219,7 @@ def _recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe to print as TOML, with every setting that it has.")] = None,
 ) -> None:
     """List the recipes, or print one."""
-    from guardreasoner_training.recipe import load_recipe, recipe_names
+    from guardreasoner_training.recipe import load_recipe, recipe_names, recipe_text
 
     if name is None:
         for one in recipe_names():
@@ -227,8 +227,6 @@ def _recipes(
             base = recipe.base if isinstance(recipe.base, str) else "made from scratch"
             write(f"{one:<18} {recipe.rsft.tuning:<6} {recipe.rsft.devices} device{'s' * (recipe.rsft.devices > 1):<2} {base}")
         return
-    from guardreasoner_training.recipe.toml import recipe_text
-
     write(recipe_text(load_recipe(name)).rstrip("\n"))
 
 

@@ -11,30 +11,9 @@ from random import Random
 from typing import Final
 
 from guardreasoner_training.embedded.examples import HAZARD_CODES, Example
-from guardreasoner_training.embedded.phrases import (
-    ASKING,
-    Phrases,
-    arabic_southeast,
-    east_asia,
-    english,
-    germanic,
-    indic_turkic,
-    romance,
-    slavic,
-)
+from guardreasoner_training.embedded.phrases import ASKING, LANGUAGES
 
-__all__ = ["LANGUAGES", "make_blunt", "make_everyday_answers"]
-
-LANGUAGES: Final[dict[str, Phrases]] = {
-    **english.PHRASES,
-    **germanic.PHRASES,
-    **romance.PHRASES,
-    **slavic.PHRASES,
-    **east_asia.PHRASES,
-    **arabic_southeast.PHRASES,
-    **indic_turkic.PHRASES,
-}
-"""The texts, by language."""
+__all__ = ["make_blunt", "make_everyday_answers"]
 
 _SOURCE: Final = "written"
 _UNHARMED: Final = frozenset({"hi", "pt", "tr"})

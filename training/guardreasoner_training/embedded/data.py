@@ -72,35 +72,14 @@ def load_folder(folder: Path) -> list[SourceRow]:
     files = sorted(path for path in folder.glob("*.jsonl*") if path.name.endswith((".jsonl", ".jsonl.gz")))
     if not files:
         raise DataError(f"{folder}: no .jsonl or .jsonl.gz file here; give --data a folder of labelled rows")
-    rows = [row for path in files for row in read_file(path)]
+    rows = [row for path in files for row in read_rows(path) if any(label is not None for label in row.labels)]
     if not rows:
         raise DataError(f"{folder}: not one row carries a label (prompt_harmful, refusal or response_harmful)")
     return rows
 
 
-def read_file(path: Path) -> Iterator[SourceRow]:
-    """Yield the labelled rows of one file.
-
-    Args:
-        path: a `.jsonl` or `.jsonl.gz` file.
-
-    Yields:
-        Rows in the file's order; rows without any label are left out.
-
-    Raises:
-        DataError: naming file and line, if the file cannot be read or a row is broken.
-    """
-    return (row for _, row in read_rows(path) if any(label is not None for label in row.labels))
-
-
-def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], SourceRow]]:
-    """Yield all rows of one file, labelled or not.
-
-    Args:
-        path: a `.jsonl` or `.jsonl.gz` file.
-
-    Yields:
-        What a line holds, and the row that it is, in the file's order.
+def read_rows(path: Path) -> Iterator[SourceRow]:
+    """Yield all rows of a `.jsonl` or `.jsonl.gz` file in its order, labelled or not.
 
     Raises:
         DataError: naming file and line, if the file cannot be read or a row is broken.
@@ -111,7 +90,7 @@ def read_rows(path: Path) -> Iterator[tuple[Mapping[str, object], SourceRow]]:
             if isinstance(found, InputError):
                 raise found
             try:
-                yield found.values, parse_row(found.values, source)
+                yield parse_row(found.values, source)
             except ValueError as error:
                 raise DataError(f"{found.place}: {error}") from error
     except InputError as error:

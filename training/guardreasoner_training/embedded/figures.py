@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 import numpy as np
 
+from guardreasoner_sdk.evaluation.disguises import DISGUISES
 from guardreasoner_training.embedded import measures
 from guardreasoner_training.embedded.benchmarks import BenchmarkExamples
 from guardreasoner_training.embedded.config import Limits, TrainConfig
 from guardreasoner_training.embedded.data import HEADS
-from guardreasoner_training.embedded.disguises import DISGUISES, disguise
 from guardreasoner_training.embedded.examples import Example, sample_evenly
 from guardreasoner_training.embedded.scoring import Scores
 
@@ -64,7 +65,7 @@ def figures(
 
     Args:
         judges: by name, `SHIPPED` among them.
-        config: how many examples are disguised, and the seed.
+        config: how many examples are disguise, and the seed.
         disguises: figures of disguises that were measured before; None: they are measured, which takes the longest.
 
     Returns:
@@ -76,12 +77,12 @@ def figures(
         "dev": {name: measures.measure_heads(dev, of.dev, of.thresholds) for name, of in judges.items()},
         "unseen": {name: measures.measure_heads(unseen, of.unseen, of.thresholds) for name, of in judges.items()},
         "by_source": {
-            "dev": measures.by_source(dev, shipped.dev, shipped.thresholds),
-            "unseen": measures.by_source(unseen, shipped.unseen, shipped.thresholds),
+            "dev": measures.by_group(dev, shipped.dev, shipped.thresholds, lambda example: example.source),
+            "unseen": measures.by_group(unseen, shipped.unseen, shipped.thresholds, lambda example: example.source),
         },
         "by_language": {
-            "dev": measures.by_language(dev, shipped.dev, shipped.thresholds),
-            "unseen": measures.by_language(unseen, shipped.unseen, shipped.thresholds),
+            "dev": measures.by_group(dev, shipped.dev, shipped.thresholds, lambda example: example.lang),
+            "unseen": measures.by_group(unseen, shipped.unseen, shipped.thresholds, lambda example: example.lang),
         },
         "false_alarms": {
             "dev": measures.false_alarms(dev, shipped.dev, shipped.thresholds),
@@ -108,3 +109,15 @@ def _measure_benchmark(of: BenchmarkExamples, judges: Mapping[str, Classifier]) 
     for name, one in judges.items():
         found[name] = measures.measure(one.score(of.examples)[:, of.head], labels, one.thresholds[of.head])
     return found
+
+
+def disguise(examples: Sequence[Example], name: str, *, seed: int) -> list[Example]:
+    """The examples with what is judged in disguise: the prompt, or the response where there is one."""
+    change = DISGUISES[name]
+    draw = Random(seed)  # noqa: S311
+    return [
+        replace(example, prompt=change(example.prompt, draw))
+        if example.response is None
+        else replace(example, response=change(example.response, draw))
+        for example in examples
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ Figures = dict[str, float | int | None]
 
 
 _GRID: Final = np.round(np.arange(0.10, 0.901, 0.01), 2)
-_SMALLEST_SOURCE: Final = 20
+_SMALLEST_GROUP: Final = 20
 _NOISE: Final = 0.5
 
 
@@ -83,31 +83,20 @@ def measure_heads(examples: Sequence[Example], scores: NDArray[np.float64], thre
     return found
 
 
-def by_source(
-    examples: Sequence[Example], scores: NDArray[np.float64], thresholds: Sequence[float]
+def by_group(
+    examples: Sequence[Example],
+    scores: NDArray[np.float64],
+    thresholds: Sequence[float],
+    group: Callable[[Example], str | None],
 ) -> dict[str, dict[str, Figures]]:
-    """Measure every head on every source with 20 rows or more of it."""
+    """Measure every head on every group (a source, a language) with 20 examples or more of it."""
     found: dict[str, dict[str, Figures]] = {}
-    for source in sorted({example.source for example in examples}):
-        chosen = [i for i, example in enumerate(examples) if example.source == source]
+    groups = [group(example) for example in examples]
+    for name in sorted({name for name in groups if name is not None}):
+        chosen = [i for i, of in enumerate(groups) if of == name]
         figures = measure_heads([examples[i] for i in chosen], scores[chosen], thresholds)
-        large = {head: of for head, of in figures.items() if (of["rows"] or 0) >= _SMALLEST_SOURCE}
-        if large:
-            found[source] = large
-    return found
-
-
-def by_language(
-    examples: Sequence[Example], scores: NDArray[np.float64], thresholds: Sequence[float]
-) -> dict[str, dict[str, Figures]]:
-    """Measure every head on every language with 20 examples or more of it."""
-    found: dict[str, dict[str, Figures]] = {}
-    for language in sorted({example.lang for example in examples if example.lang is not None}):
-        chosen = [i for i, example in enumerate(examples) if example.lang == language]
-        figures = measure_heads([examples[i] for i in chosen], scores[chosen], thresholds)
-        large = {head: of for head, of in figures.items() if (of["rows"] or 0) >= _SMALLEST_SOURCE}
-        if large:
-            found[language] = large
+        if large := {head: of for head, of in figures.items() if (of["rows"] or 0) >= _SMALLEST_GROUP}:
+            found[name] = large
     return found
 
 

@@ -63,7 +63,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class PreparedExamples:
-    """The rows of a run, how they were parted, the examples made of them, and the same in figures."""
+    """The rows of a run, how they were hold_out, the examples made of them, and the same in figures."""
 
     rows: list[SourceRow]
     split: Split

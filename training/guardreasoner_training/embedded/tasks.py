@@ -11,22 +11,11 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from guardreasoner_training.embedded.blunt import LANGUAGES
-from guardreasoner_training.embedded.briefs import Briefs, arabic_southeast, east_asia, germanic, indic_turkic, romance, slavic
+from guardreasoner_training.embedded.briefs import BRIEFS, Briefs
 from guardreasoner_training.embedded.examples import HAZARD_CODES, Example
-from guardreasoner_training.embedded.phrases import ASKING
+from guardreasoner_training.embedded.phrases import ASKING, LANGUAGES
 
-__all__ = ["BRIEFS", "tasks"]
-
-BRIEFS: Final[dict[str, Briefs]] = {
-    **germanic.BRIEFS,
-    **romance.BRIEFS,
-    **slavic.BRIEFS,
-    **east_asia.BRIEFS,
-    **arabic_southeast.BRIEFS,
-    **indic_turkic.BRIEFS,
-}
-"""The texts, by language."""
+__all__ = ["tasks"]
 
 _SOURCE: Final = "written"
 _ENGLISH: Final = 5

@@ -104,7 +104,7 @@ def load_rows(data: Path, unlabelled: Path | None) -> list[SourceRow]:
 
 def _rows(path: Path, name: str) -> Iterator[SourceRow]:
     belief = BELIEFS[name]
-    for values, row in read_rows(path):
+    for row in read_rows(path):
         prompt = row.prompt.rsplit("Human:", 1)[-1].strip() if belief.turns else row.prompt
         harmful = belief.prompt if row.labels[0] is None else row.labels[0]
         response = None if row.response is None else _THOUGHTS.sub("", row.response).strip()
@@ -118,5 +118,5 @@ def _rows(path: Path, name: str) -> Iterator[SourceRow]:
         if refusal is True or (refusal is False and harmful is False):
             judged = False
         elif refusal is False:
-            judged = belief.compliance(str(values.get("category") or ""))
+            judged = belief.compliance(row.category or "")
         yield SourceRow(prompt, response, (harmful, refusal, judged), name, row.lang)

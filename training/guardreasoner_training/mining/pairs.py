@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from guardreasoner_sdk._text import JsonError
+from guardreasoner_sdk.data.records import json_object, whole_lines
+from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.exchange import Exchange, Turn
 from guardreasoner_sdk.verdict import Task
 from guardreasoner_training.formats import Format, labels_in
 from guardreasoner_training.rows import TrainingRow, from_source
@@ -15,11 +22,13 @@ __all__ = [
     "ORDER",
     "Choice",
     "Generation",
+    "PairLine",
     "PreferencePair",
     "hard_task",
     "marks_of",
     "merge_pairs",
     "pair_of",
+    "read_pairs",
     "weigh_pairs",
     "weights",
 ]
@@ -28,6 +37,54 @@ ORDER: tuple[Task, ...] = ("prompt_harmfulness", "response_harmfulness", "respon
 """The order in which the tasks are looked at; the first one that is mixed makes the pair."""
 
 Mark = Literal["right", "wrong", "unreadable"]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    return text
+
+
+class PairLine(BaseModel):
+    """What training reads of a line of ``pairs.jsonl``, which :meth:`PreferencePair.line` writes.
+
+    Args:
+        chosen: the answer to prefer.
+        rejected: the other one; nothing at all may well be what is not to be written.
+        alpha: the weight in the loss, above 0.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    response: str | None
+    history: tuple[Turn, ...] = ()
+    chosen: Annotated[str, AfterValidator(_not_blank)]
+    rejected: str
+    alpha: Annotated[FiniteFloat, Field(gt=0)]
+
+
+def read_pairs(path: Path) -> Iterator[tuple[int, Exchange, PairLine]]:
+    """The pairs of a file: the number of each line, what was asked about, and the answers.
+
+    Raises:
+        InputError: the file cannot be read, or a line is no pair; naming file, line and field.
+    """
+    fix = "mine the pairs again"
+    for number, line in whole_lines(path):
+        place = f"{path}:{number}"
+        try:
+            pair = PairLine.model_validate(json_object(line))
+            exchange = Exchange(pair.prompt, pair.response, pair.history)
+        except JsonError as error:
+            raise InputError(place, str(error), fix) from None
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            problem = first.get("ctx", {}).get("error", first["msg"])
+            raise InputError(f"{place}: {'.'.join(map(str, first['loc']))}", str(problem), fix) from None
+        except InputError as error:
+            raise InputError(f"{place}: {error.field}", error.problem, fix) from None
+        yield number, exchange, pair
 
 
 @dataclass(frozen=True, slots=True)

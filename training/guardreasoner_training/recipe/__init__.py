@@ -1,6 +1,6 @@
 """Recipes: every setting of a training, in one TOML file."""
 
-from guardreasoner_training.recipe.load import load_recipe, override, recipe_names
+from guardreasoner_training.recipe.load import load_recipe, override, recipe_names, recipe_text
 from guardreasoner_training.recipe.settings import (
     DataSettings,
     EnsembleMember,
@@ -34,4 +34,5 @@ __all__ = [
     "load_recipe",
     "override",
     "recipe_names",
+    "recipe_text",
 ]

@@ -10,12 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_training.recipe.settings import (
-    Recipe,
-)
+from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
+from guardreasoner_training.recipe.settings import Recipe
 
-__all__ = ["load_recipe", "override", "recipe_names"]
+__all__ = ["load_recipe", "override", "recipe_names", "recipe_text"]
 
 _FOLDER = Path(__file__).parents[1] / "recipes"
 _MOST_PARENTS = 8
@@ -39,6 +37,19 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """
     path = _find(name_or_path, Path())
     return _checked(_read(path, ()), str(path))
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as TOML, which :func:`load_recipe` reads. What is not set is not there.
+
+    Raises:
+        MissingExtraError: tomli-w is not installed.
+    """
+    try:
+        import tomli_w
+    except ImportError:
+        raise MissingExtraError("finetune", "Recipes as TOML") from None
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
 def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -9,6 +9,7 @@ from guardreasoner_training.rows.training_row import (
     hub_rows,
     read_each,
     read_rows,
+    stable_random,
     write_rows,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "hub_rows",
     "read_each",
     "read_rows",
+    "stable_random",
     "write_rows",
 ]

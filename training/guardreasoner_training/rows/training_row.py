@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from guardreasoner_sdk._text import json_text
+from guardreasoner_sdk._text import JsonError, json_text, parse_json
 from guardreasoner_sdk.data.atomic import errors_while_writing, write_atomic
-from guardreasoner_sdk.data.columns import Columns
+from guardreasoner_sdk.data.columns import Columns, near_prompt
 from guardreasoner_sdk.data.readers import each_record
+from guardreasoner_sdk.data.records import Record
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.evaluation.benchmarks.authors import parts_of
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.verdict import TASKS, Task
+from guardreasoner_sdk.verdict import LABELS, TASKS, Task
 from guardreasoner_training.rows.files import files_of, names_of, stem_of
-from guardreasoner_training.rows.parsing import parse_row
+from guardreasoner_training.rows.outputs import is_whole, read_labels, steps_in
 
-__all__ = ["FIELDS", "HUB", "SPLITS", "TrainingRow", "from_source", "hub_rows", "read_each", "read_rows", "write_rows"]
+__all__ = [
+    "FIELDS",
+    "HUB",
+    "SPLITS",
+    "TrainingRow",
+    "from_source",
+    "hub_rows",
+    "read_each",
+    "read_rows",
+    "stable_random",
+    "write_rows",
+]
 
 FIELDS: dict[Task, str] = {
     "prompt_harmfulness": "prompt_harmful",
@@ -33,6 +49,11 @@ HUB = "yueliu1999/GuardReasonerTrain"
 
 SPLITS = ("WildGuardTrainR", "AegisTrainR", "BeaverTailsTrainR", "ToxicChatTrainR")
 """Its splits."""
+
+_RESERVED = frozenset({"output", "reasoning", "category", "source", "id", "history", "filled"})
+"""What is read without being named."""
+
+_NAME = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +129,11 @@ def read_each(
                 yield record
                 continue
             try:
-                parsed = parse_row(record, chosen)
+                row = _parsed(record, chosen, name=f"{own}:{record.line or record.number}", source=name)
             except InputError as error:
                 yield error
-                continue
-            yield TrainingRow(
-                id=parsed.id or f"{own}:{record.line or record.number}",
-                exchange=parsed.exchange,
-                labels=parsed.labels,
-                output=parsed.output,
-                category=parsed.category,
-                source=name if source_from_file else parsed.source or name,
-                reasoning=parsed.reasoning,
-                filled=parsed.filled,
-            )
+            else:
+                yield replace(row, source=name) if source_from_file else row
 
 
 def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
@@ -173,6 +185,12 @@ def from_source(source: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(source.lower(), pattern.lower()) for pattern in patterns)
 
 
+def stable_random(*what: object) -> int:
+    """A random number of 64 bits that depends on the seed and the names given, and on nothing else."""
+    data = "\x1f".join(map(str, what)).encode("utf-8", "replace")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+
+
 def _line(row: TrainingRow) -> str:
     values: dict[str, Any] = {"id": row.id, "prompt": row.exchange.prompt, "response": row.exchange.response}
     if row.exchange.history:
@@ -184,3 +202,152 @@ def _line(row: TrainingRow) -> str:
     if row.filled:
         values["filled"] = list(row.filled)
     return json_text(values) + "\n"
+
+
+def _parsed(record: Record, columns: Columns, *, name: str, source: str) -> TrainingRow:
+    """The row of a line; ``name`` and ``source`` are those of one that gives none.
+
+    Raises:
+        InputError: it cannot be used; place, field and fix.
+    """
+    record = _read(record) if record.cells else record
+    values = record.values
+    if columns == Columns() and {"instruction", "input", "output"} <= values.keys():
+        return _authors(record, name=name, source=source)
+    prompt = _needed(record, columns.prompt)
+    response = values.get(columns.response_name)
+    rest = _rest(record, columns)
+    exchange = _exchange(rest, prompt, None if response == "" else response, columns)
+    labels = columns.labels_of(record, needed=False)
+    output, reasoning = _reasoning(rest, labels)
+    if output is not None:
+        said = read_labels(output, exchange)
+        _agrees(record, labels, said)
+        known = {**said, **labels}
+        labels = {task: known[task] for task in TASKS if task in known}
+    identity = (rest.values if columns.id == "id" else values).get(columns.id)
+    return TrainingRow(
+        id=name if identity in (None, "") else str(identity),
+        exchange=exchange,
+        labels=labels,
+        output=output,
+        category=_text(rest, "category"),
+        source=_text(rest, "source") or source,
+        reasoning=reasoning,
+        filled=_filled(rest),
+    )
+
+
+def _read(record: Record) -> Record:
+    """What the cells of a table of text say: an empty one nothing, and reasoning by task is written as JSON."""
+    values: dict[str, Any] = {name: cell or None for name, cell in record.values.items()}
+    reasoning = values.get("reasoning")
+    if reasoning is not None and reasoning.startswith("{"):
+        with suppress(JsonError):
+            values["reasoning"] = parse_json(reasoning, finite=False)
+    return record._replace(values=values)
+
+
+def _rest(record: Record, columns: Columns) -> Record:
+    """A line without what a column of its was named for: a response in ``output`` is not what the guard is to write."""
+    named = {columns.prompt, columns.response or "", *columns.labels.values(), *({columns.id} - {"id"})}
+    if named.isdisjoint(_RESERVED):
+        return record
+    return record._replace(values={name: value for name, value in record.values.items() if name not in named})
+
+
+def _authors(record: Record, *, name: str, source: str) -> TrainingRow:
+    """A row of the paper's training data: the input holds prompt and response, the output the steps and the labels."""
+    given, output = record.values["input"], record.values["output"]
+    parts = parts_of(given) if isinstance(given, str) else None
+    if parts is None:
+        raise InputError(f"{record.place}: input", "has another form than the authors'", "use their file as it is")
+    if not isinstance(output, str) or not output.strip():
+        raise InputError(f"{record.place}: output", "is empty", "use the authors' file as it is")
+    exchange = _exchange(record, *parts, Columns())
+    return TrainingRow(name, exchange, read_labels(output, exchange), output, source=source)
+
+
+def _needed(record: Record, name: str) -> Any:
+    if name in record.values:
+        return record.values[name]
+    near = near_prompt(record.values)
+    fix = f"name its column: prompt={near}" if near is not None else "give every row a prompt, or name its column: prompt=..."
+    raise InputError(f"{record.place}: {name}", "is missing", fix)
+
+
+def _exchange(record: Record, prompt: Any, response: Any, columns: Columns) -> Exchange:
+    try:
+        return Exchange(prompt, response, record.values.get("history") or ())
+    except InputError as error:
+        name = {"prompt": columns.prompt, "response": columns.response_name}.get(error.field, error.field)
+        raise InputError(f"{record.place}: {name}", error.problem, error.fix) from None
+
+
+def _agrees(record: Record, labels: Mapping[Task, bool], said: Mapping[Task, bool]) -> None:
+    for task, label in labels.items():
+        if said.get(task, label) != label:
+            own, other = (LABELS[task][0 if value else 1] for value in (label, not label))
+            problem = f"says that {task} is {other}, the row's label is {own}"
+            raise InputError(f"{record.place}: output", problem, "correct one of them, or leave the output out")
+
+
+def _reasoning(record: Record, labels: Mapping[Task, bool]) -> tuple[str | None, dict[Task, tuple[str, ...]]]:
+    """The whole output, or the steps of each task. Steps that name no task are about what is labelled."""
+    prompt, _, response = TASKS
+    side = response if response in labels and prompt not in labels else prompt
+    output = _text(record, "output")
+    value = record.values.get("reasoning")
+    if value is None:
+        return output, {}
+    place = f"{record.place}: reasoning"
+    if isinstance(value, Mapping):
+        return output, _by_task(place, value)
+    if isinstance(value, list | tuple):
+        return output, _by_task(place, {side: value})
+    if not isinstance(value, str):
+        raise InputError(place, f"is a {type(value).__name__}", 'write text, or {"prompt_harmfulness": ["a step", ...]}')
+    if not value.strip():
+        raise InputError(place, "is empty", "write the steps, or null")
+    if output is None and is_whole(value):
+        return value, {}
+    return output, steps_in(value) or {side: (value.strip(),)}
+
+
+def _by_task(place: str, value: Mapping[Any, Any]) -> dict[Task, tuple[str, ...]]:
+    found: dict[Task, tuple[str, ...]] = {}
+    for task, steps in value.items():
+        if task not in TASKS:
+            raise InputError(place, f"{str(task)[:40]!r} is no task", f"use {', '.join(TASKS)}")
+        if steps is None:  # a column of structs has all the names
+            continue
+        listed = [steps] if isinstance(steps, str) else steps
+        if not isinstance(listed, list | tuple) or not all(isinstance(step, str) for step in listed):
+            raise InputError(f"{place}.{task}", "is no list of texts", 'write ["a step", "another"]')
+        if not listed or not all(step.strip() for step in listed):
+            raise InputError(f"{place}.{task}", "is empty, or has an empty step", "write the steps, or leave the task out")
+        found[cast("Task", task)] = tuple(step.strip() for step in listed)
+    return found
+
+
+def _filled(record: Record) -> tuple[Task, ...]:
+    value = record.values.get("filled") or ()
+    # A cell of a CSV file is text: ['response_refusal'].
+    named = _NAME.findall(value) if isinstance(value, str) else value
+    if not isinstance(named, list | tuple) or any(task not in TASKS for task in named):
+        fix = f"write a list of the tasks whose label a guard filled in ({', '.join(TASKS)}), or leave it out"
+        raise InputError(f"{record.place}: filled", "is no list of tasks", fix)
+    return tuple(task for task in TASKS if task in named)
+
+
+def _text(record: Record, name: str) -> str | None:
+    value = record.values.get(name)
+    if value is None or (name != "output" and value == ""):
+        return None
+    if not isinstance(value, str):
+        if name != "output" and isinstance(value, int | float):
+            return str(value)
+        raise InputError(f"{record.place}: {name}", f"is a {type(value).__name__}", "write text, or null")
+    if name == "output" and not value.strip():
+        raise InputError(f"{record.place}: output", "is empty", "write the whole output, or null")
+    return value

@@ -12,9 +12,8 @@ from guardreasoner_sdk.dialects.labels import read_statements
 from guardreasoner_sdk.dialects.llama_guard import read_safety
 from guardreasoner_sdk.generation import Completion
 from guardreasoner_sdk.verdict import TASKS, Task
-from guardreasoner_training.formats import Format, labels_in, tasks_of
+from guardreasoner_training.formats import Format, answer_block, labels_in, tasks_of
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.rows.outputs import answer_block
 from guardreasoner_training.synthesis.questions import MOST_STEPS, truth
 
 __all__ = ["REASONS", "Accepted", "Reason", "examine_answer"]

@@ -16,10 +16,10 @@ from guardreasoner_sdk.data.journal import Lines
 from guardreasoner_sdk.data.run_folder import Stage, open_stage
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.verdict import TASKS
-from guardreasoner_training.formats import Format, examples_of, output_of, tasks_of, tasks_without_steps
+from guardreasoner_training.formats import Format, output_of, read_examples, tasks_of, tasks_without_steps
 from guardreasoner_training.recipe import SynthesisSettings
-from guardreasoner_training.rows import TrainingRow, read_rows, write_rows
-from guardreasoner_training.rows.parsing import steps_in
+from guardreasoner_training.rows import TrainingRow, write_rows
+from guardreasoner_training.rows.outputs import steps_in
 from guardreasoner_training.synthesis.asking import StoppedError, ask_all
 from guardreasoner_training.synthesis.budget import Prices
 from guardreasoner_training.synthesis.examined import Accepted, examine_answer
@@ -100,7 +100,9 @@ def synthesize(
             _check_enough(stage.figures, teacher, output)
             return stage.figures
         stage.undo()  # what is there is of other rows, or of fewer tries
-        examples = _examples(rows, format)
+        examples = list(read_examples(rows, format))
+        if not examples:
+            raise InputError(str(rows), "has no labelled row that this format has an answer for", "label some rows")
         asked = [row for row in examples if tasks_without_steps(row, format)]
         with Lines(output / ANSWERS, durable=True) as lines:
             ledger = Ledger(lines, teacher, format)
@@ -154,18 +156,6 @@ def _differing(rows: Sequence[TrainingRow], ledger: Ledger) -> list[TrainingRow]
     for row in rows:
         found.setdefault(ledger.key(row), row)
     return list(found.values())
-
-
-def _examples(path: Path, format: Format) -> list[TrainingRow]:
-    known: dict[str, TrainingRow] = {}
-    for row in read_rows(path):
-        for example in examples_of(row, format):
-            if example.id in known:
-                raise InputError(f"{path}: id", f"two rows are named {example.id!r}", "give every row a name of its own")
-            known[example.id] = example
-    if not known:
-        raise InputError(str(path), "has no labelled row that this format has an answer for", "label some rows")
-    return list(known.values())
 
 
 def _write(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 from guardreasoner_sdk._text import json_text
@@ -21,9 +23,8 @@ from guardreasoner_training.trainers.advice import errors_while_saving
 from guardreasoner_training.trainers.checkpoints import Setup, keep_newest, mark_complete, newest_complete
 from guardreasoner_training.trainers.curves import loss_curve
 from guardreasoner_training.trainers.head import MOST, scored_whole
-from guardreasoner_training.trainers.sampler import LengthGrouped
 
-__all__ = ["LogCallback", "ProgressCallback", "Resumable", "losses_of"]
+__all__ = ["LengthGrouped", "LogCallback", "ProgressCallback", "Resumable", "losses_of"]
 
 
 class Resumable:
@@ -188,3 +189,46 @@ class ProgressCallback(TrainerCallback):
 
 def _line(entry: dict[str, Any]) -> bytes:
     return f"{json_text(entry)}\n".encode()
+
+
+_SORTED_STEPS = 50
+"""Rows are sorted by length within stretches of so many steps: little padding, and still a mixed order."""
+
+
+class LengthGrouped(Sampler[int]):
+    """Every row once an epoch, in steps of like length and in random order.
+
+    The order depends on the seed and the epoch alone, so that a resumed run skips exactly what was trained on.
+
+    Args:
+        lengths: of the rows, in tokens.
+        step: rows to a step, over all devices.
+        seed: of the order.
+        epoch: tells which one begins, from 0.
+    """
+
+    def __init__(self, lengths: Sequence[int], step: int, *, seed: int, epoch: Callable[[], int]) -> None:
+        self._lengths = lengths
+        self._step = step
+        self._seed = seed
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of the rows."""
+        draw = random.Random(f"{self._seed} {self._epoch()}")  # noqa: S311 - no secret: the same seed must give the same order
+        order = list(range(len(self._lengths)))
+        draw.shuffle(order)
+        stretch = self._step * _SORTED_STEPS
+        parts = [
+            sorted(order[start : start + stretch], key=self._lengths.__getitem__) for start in range(0, len(order), stretch)
+        ]
+        ordered = [row for part in parts for row in part]
+        steps = [ordered[start : start + self._step] for start in range(0, len(ordered), self._step)]
+        # A smaller step stays at the end: in the middle it would shift all that follow.
+        rest = steps.pop() if len(ordered) % self._step else []
+        draw.shuffle(steps)
+        return iter([row for step in [*steps, rest] for row in step])
