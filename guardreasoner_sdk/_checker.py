@@ -93,7 +93,7 @@ class Checker:
         self.judge = judge
         self._direct = judge if is_direct(judge) else None
         self.policy = policy
-        self._timeout = timeout
+        self.timeout = timeout
         self._cache = JudgementCache(cache)
         self._on_verdict = on_verdict
         self._concurrency = concurrency
@@ -149,7 +149,7 @@ class Checker:
     def _take_in(self, rows: Sequence[Row], timeout: float | None) -> Batch:
         """Make a batch of rows: what is known already, and what the judge has to see."""
         self._check_usable()
-        limit = self._timeout if timeout is None else timeout
+        limit = self.timeout if timeout is None else timeout
         number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if limit is not None and not (number and 0 < limit <= _LONGEST):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")

@@ -465,6 +465,11 @@ class Guard:
     def policy(self, policy: Policy) -> None:
         self._checker.policy = policy_of(policy)
 
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for one check, or one part of a batch, where the call does not say others; None: no limit."""
+        return self._checker.timeout
+
     def close(self) -> None:
         """Free the judge and stop the guard's event loop. Closing twice does nothing.
 

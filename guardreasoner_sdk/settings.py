@@ -13,11 +13,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from guardreasoner_sdk._arguments import close_to
 from guardreasoner_sdk.errors import ConfigurationError
 
-__all__ = ["Settings", "known_variables"]
+__all__ = ["SERVER_PREFIX", "Settings", "known_variables"]
 
 logger = logging.getLogger("guardreasoner_sdk")
 
 _PREFIX = "GUARDREASONER_"
+SERVER_PREFIX = f"{_PREFIX}SERVER_"
+"""How the variables begin that the server reads, which knows by itself which of them there are."""
+
 # Read elsewhere: by the command line, by what downloads data, and by the project's own scripts.
 _OTHERS = frozenset(f"GUARDREASONER_{name}" for name in ("DATA", "DEBUG", "SETUP", "SKIPS", "VENV", "WORKERS"))
 _told: set[str] = set()
@@ -84,7 +87,7 @@ def known_variables() -> frozenset[str]:
 
 def _check_names(environment: Iterable[str]) -> None:
     for name in environment:
-        if not name.upper().startswith(_PREFIX) or name.upper() in known_variables():
+        if not name.upper().startswith(_PREFIX) or name.upper().startswith(SERVER_PREFIX) or name.upper() in known_variables():
             continue
         meant = [f"{_PREFIX}{field.upper()}" for field in close_to(name[len(_PREFIX) :], Settings.model_fields)]
         if meant:

@@ -64,6 +64,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/integrations/litellm/test_router.py::test_the_failure_of_a_model_is_tried_again": "slow",
     "tests/integrations/openai/test_agents.py": "slow",
     "tests/integrations/openai/test_escapes.py": "slow",
+    "tests/server/test_serve.py::test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",
     "tests/test_frames.py::*[polars": "slow",  # a double of pandas; 170 MB

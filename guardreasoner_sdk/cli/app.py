@@ -16,6 +16,7 @@ from guardreasoner_sdk.cli.evaluate import evaluate
 from guardreasoner_sdk.cli.models import models
 from guardreasoner_sdk.cli.schema import schema
 from guardreasoner_sdk.cli.score import score
+from guardreasoner_sdk.cli.serve import serve
 from guardreasoner_sdk.cli.terminal import ExitCode, prepare, report_errors, report_unwritable, write
 
 __all__ = ["app", "run"]
@@ -49,7 +50,7 @@ def _options(
 
 # What stands behind the prompt is told by the command itself, which knows what may be meant.
 app.command(context_settings={"allow_extra_args": True})(report_errors(check))
-for _command in (doctor, models, schema, evaluate, score, calibrate, audit):
+for _command in (doctor, models, schema, evaluate, score, calibrate, audit, serve):
     app.command()(report_errors(_command))
 
 

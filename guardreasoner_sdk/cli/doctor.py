@@ -22,7 +22,8 @@ from guardreasoner_sdk.cli.terminal import ExitCode, console, write_json
 from guardreasoner_sdk.errors import GuardError
 from guardreasoner_sdk.guard import Guard
 from guardreasoner_sdk.judges.embedded import EmbeddedJudge
-from guardreasoner_sdk.settings import known_variables
+from guardreasoner_sdk.server.settings import ServerSettings
+from guardreasoner_sdk.settings import SERVER_PREFIX, known_variables
 
 __all__ = ["doctor"]
 
@@ -86,7 +87,7 @@ def _version(package: str) -> str | None:
 
 
 def _environment() -> list[dict[str, Any]]:
-    known = known_variables()
+    known = known_variables() | {f"{SERVER_PREFIX}{field.upper()}" for field in ServerSettings.model_fields}
     return [
         {"name": name, "value": _masked(name, value), "known": name.upper() in known}
         for name, value in sorted(os.environ.items())
