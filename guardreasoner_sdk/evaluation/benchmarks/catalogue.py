@@ -32,9 +32,13 @@ def _harmbench(file: str) -> DatasetSource:
     return DatasetSource("github", "centerforaisafety/HarmBench", "8e1604d1171fe8a48d8febecd22f600e462bdcdd", file)
 
 
+def _hub(repo: str, revision: str, file: str) -> DatasetSource:
+    return DatasetSource("hub", repo, revision, file)
+
+
 def _xstest(file: str) -> DatasetSource:
     # allenai/xstest-response is read at "main": no commit of it is known here that two sources agree on.
-    return DatasetSource("hub", "allenai/xstest-response", "main", file)
+    return _hub("allenai/xstest-response", "main", file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "ToxicChat",
             (_PROMPT,),
             "0_8_toxic_chat.json",
-            DatasetSource(
-                "hub",
-                "lmsys/toxic-chat",
-                "29df8e4dba60e1f4af4b4075c0705c5b313548a8",
-                "data/0124/toxic-chat_annotation_test.csv",
-            ),
+            _hub("lmsys/toxic-chat", "29df8e4dba60e1f4af4b4075c0705c5b313548a8", "data/0124/toxic-chat_annotation_test.csv"),
             schemas.toxic_chat,
         ),
         Benchmark(
@@ -82,11 +81,8 @@ BENCHMARKS: dict[str, Benchmark] = {
             "OpenAIModeration",
             (_PROMPT,),
             "0_2_OpenAIModeration.json",
-            DatasetSource(
-                "hub",
-                "mmathys/openai-moderation-api-evaluation",
-                "84e5cf3bcd6acb3dfc70b6760451645872218a3e",
-                "samples-1680.jsonl.gz",
+            _hub(
+                "mmathys/openai-moderation-api-evaluation", "84e5cf3bcd6acb3dfc70b6760451645872218a3e", "samples-1680.jsonl.gz"
             ),
             schemas.moderation,
         ),
@@ -94,8 +90,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "AegisSafetyTest",
             (_PROMPT,),
             "0_1_AegisSafetyTest.json",
-            DatasetSource(
-                "hub",
+            _hub(
                 "nvidia/Aegis-AI-Content-Safety-Dataset-1.0",
                 "bd96d862068e47630197de64eb91f8d1481ff3e0",
                 "Content Moderation Extracted Annotations 02.08.24_test_release_0418_v1.parquet",
@@ -106,18 +101,14 @@ BENCHMARKS: dict[str, Benchmark] = {
             "SimpleSafetyTests",
             (_PROMPT,),
             "0_0_SimpleSafetyTests.json",
-            DatasetSource(
-                "hub", "Bertievidgen/SimpleSafetyTests", "98223c5d8c4059c8f4d8fe2fec8720ee8a20d3c5", "sst_test_cases.csv"
-            ),
+            _hub("Bertievidgen/SimpleSafetyTests", "98223c5d8c4059c8f4d8fe2fec8720ee8a20d3c5", "sst_test_cases.csv"),
             schemas.simple_safety_tests,
         ),
         Benchmark(
             "WildGuardTest",
             TASKS,
             "0_4_wild_guard_test.json",
-            DatasetSource(
-                "hub", "allenai/wildguardmix", "d29c47f41c8b51348b5c8e8c81c039b3132b66d1", "test/wildguard_test.parquet"
-            ),
+            _hub("allenai/wildguardmix", "d29c47f41c8b51348b5c8e8c81c039b3132b66d1", "test/wildguard_test.parquet"),
             schemas.wildguard,
         ),
         Benchmark(
@@ -131,18 +122,14 @@ BENCHMARKS: dict[str, Benchmark] = {
             "SafeRLHF",
             (_RESPONSE,),
             "0_9_safe_rlhf.json",
-            DatasetSource(
-                "hub", "PKU-Alignment/PKU-SafeRLHF", "ff7ba91063016c78a225b0f74e1c0860bb18230f", "round0/test.jsonl.xz"
-            ),
+            _hub("PKU-Alignment/PKU-SafeRLHF", "ff7ba91063016c78a225b0f74e1c0860bb18230f", "round0/test.jsonl.xz"),
             schemas.safe_rlhf,
         ),
         Benchmark(
             "BeaverTails",
             (_RESPONSE,),
             "0_A_beaver_tails.json",
-            DatasetSource(
-                "hub", "PKU-Alignment/BeaverTails", "8401fe609d288129cc684a9b3be6a93e41cfe678", "round0/30k/test.jsonl.gz"
-            ),
+            _hub("PKU-Alignment/BeaverTails", "8401fe609d288129cc684a9b3be6a93e41cfe678", "round0/30k/test.jsonl.gz"),
             schemas.beavertails,
         ),
         Benchmark(

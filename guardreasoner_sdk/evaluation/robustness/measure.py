@@ -20,10 +20,8 @@ from guardreasoner_sdk.evaluation.clear_cut import CLEAR_CUT_ROWS, clear_cut_row
 from guardreasoner_sdk.evaluation.robustness.figures import (
     ALONE,
     Robustness,
-    RobustnessFigure,
     RobustnessRow,
     RobustnessTally,
-    Share,
 )
 from guardreasoner_sdk.evaluation.robustness.pairs import TRIED, TextPair, draw_pairs, harmless_paragraphs
 from guardreasoner_sdk.evaluation.robustness.sets import Made, conversations, disguises, framings, needles
@@ -33,14 +31,8 @@ from guardreasoner_sdk.verdict import Task
 
 __all__ = [
     "CLEAR_CUT",
-    "OVER_REFUSAL",
     "SETS",
-    "Robustness",
-    "RobustnessFigure",
-    "RobustnessRow",
     "RobustnessSet",
-    "RobustnessTally",
-    "Share",
     "check_made",
     "checked_sets",
     "given_rows",

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from guardreasoner_sdk.errors import GuardError
+from guardreasoner_sdk.errors import InputError
 from guardreasoner_training.formats import Format
 from guardreasoner_training.recipe import SynthesisSettings
 from guardreasoner_training.rows import TrainingRow
@@ -31,20 +31,8 @@ _NAMED = 3
 """Rows that an error names."""
 
 
-class StoppedError(GuardError):
-    """Asking ended before all rows were answered.
-
-    Args:
-        field: the setting it is about.
-        problem: why it ended.
-        fix: what to do.
-    """
-
-    def __init__(self, field: str, problem: str, fix: str) -> None:
-        super().__init__(f"{field}: {problem}; {fix}")
-        self.field = field
-        self.problem = problem
-        self.fix = fix
+class StoppedError(InputError):
+    """Asking ended before all rows were answered; the field is the setting that it is about."""
 
 
 async def ask_all(
