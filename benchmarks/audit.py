@@ -61,7 +61,7 @@ def development_rows(data: Path, unlabelled: Path | None = None) -> list[dict[st
     """
     from guardreasoner_training.embedded.config import TrainConfig
     from guardreasoner_training.embedded.examples import evaluation_examples
-    from guardreasoner_training.embedded.split import parted
+    from guardreasoner_training.embedded.split import hold_out
     from guardreasoner_training.embedded.unlabelled import load_rows
 
     metrics = json.loads((DEFAULT_FOLDER / "metrics.json").read_text("utf-8"))
@@ -70,7 +70,7 @@ def development_rows(data: Path, unlabelled: Path | None = None) -> list[dict[st
     # The folders may have grown since; the split is that of the files which the model was trained on.
     rows = [row for row in found if row.source in counts["sources"]]
     names = ("dev_share", "response_dev_share", "unseen_sources", "seed")
-    split = parted(rows, TrainConfig(**{name: config[name] for name in names}))
+    split = hold_out(rows, TrainConfig(**{name: config[name] for name in names}))
     examples = evaluation_examples((rows[number] for number in split.dev), cap=config["dev_cap"], seed=config["seed"])
     if (len(split.dev), len(examples)) != (counts["dev_rows"], counts["dev_examples"]):
         raise SystemExit(f"{data}, {unlabelled}: not the data that the embedded model was trained on: its split is another")

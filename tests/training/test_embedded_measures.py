@@ -17,8 +17,7 @@ from guardreasoner_training.embedded.lengths import embed_among, fit_length_shif
 from guardreasoner_training.embedded.measures import (
     auc,
     balanced_f1,
-    by_language,
-    by_source,
+    by_group,
     choose_thresholds,
     false_alarms,
     measure,
@@ -147,7 +146,7 @@ def test_figures_by_source_and_false_alarms() -> None:
     scores = column(*[0.9] + [0.1] * 24, *[0.9, 0.9, 0.1, 0.1], *[0.8] * 20)
     limits = [0.5, 0.5, 0.5]
     assert measure_heads(of, scores, limits)["prompt_harmful"]["rows"] == 49
-    found = by_source(of, scores, limits)
+    found = by_group(of, scores, limits, lambda example: example.source)
     assert set(found) == {"gsm8k_train", "own"}
     assert found["gsm8k_train"]["prompt_harmful"]["false_alarm_rate"] == 4.0
     alarms = false_alarms(of, scores, limits)
@@ -162,7 +161,12 @@ def test_figures_by_language() -> None:
         return [Example("p", None, (label, None, None), 1.0, "own", lang) for label in labels]
 
     found = [*of("en", *[True, False] * 10), *of("de", *[False] * 20), *of("ru", *[True] * 19), *of(None, *[True] * 30)]
-    figures = by_language(found, column(*[0.9, 0.9] * 10, *[0.9] + [0.1] * 19, *[0.9] * 49), [0.5] * 3)
+    figures = by_group(
+        found,
+        column(*[0.9, 0.9] * 10, *[0.9] + [0.1] * 19, *[0.9] * 49),
+        [0.5] * 3,
+        lambda example: example.lang,
+    )
     assert list(figures) == ["de", "en"]
     assert figures["de"]["prompt_harmful"]["false_alarm_rate"] == 5.0
     assert figures["en"]["prompt_harmful"]["f1"] == 66.67
