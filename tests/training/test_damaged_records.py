@@ -8,7 +8,7 @@ from guardreasoner_sdk import InputError
 from guardreasoner_sdk.data.atomic import read_json
 from guardreasoner_sdk.data.run_folder import FIGURES, RECORD, open_stage
 from guardreasoner_sdk.evaluation.audit.decisions import read_decisions
-from guardreasoner_training import hsdpo
+from guardreasoner_training.mining.pairs import read_pairs
 
 DAMAGES = ["[" * 100_000 + "]" * 100_000, '{"x": 1e999}', '{"x": NaN}', '{"x": ' + "9" * 5_000 + "}", "{", "7", ""]
 
@@ -46,4 +46,4 @@ def test_pairs_name_their_line(tmp_path, alpha):
     path = tmp_path / "pairs.jsonl"
     path.write_text(f'{{"prompt": "a", "response": null, "chosen": "b", "rejected": "c", "alpha": {alpha}}}\n', "utf-8")
     with pytest.raises(InputError, match=r"pairs.jsonl:1"):
-        list(hsdpo._read(path))
+        list(read_pairs(path))
