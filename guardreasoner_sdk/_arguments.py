@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from typing import Protocol
 
-from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.errors import ConfigurationError, InputError
+from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.policy import Policy
+from guardreasoner_sdk.verdict import Verdict
 
 __all__ = [
+    "CallContext",
+    "ContextListener",
+    "Listener",
     "check_backend",
+    "check_context",
     "check_count",
     "check_dialect",
     "check_judge",
@@ -19,7 +26,20 @@ __all__ = [
     "close_to",
     "did_you_mean",
     "policy_of",
+    "takes_context",
 ]
+
+CallContext = Mapping[str, str | int | float | bool]
+"""What a caller says of a check: who asks, a request's number. It goes to ``on_verdict`` and onto spans, and nowhere else."""
+
+
+class ContextListener(Protocol):
+    """An ``on_verdict`` that is told the caller's context, too."""
+
+    def __call__(self, exchange: Exchange, verdict: Verdict, *, context: CallContext) -> None: ...
+
+
+Listener = Callable[[Exchange, Verdict], None] | ContextListener
 
 
 def policy_of(policy: object) -> Policy:
@@ -43,6 +63,42 @@ def check_listener(name: str, listener: object) -> None:
         raise ConfigurationError(f"{name}: must be a function of an exchange and its verdict, not {_shown(listener)}")
     if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(getattr(listener, "__call__", None)):  # noqa: B004
         raise ConfigurationError(f"{name}: must be a plain function; start a task in it to do something slow")
+
+
+def takes_context(listener: Callable[..., None]) -> bool:
+    """Whether a function wants the caller's context: it has an argument of that name, or takes any."""
+    try:
+        parameters = inspect.signature(listener).parameters
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return False
+    named = parameters.get("context")
+    if named is not None:
+        return named.kind in (named.KEYWORD_ONLY, named.POSITIONAL_OR_KEYWORD)
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def check_context(context: object) -> CallContext:
+    """A caller's context, as it will stay: names, each with a plain value.
+
+    Args:
+        context: what was given; None: nothing.
+
+    Raises:
+        InputError: something else.
+    """
+    if context is None:
+        return {}
+    fix = "pass a mapping of names to texts or numbers, such as {'request_id': '4711'}"
+    if not isinstance(context, Mapping):
+        raise InputError("context", f"must be a mapping, not {type(context).__name__}", fix)
+    for name, value in context.items():
+        if not isinstance(name, str) or not name:
+            raise InputError(
+                "context", f"has {name!r} for a name" if name == "" else f"has a name of type {type(name).__name__}", fix
+            )
+        if not isinstance(value, str | int | float):
+            raise InputError(f"context[{name!r}]", f"is {type(value).__name__}", fix)
+    return dict(context)
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from guardreasoner_sdk import _forks
+from guardreasoner_sdk._arguments import CallContext, Listener, takes_context
 from guardreasoner_sdk._batches import Row, abatches, batches
 from guardreasoner_sdk._cache import JudgementCache
 from guardreasoner_sdk._deadline import Deadline
@@ -25,6 +27,7 @@ from guardreasoner_sdk.judges.base import DirectJudge, Judge, is_direct, load_ju
 from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.judges.safe_judging import judge_safely, judge_safely_now
 from guardreasoner_sdk.policy import Policy
+from guardreasoner_sdk.telemetry.recording import UNRECORDED, CheckRecord, record_check
 from guardreasoner_sdk.verdict import Judgement, Verdict, decisive
 
 if TYPE_CHECKING:
@@ -51,12 +54,16 @@ class Batch:
         deadline: when nobody waits for them any more; None: never.
         rows: each as an exchange, with what is known of it already. One that is no exchange has a judgement that says why.
         to_judge: the exchanges of which nothing is known.
+        context: what the caller says of them; the judge is not told.
+        record: what OpenTelemetry is told.
     """
 
     started: float
     deadline: Deadline | None
     rows: list[tuple[Exchange | None, Judgement | None]] = field(default_factory=list)
     to_judge: list[Exchange] = field(default_factory=list)
+    context: CallContext = field(default_factory=dict)
+    record: CheckRecord = UNRECORDED
 
 
 _Window: TypeAlias = deque[tuple[Batch, Future[list[Judgement]]]]
@@ -86,7 +93,7 @@ class Checker:
         *,
         timeout: float | None,
         cache: int,
-        on_verdict: Callable[[Exchange, Verdict], None] | None,
+        on_verdict: Listener | None,
         concurrency: int,
         calibration: str | Path | Calibration | None = None,
     ) -> None:
@@ -95,65 +102,74 @@ class Checker:
         self.policy = policy
         self.timeout = timeout
         self._cache = JudgementCache(cache)
-        self._on_verdict = on_verdict
+        self._on_verdict: Any = on_verdict
+        self._tells_context = on_verdict is not None and takes_context(on_verdict)
         self._concurrency = concurrency
         self._calibration = None if calibration is None else _calibration_of(judge, calibration)
         self._loop = GuardLoop()
         self._closed = False
 
-    def check(self, *readings: Exchange, timeout: float | None) -> Verdict:
+    def check(self, *readings: Exchange, timeout: float | None, context: CallContext) -> Verdict:
         """One verdict, for a thread that waits: the one that counts among those on all readings of what is judged."""
-        return self._decided(list(self.iter_many(readings, timeout=timeout)))
+        return self._decided(list(self.iter_many(readings, timeout=timeout, context=context)))
 
-    async def acheck(self, *readings: Exchange, timeout: float | None) -> Verdict:
+    async def acheck(self, *readings: Exchange, timeout: float | None, context: CallContext) -> Verdict:
         """:meth:`check` for a coroutine."""
-        return self._decided([verdict async for verdict in self.aiter_many(readings, timeout=timeout)])
+        return self._decided([verdict async for verdict in self.aiter_many(readings, timeout=timeout, context=context)])
 
-    def iter_many(self, rows: Iterable[Row], *, timeout: float | None) -> Iterator[Verdict]:
+    def iter_many(self, rows: Iterable[Row], *, timeout: float | None, context: CallContext) -> Iterator[Verdict]:
         """A verdict for each row, in order; rows are read as far as ``concurrency`` batches go beyond the one waited for."""
         window: _Window = deque()
         try:
             for part in batches(rows, self.judge.batch_size):
-                batch = self._take_in(part, timeout)
+                batch = self._take_in(part, timeout, context)
                 if self._direct is not None:
-                    yield from self._to_verdicts(batch, self._judge_here(self._direct, batch))
+                    with _record(batch):
+                        verdicts = self._to_verdicts(batch, self._judge_here(self._direct, batch))
+                    yield from verdicts
                     continue
                 window.append((batch, self._judge_on_loop(batch)))
                 if len(window) >= self._concurrency:
-                    batch, judging = window.popleft()
-                    yield from self._to_verdicts(batch, wait_for_result(judging))
+                    yield from self._wait_for(*window.popleft())
             while window:
-                batch, judging = window.popleft()
-                yield from self._to_verdicts(batch, wait_for_result(judging))
+                yield from self._wait_for(*window.popleft())
         finally:
             _cancel(window)
 
-    async def aiter_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None) -> AsyncIterator[Verdict]:
+    async def aiter_many(
+        self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None, context: CallContext
+    ) -> AsyncIterator[Verdict]:
         """:meth:`iter_many` for a coroutine. A direct judge, too, works on the guard's loop: the caller's stays free."""
         window: _Window = deque()
         try:
             async for part in abatches(rows, self.judge.batch_size):
-                batch = self._take_in(part, timeout)
+                batch = self._take_in(part, timeout, context)
                 window.append((batch, self._judge_on_loop(batch)))
                 if len(window) >= self._concurrency:
-                    batch, judging = window.popleft()
-                    for verdict in self._to_verdicts(batch, await await_result(judging)):
+                    for verdict in await self._await(*window.popleft()):
                         yield verdict
             while window:
-                batch, judging = window.popleft()
-                for verdict in self._to_verdicts(batch, await await_result(judging)):
+                for verdict in await self._await(*window.popleft()):
                     yield verdict
         finally:
             _cancel(window)
 
-    def _take_in(self, rows: Sequence[Row], timeout: float | None) -> Batch:
+    def _wait_for(self, batch: Batch, judging: Future[list[Judgement]]) -> list[Verdict]:
+        with _record(batch):
+            return self._to_verdicts(batch, wait_for_result(judging))
+
+    async def _await(self, batch: Batch, judging: Future[list[Judgement]]) -> list[Verdict]:
+        with _record(batch):
+            return self._to_verdicts(batch, await await_result(judging))
+
+    def _take_in(self, rows: Sequence[Row], timeout: float | None, context: CallContext) -> Batch:
         """Make a batch of rows: what is known already, and what the judge has to see."""
         self._check_usable()
         limit = self.timeout if timeout is None else timeout
         number = isinstance(limit, int | float) and not isinstance(limit, bool)
         if limit is not None and not (number and 0 < limit <= _LONGEST):
             raise InputError("timeout", f"is {limit!r}", "pass seconds above 0, or None for no limit")
-        batch = Batch(time.monotonic(), None if limit is None else Deadline.after(limit))
+        batch = Batch(time.monotonic(), None if limit is None else Deadline.after(limit), context=context)
         for row in rows:
             try:
                 exchange = exchange_from(row)
@@ -165,6 +181,8 @@ class Checker:
             batch.rows.append((exchange, known))
             if known is None:
                 batch.to_judge.append(exchange)
+        known_already = sum(known is not None and exchange is not None for exchange, known in batch.rows)
+        batch.record = record_check(len(batch.rows), known_already, context)
         return batch
 
     def _judge_here(self, judge: DirectJudge, batch: Batch) -> list[Judgement]:
@@ -173,7 +191,8 @@ class Checker:
             return []
         around = _judging.set(_judging.get() | {self})
         try:
-            return judge_safely_now(judge, batch.to_judge, batch.deadline)
+            with batch.record.attach():
+                return judge_safely_now(judge, batch.to_judge, batch.deadline)
         finally:
             _judging.reset(around)
 
@@ -183,6 +202,7 @@ class Checker:
             nothing: Future[list[Judgement]] = Future()
             nothing.set_result([])
             return nothing
+        batch.record.queue()
         return self._loop.submit(self._judged, batch, _judging.get() | {self})
 
     def _to_verdicts(self, batch: Batch, judgements: list[Judgement]) -> list[Verdict]:
@@ -208,8 +228,9 @@ class Checker:
                     self._cache.put(exchange, judgement)
                 if verdict.allowed and verdict.reasons:
                     logger.warning("allowed undecided: %s", "; ".join(verdict.reasons))
-                self._tell(exchange, verdict)
+                self._tell(exchange, verdict, batch.context)
             verdicts.append(verdict)
+        batch.record.finish([exchange for exchange, _ in batch.rows], verdicts)
         return verdicts
 
     def load(self) -> Future[None]:
@@ -254,12 +275,17 @@ class Checker:
 
     async def _judged(self, batch: Batch, around: frozenset[Checker]) -> list[Judgement]:
         _judging.set(around)  # for this task and what it starts
-        return await judge_safely(self.judge, batch.to_judge, batch.deadline)
+        batch.record.start()
+        with batch.record.attach():
+            return await judge_safely(self.judge, batch.to_judge, batch.deadline)
 
-    def _tell(self, exchange: Exchange, verdict: Verdict) -> None:
+    def _tell(self, exchange: Exchange, verdict: Verdict, context: CallContext) -> None:
         if self._on_verdict is not None:
             try:
-                self._on_verdict(exchange, verdict)
+                if self._tells_context:
+                    self._on_verdict(exchange, verdict, context=context)
+                else:
+                    self._on_verdict(exchange, verdict)
             except Exception as error:
                 # Its message may quote what it was given; that is text to judge, which does not belong into a log.
                 logger.error("on_verdict raised %s", type(error).__name__)
@@ -274,8 +300,19 @@ class Checker:
 
 def _cancel(window: _Window) -> None:
     """Call off what nobody waits for any more."""
-    for _, judging in window:
+    for batch, judging in window:
         judging.cancel()
+        batch.record.give_up()
+
+
+@contextmanager
+def _record(batch: Batch) -> Iterator[None]:
+    """A block that ends with the batch's verdicts, or without them."""
+    try:
+        yield
+    except BaseException as error:
+        batch.record.give_up(error)
+        raise
 
 
 def _calibration_of(judge: Judge, given: str | Path | Calibration) -> Calibration:

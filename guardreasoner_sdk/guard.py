@@ -7,7 +7,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
-from guardreasoner_sdk._arguments import check_count, check_judge, check_listener, check_no_flag, policy_of
+from guardreasoner_sdk._arguments import (
+    CallContext,
+    Listener,
+    check_context,
+    check_count,
+    check_judge,
+    check_listener,
+    check_no_flag,
+    policy_of,
+)
 from guardreasoner_sdk._batches import Row
 from guardreasoner_sdk._checker import Checker, await_result, wait_for_result
 from guardreasoner_sdk.errors import ConfigurationError
@@ -58,7 +67,8 @@ class Guard:
         timeout: seconds for one check, or for one part of a batch; what is not decided by then is undetermined.
         cache: most judgements to remember in memory, least recently used first out; 0: none. A new policy holds for them too.
         on_verdict: called with ``(exchange, verdict)`` after every check, in the calling thread (from ``acheck``: on its
-            event loop). It must not block; an exception in it is logged and changes nothing.
+            event loop); with ``context=`` besides, what the caller said of the check, if it has an argument of that name. It
+            must not block; an exception in it is logged and changes nothing.
         concurrency: most parts of a batch in flight at a time.
 
     Raises:
@@ -89,7 +99,7 @@ class Guard:
         reasoning: Literal["auto", "full", "brief", "off"] | None = None,
         timeout: float | None = None,
         cache: int | None = None,
-        on_verdict: Callable[[Exchange, Verdict], None] | None = None,
+        on_verdict: Listener | None = None,
         concurrency: int = 8,
     ) -> None:
         # Late, for the sake of import time: reading the environment costs more to import than all the rest of this module.
@@ -131,6 +141,7 @@ class Guard:
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
         timeout: float | None = None,
+        context: CallContext | None = None,
     ) -> Verdict:
         """Judge a prompt, or a response to it. Safe from any thread, also inside a running event loop.
 
@@ -139,6 +150,8 @@ class Guard:
             response: what the assistant answered; None to judge the prompt alone.
             history: earlier turns, oldest first.
             timeout: seconds; overrides the guard's.
+            context: what you say of this check, for instance ``{"user.id": "u17", "request_id": "4711"}``: names, and a text or
+                a number each. It goes to ``on_verdict`` and onto the spans, and nowhere else: no judge sees it, and no cache.
 
         Returns:
             the verdict. ``verdict.allowed`` is what to act upon.
@@ -154,7 +167,8 @@ class Guard:
             >>> verdict.allowed, verdict.response_refusal.label
             (True, 'compliance')
         """
-        return self._checker.check(exchange_of(prompt, response, history), timeout=timeout)
+        exchange = exchange_of(prompt, response, history)
+        return self._checker.check(exchange, timeout=timeout, context=check_context(context))
 
     async def acheck(
         self,
@@ -163,6 +177,7 @@ class Guard:
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
         timeout: float | None = None,
+        context: CallContext | None = None,
     ) -> Verdict:
         """:meth:`check` for asyncio: the event loop stays free meanwhile.
 
@@ -172,9 +187,12 @@ class Guard:
             >>> asyncio.run(Guard().acheck("How do I bake bread?")).allowed
             True
         """
-        return await self._checker.acheck(exchange_of(prompt, response, history), timeout=timeout)
+        exchange = exchange_of(prompt, response, history)
+        return await self._checker.acheck(exchange, timeout=timeout, context=check_context(context))
 
-    def check_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
+    def check_messages(
+        self, messages: Sequence[Message], *, timeout: float | None = None, context: CallContext | None = None
+    ) -> Verdict:
         """Judge a message list: OpenAI's, Anthropic's or LangChain's.
 
         The last user message is the prompt, judged in the light of what stands before it; the text of what stands after it
@@ -184,6 +202,7 @@ class Guard:
         Args:
             messages: mappings with ``role`` and ``content`` (a str, or a list of text parts), or the message objects of an SDK.
             timeout: seconds; overrides the guard's.
+            context: as of :meth:`check`.
 
         Raises:
             InputError: no user message, or a part that is not text.
@@ -194,9 +213,11 @@ class Guard:
             >>> Guard().check_messages([{"role": "user", "content": "How do I bake bread?"}]).allowed
             True
         """
-        return self._checker.check(*readings_of_messages(messages), timeout=timeout)
+        return self._checker.check(*readings_of_messages(messages), timeout=timeout, context=check_context(context))
 
-    async def acheck_messages(self, messages: Sequence[Message], *, timeout: float | None = None) -> Verdict:
+    async def acheck_messages(
+        self, messages: Sequence[Message], *, timeout: float | None = None, context: CallContext | None = None
+    ) -> Verdict:
         """:meth:`check_messages` for asyncio.
 
         Example:
@@ -205,9 +226,11 @@ class Guard:
             >>> asyncio.run(Guard().acheck_messages([{"role": "user", "content": "How do I bake bread?"}])).allowed
             True
         """
-        return await self._checker.acheck(*readings_of_messages(messages), timeout=timeout)
+        return await self._checker.acheck(*readings_of_messages(messages), timeout=timeout, context=check_context(context))
 
-    def check_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> list[Verdict]:
+    def check_many(
+        self, rows: Iterable[Row], *, timeout: float | None = None, context: CallContext | None = None
+    ) -> list[Verdict]:
         """Judge many exchanges; one verdict each, in order.
 
         A row that cannot be judged gives an undetermined verdict that says why, and the batch goes on; it goes on too where
@@ -217,6 +240,7 @@ class Guard:
             rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response`` and ``history``, or exchanges;
                 or a DataFrame of pandas or polars with columns of these names.
             timeout: seconds for each part of the batch; overrides the guard's.
+            context: as of :meth:`check`, for all rows.
 
         Example:
             >>> from guardreasoner_sdk import Guard
@@ -224,9 +248,11 @@ class Guard:
             >>> [verdict.allowed for verdict in Guard().check_many(rows)]
             [True, True, False]
         """
-        return list(self.iter_many(rows, timeout=timeout))
+        return list(self.iter_many(rows, timeout=timeout, context=context))
 
-    async def acheck_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> list[Verdict]:
+    async def acheck_many(
+        self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None, context: CallContext | None = None
+    ) -> list[Verdict]:
         """:meth:`check_many` for asyncio; the rows may come from an asynchronous iterable too.
 
         Example:
@@ -235,9 +261,11 @@ class Guard:
             >>> [verdict.allowed for verdict in asyncio.run(Guard().acheck_many(["How do I bake bread?"]))]
             [True]
         """
-        return [verdict async for verdict in self.aiter_many(rows, timeout=timeout)]
+        return [verdict async for verdict in self.aiter_many(rows, timeout=timeout, context=context)]
 
-    def iter_many(self, rows: Iterable[Row], *, timeout: float | None = None) -> Iterator[Verdict]:
+    def iter_many(
+        self, rows: Iterable[Row], *, timeout: float | None = None, context: CallContext | None = None
+    ) -> Iterator[Verdict]:
         """:meth:`check_many` for more rows than fit in memory: yields verdicts in order while it reads.
 
         Example:
@@ -247,9 +275,11 @@ class Guard:
             allow
             allow
         """
-        return self._checker.iter_many(rows, timeout=timeout)
+        return self._checker.iter_many(rows, timeout=timeout, context=check_context(context))
 
-    def aiter_many(self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None) -> AsyncIterator[Verdict]:
+    def aiter_many(
+        self, rows: Iterable[Row] | AsyncIterable[Row], *, timeout: float | None = None, context: CallContext | None = None
+    ) -> AsyncIterator[Verdict]:
         """:meth:`iter_many` for asyncio.
 
         Example:
@@ -260,7 +290,7 @@ class Guard:
             >>> asyncio.run(actions())
             ['allow']
         """
-        return self._checker.aiter_many(rows, timeout=timeout)
+        return self._checker.aiter_many(rows, timeout=timeout, context=check_context(context))
 
     def stream(
         self,
@@ -273,6 +303,7 @@ class Guard:
         text: Text[T] | None = None,
         on_block: OnBlock[T] | None = None,
         timeout: float | None = None,
+        context: CallContext | None = None,
     ) -> GuardedStream[T]:
         """Pass an answer on while it is being written, as far as it was judged.
 
@@ -292,6 +323,7 @@ class Guard:
             on_block: what follows what was released: ``"raise"``, ``"message"`` (the policy's; for str only), or a function
                 from the verdict to a chunk, or a list of chunks, to end with. Default: as the policy says.
             timeout: seconds for each check; overrides the guard's.
+            context: as of :meth:`check`, for each check of the stream.
 
         Returns:
             an iterator and context manager, with ``verdict``, ``blocked`` and ``close()``.
@@ -311,7 +343,7 @@ class Guard:
         from guardreasoner_sdk.streaming import GuardedStream, StreamOptions
 
         options = StreamOptions(mode=mode, window=window, timeout=timeout)
-        return GuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block)
+        return GuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block, context=context)
 
     def astream(
         self,
@@ -324,6 +356,7 @@ class Guard:
         text: Text[T] | None = None,
         on_block: OnBlock[T] | None = None,
         timeout: float | None = None,
+        context: CallContext | None = None,
     ) -> AsyncGuardedStream[T]:
         """:meth:`stream` for asyncio: takes an asynchronous iterable and gives one, with ``aclose()``.
 
@@ -342,7 +375,7 @@ class Guard:
         from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 
         options = StreamOptions(mode=mode, window=window, timeout=timeout)
-        return AsyncGuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block)
+        return AsyncGuardedStream(self, prompt, chunks, options, history=history, text=text, on_block=on_block, context=context)
 
     @overload
     def protect(self, function: Callable[P, T], /) -> Callable[P, T]: ...

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from guardreasoner_sdk._ahead import ReadAhead
+from guardreasoner_sdk._arguments import CallContext, check_context
 from guardreasoner_sdk._window import StreamWindow
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
@@ -102,8 +103,10 @@ class _Stream(Generic[T]):
         history: Sequence[Turn | Mapping[str, Any]] = (),
         text: Text[T] | None = None,
         on_block: OnBlock[T] | None = None,
+        context: CallContext | None = None,
     ) -> None:
         self._options = StreamOptions() if options is None else options
+        self._context = check_context(context)
         if text is not None and not callable(text):
             raise ConfigurationError(f"text: must be a function from a chunk to the text in it, not {type(text).__name__}")
         self._rule = BlockRule(guard, on_block)
@@ -182,7 +185,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
         prompt: what the human asked, or an exchange, which has the history already.
         chunks: the answer, in pieces.
         options: when it is judged.
-        history, text, on_block: as of :meth:`guardreasoner_sdk.Guard.stream`.
+        history, text, on_block, context: as of :meth:`guardreasoner_sdk.Guard.stream`.
 
     Raises:
         InputError: the prompt or the history cannot be judged, or the chunks are no iterable.
@@ -208,8 +211,9 @@ class GuardedStream(_Stream[T], Iterator[T]):
         history: Sequence[Turn | Mapping[str, Any]] = (),
         text: Text[T] | None = None,
         on_block: OnBlock[T] | None = None,
+        context: CallContext | None = None,
     ) -> None:
-        super().__init__(guard, prompt, options, history=history, text=text, on_block=on_block)
+        super().__init__(guard, prompt, options, history=history, text=text, on_block=on_block, context=context)
         if isinstance(chunks, str | bytes) or not isinstance(chunks, Iterable):
             fix = "use guard.astream" if isinstance(chunks, AsyncIterable) else "pass the chunks of the answer"
             raise InputError("chunks", f"must be an iterable of chunks, not {type(chunks).__name__}", fix)
@@ -261,7 +265,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
         return self._shown(free)
 
     def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
-        return self._guard.check_many(exchanges, timeout=self._options.timeout)
+        return self._guard.check_many(exchanges, timeout=self._options.timeout, context=self._context)
 
     def _close_source(self) -> None:
         for part in (self._items, self._source):
@@ -275,7 +279,7 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
     :meth:`guardreasoner_sdk.Guard.astream` makes one.
 
     Args:
-        guard, prompt, options, history, text, on_block: as of :class:`GuardedStream`.
+        guard, prompt, options, history, text, on_block, context: as of :class:`GuardedStream`.
         chunks: the answer, in pieces: an asynchronous iterable.
 
     Raises:
@@ -303,8 +307,9 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
         history: Sequence[Turn | Mapping[str, Any]] = (),
         text: Text[T] | None = None,
         on_block: OnBlock[T] | None = None,
+        context: CallContext | None = None,
     ) -> None:
-        super().__init__(guard, prompt, options, history=history, text=text, on_block=on_block)
+        super().__init__(guard, prompt, options, history=history, text=text, on_block=on_block, context=context)
         if not isinstance(chunks, AsyncIterable):
             # Reading it here would block the event loop, and reading it in a thread would move it between threads.
             raise InputError(
@@ -359,7 +364,7 @@ class AsyncGuardedStream(_Stream[T], AsyncIterator[T]):
         return self._shown(free)
 
     async def _verdicts(self, exchanges: list[Exchange]) -> list[Verdict]:
-        return await self._guard.acheck_many(exchanges, timeout=self._options.timeout)
+        return await self._guard.acheck_many(exchanges, timeout=self._options.timeout, context=self._context)
 
 
 def _unmeasured(verdict: Verdict) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from guardreasoner_sdk import MissingExtraError
 from guardreasoner_sdk.cli import main
 from guardreasoner_sdk.judges.languages import language_name
+from telemetry_globals import no_providers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +52,13 @@ def skipped_where_an_extra_is_missing() -> Iterator[None]:
         pytest.skip(f"not installed: {error.name}")
 
 
+@pytest.fixture
+def no_telemetry() -> Iterator[None]:
+    """The page sets providers, which can be done once in a process."""
+    with no_providers():
+        yield
+
+
 def python_pages() -> Iterator[object]:
     for page in PAGES:
         yield pytest.param(page, False, id=page.name)
@@ -68,6 +76,8 @@ def test_python_blocks_run_in_order_and_print_what_they_say(
     if "tiny-guard" in page.read_text("utf-8"):
         (tmp_path / "tiny-guard").symlink_to(request.getfixturevalue("tiny_guard").folder)
     names: dict[str, object] = {"__name__": "__main__"}
+    if page.name == "observe.md":
+        request.getfixturevalue("no_telemetry")
     for code in blocks(page, "python"):
         if ENGINE.search(code) and not engine:
             continue

@@ -12,6 +12,8 @@ from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.base import Judge, load_judge
 from guardreasoner_sdk.judges.safe_judging import judge_safely
+from guardreasoner_sdk.telemetry.names import SPAN_DECIDE, SPAN_SCREEN
+from guardreasoner_sdk.telemetry.recording import record_stage
 from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Hop, Judgement, Task
 
 __all__ = ["BAND", "Band", "CascadeJudge", "in_band"]
@@ -89,10 +91,12 @@ class CascadeJudge:
         Raises:
             ConfigurationError: one of the two cannot work at all.
         """
-        judgements = await _in_parts(self.first, exchanges, deadline)
+        with record_stage(SPAN_SCREEN, self.first, len(exchanges)):
+            judgements = await _in_parts(self.first, exchanges, deadline)
         doubts = [self._doubt(judgement) for judgement in judgements]
         doubtful = [number for number, doubt in enumerate(doubts) if doubt]
-        seconds = iter(await _in_parts(self.second, [exchanges[number] for number in doubtful], deadline))
+        with record_stage(SPAN_DECIDE, self.second, len(doubtful)):
+            seconds = iter(await _in_parts(self.second, [exchanges[number] for number in doubtful], deadline))
         return [
             self._clear(judgement) if not doubt else self._decided(judgement, doubt, next(seconds))
             for judgement, doubt in zip(judgements, doubts, strict=True)

@@ -13,6 +13,7 @@ from guardreasoner_sdk.dialects.base import Dialect, Reasoning
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.judges.safe_judging import stops_the_task, unable
+from guardreasoner_sdk.telemetry.recording import record_call
 from guardreasoner_sdk.verdict import Judgement
 
 __all__ = ["ReasonerJudge"]
@@ -123,7 +124,10 @@ class ReasonerJudge:
         try:
             queries = next(program)
             while True:
-                queries = program.send(await self._backend.generate(queries, deadline=deadline))
+                with record_call(self._backend, queries) as call:
+                    answers = await self._backend.generate(queries, deadline=deadline)
+                    call.finish(answers)
+                queries = program.send(answers)
         except StopIteration as done:
             judgement: Judgement = done.value
             return judgement
