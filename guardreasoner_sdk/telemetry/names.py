@@ -27,12 +27,12 @@ __all__ = [
     "Capture",
     "Cause",
     "GuardrailNames",
-    "read_capture",
     "classify_cause",
     "classify_verdict",
-    "read_opt_in",
     "name_label",
     "name_score",
+    "read_capture",
+    "read_opt_in",
 ]
 
 # -- spans

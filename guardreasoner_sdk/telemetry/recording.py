@@ -210,7 +210,7 @@ def _note(error: BaseException) -> None:
 
 
 def _log_failures(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
-    def tried(self: S, *args: P.args, **kwargs: P.kwargs) -> None:
+    def tried(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception as error:
