@@ -198,6 +198,15 @@ def test_the_figures_of_streaming_are_the_measured_ones() -> None:
     assert last["cpu_ratio"] < 1
 
 
+def test_what_observing_costs_is_the_measured_figure() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/telemetry-cpu.json").read_text("utf-8"))
+    page = (ROOT / "docs/observe.md").read_text("utf-8")
+    bare, embedded = measured["a judge that decides at once"], measured["embedded"]
+    for way, words in (("api alone", "nothing configured"), ("exported", "exported to memory")):
+        assert f"{words} | {bare[way]['microseconds more']:.1f} | {embedded[way]['over none']:.2f} |" in page
+    assert f"takes {embedded['api alone']['check without, microseconds']:,.0f} microseconds" in page
+
+
 def test_the_embedded_guards_figures_are_the_measured_ones() -> None:
     metrics = json.loads((ROOT / "guardreasoner_sdk/assets/embedded/metrics.json").read_text("utf-8"))
     readme = (ROOT / "README.md").read_text("utf-8")
