@@ -12,7 +12,7 @@ whose label, category or note is another one, the worst and the mean difference 
 judged lie as near to a threshold as the worst difference. qemu takes some 20 to 60 times as long. It knows no AVX-512, so that
 servers that have it without VNNI cannot be tried.
 
-``aarch64`` is judged by an interpreter that lies in the root of such a system, for instance in one that Debian's packages
+``aarch64`` is judged by an interpreter that lies in the root of such a system, for example in one that Debian's packages
 ``libstdc++6`` and ``python3.11`` for arm64, with what they depend on, were unpacked to::
 
     python -m pip install --target ROOT/usr/lib/python3/dist-packages --platform manylinux_2_28_aarch64 --python-version 3.11

@@ -8,7 +8,7 @@ The guards: the embedded one, and one that takes ``--check`` seconds for a verdi
 on another machine would. Medians over the rounds. Nothing is downloaded.
 
 How the cost grows: CPU seconds of the embedded guard for answers of ``--characters``, each in a process of its own, once it has
-loaded. ``--beside`` names another checkout of this repository, for instance of an earlier commit: the same answers are streamed
+loaded. ``--beside`` names another checkout of this repository, for example of an earlier commit: the same answers are streamed
 there too, in turn, and the ratio of the CPU seconds is given.
 """
 

@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a small architecture: tries the script out")
     parser.add_argument("--tokens", type=int, default=2048, help="longest row")
     parser.add_argument("--steps", type=int, default=6, help="steps of each variation, the first two of them not counted")
-    parser.add_argument("--only", default="", help="variations whose settings hold this text, for instance: rsft full")
+    parser.add_argument("--only", default="", help="variations whose settings hold this text, for example: rsft full")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
 

@@ -102,7 +102,7 @@ def check_context(context: object) -> CallContext:
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse what is no whole number, or below the least."""
+    """Refuse what is not a whole number, or below the least."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name}: must be a whole number from {least}, not {value!r}")
 
@@ -147,7 +147,7 @@ def _check_contract(name: str, value: object, what: str, attributes: tuple[str, 
     lacking = [part for part in (*attributes, *methods) if not _has(value, part)]
     lacking += [f"{part}()" for part in methods if part not in lacking and not callable(getattr(value, part))]
     if lacking:
-        raise ConfigurationError(f"{name}: {_shown(value)} is no {what}: it lacks {', '.join(lacking)}")
+        raise ConfigurationError(f"{name}: {_shown(value)} is not a {what}: it lacks {', '.join(lacking)}")
 
 
 def _has(value: object, part: str) -> bool:

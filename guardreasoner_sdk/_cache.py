@@ -32,7 +32,7 @@ class JudgementCache:
         self._kept = OrderedDict()
 
     def get(self, exchange: Exchange) -> Judgement | None:
-        """What was decided upon an exchange, or None."""
+        """What was decided on an exchange, or None."""
         if not self._size:
             return None
         with self._lock:

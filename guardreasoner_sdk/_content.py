@@ -1,4 +1,4 @@
-"""What stands in messages: the walk that reads them, by the table of what their places and blocks hold.
+"""What is in messages: the walk that reads them, by the table of what their places and blocks hold.
 
 The rule is closed. Whatever is not in the table holds something until proven otherwise: its strings are text, and where it has
 none, or refers to something that is not in the message, it cannot be judged. Only names that are known say nothing: protocol

@@ -83,7 +83,7 @@ ASIDE = _reasons(
         "numbers": "usage_metadata",
     }
 )
-"""The same for LangChain's messages, where they stand in the message itself."""
+"""The same for LangChain's messages, where they are in the message itself."""
 
 SEALED = _reasons(
     {
@@ -173,7 +173,7 @@ SEALED_TYPES = frozenset({"redacted_thinking", "reasoning.encrypted"})
 # What a model hands to a tool, names and numbers too: it chose them.
 ARGUMENTS = frozenset({"args", "arguments", "input", "partial_json"})
 ITEMS = frozenset({"content", "parts"})
-# What a text quotes, and from where: read behind the text itself.
+# What a text quotes, and from where: read after the text itself.
 QUOTED = frozenset({"annotations", "citations"})
 # Blocks whose content is made of blocks of its own.
 HOLDERS = frozenset({"mcp_tool_result", "message", "tool_result"})

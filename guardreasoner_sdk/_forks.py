@@ -1,4 +1,4 @@
-"""What a forked child makes anew.
+"""What a forked child renews.
 
 A fork copies the memory of a process and one of its threads, the one that forks. Whatever the others held stays held for ever:
 locks, event loops without their thread, engines in the middle of a run. So the child gets new ones, and leaves the inherited
@@ -20,7 +20,7 @@ class Forked(Protocol):
     """What holds something that no child can use."""
 
     def after_fork(self) -> None:
-        """Make it anew. Called in the child, before anything else runs there."""
+        """Renew it. Called in the child, before anything else runs there."""
         ...
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class GuardLoop:
-    """Starts on first use, in a forked child anew; :meth:`close` stops it. Its thread never keeps the process alive."""
+    """Starts on first use, in a forked child again; :meth:`close` stops it. Its thread never keeps the process alive."""
 
     def __init__(self) -> None:
         self._lock = Lock()

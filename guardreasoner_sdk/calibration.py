@@ -1,7 +1,7 @@
 """A calibration: what a guard's scores are worth on somebody's own data, as a small file, and how it is applied.
 
 ``guardreasoner calibrate`` makes such a file, ``Guard(calibration="calibration.json")`` applies it: scores become
-probabilities under that data, labels are decided anew by the threshold, and all of this before the policy.
+probabilities under that data, labels are decided again by the threshold, and all of this before the policy.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class Calibration(_Frozen):
         model: the model that it was made for, or ``any``.
         tasks: by task; one that is missing stays as it is.
         made_of: rows and settings; None for one made by hand.
-        notes: what one has to know, in sentences: why a task is missing, for instance.
+        notes: what one has to know, in sentences: why a task is missing, for example.
         shortfalls: the labelled tasks for which the recall or false-alarm rate that was asked for is not reached, with the
             reason, as a sentence.
 
@@ -271,7 +271,7 @@ class Calibration(_Frozen):
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "file"
             raise ConfigurationError(
-                f"calibration: {path} is no calibration ({where}: {first['msg']}); make one: guardreasoner calibrate"
+                f"calibration: {path} is not a calibration ({where}: {first['msg']}); make one: guardreasoner calibrate"
             ) from None
         except (OSError, ValueError) as error:
             problem = getattr(error, "strerror", None) or type(error).__name__

@@ -132,7 +132,7 @@ class _Protected:
             return instead[0]
         result = yield functools.partial(self._function, *args, **kwargs)
         if self._rule.check_output and has_visible_text(text := self._text(result)):
-            # What stands behind the last user message, such as the results of tools, was judged before the call.
+            # What stands after the last user message, such as the results of tools, was judged before the call.
             verdict = yield exchange.with_response(text)
             if not verdict.allowed:
                 return (yield functools.partial(self._rule.replacement, verdict))

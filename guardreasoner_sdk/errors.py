@@ -15,7 +15,7 @@
         └── UndeterminedError              the guard could not decide and the policy says ``"raise"``
 
 ``BackendError`` and ``DeadlineError`` are raised by judges and engines. :class:`~guardreasoner_sdk.Guard` turns them into
-undetermined findings, so that an application sees one thing only: a verdict that the policy has decided upon.
+undetermined findings, so that an application sees one thing only: a verdict that the policy has decided on.
 
 Every error survives ``pickle`` and ``copy``, and so a process pool: with its attributes, notes and cause.
 """
@@ -47,7 +47,7 @@ __all__ = [
 class PortableError(Exception):
     """Base of errors that can be pickled and copied, whatever their ``__init__`` takes.
 
-    Python itself makes an error anew by calling its class with ``args``, that is, with its message; where the class takes
+    Python itself rebuilds an error by calling its class with ``args``, that is, with its message; where the class takes
     something else, that fails, and an error that fails to be read ends a whole process pool.
     """
 
@@ -93,7 +93,7 @@ class InputError(GuardError, ValueError):
     """What was handed in cannot be judged.
 
     Args:
-        field: the argument, key or place at fault, for instance ``prompt`` or ``messages[3].content``.
+        field: the argument, key or place at fault, for example ``prompt`` or ``messages[3].content``.
         problem: what is wrong with it.
         fix: what to do about it.
 

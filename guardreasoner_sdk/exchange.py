@@ -253,7 +253,7 @@ def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
     """Make an exchange of a message list: OpenAI's (Chat Completions, and items of Responses), Anthropic's or LangChain's.
 
     The last user message is the prompt, what stands before it is the history, and the text of what stands after it
-    (assistant and tool messages, in order) is the response. All text counts, wherever it stands in a message: refusals,
+    (assistant and tool messages, in order) is the response. All text counts, wherever it is in a message: refusals,
     reasoning, and calls of tools as ``name(arguments)``; sound counts by the transcript that comes with it.
 
     Args:

@@ -44,7 +44,7 @@ class Query:
     """What an engine is asked: either a plain completion prompt or a chat.
 
     Args:
-        pieces: a plain prompt, to be encoded behind the model's BOS token.
+        pieces: a plain prompt, to be encoded after the model's BOS token.
         messages: a chat, for the model's own chat template.
         template: further variables of the chat template, such as ShieldGemma's ``guideline``; never judged text.
         continuation: how the answer begins; the engine goes on from there. It is text, encoded apart from the prompt, and
@@ -114,7 +114,7 @@ class Capabilities:
 
     Args:
         continues: whether it takes :attr:`Query.continuation`.
-        probes: whether a one-token question behind a prompt it has just seen costs next to nothing, because it keeps the
+        probes: whether a one-token question after a prompt it has just seen costs next to nothing, because it keeps the
             prefix. The label probabilities of a long answer are then asked for afterwards, and not for each of its tokens.
     """
 

@@ -56,7 +56,7 @@ class Guard:
         api_key: its key.
         dialect: how a model that is not in the catalogue is asked and read: a name or a dialect of your own. Default: what
             ``guard.json`` beside the weights says, or ``guardreasoner``.
-        options: options of the engine as a mapping, for instance ``{"tensor_parallel_size": 2}`` for vLLM.
+        options: options of the engine as a mapping, for example ``{"tensor_parallel_size": 2}`` for vLLM.
         screen: ``"embedded"``: the embedded guard decides the clear cases, and the model only the doubtful ones.
         band: which scores of the screen are doubtful, ``(low, high)``, for all tasks or by task.
         calibration: what the model's scores are worth on your data: a file of ``guardreasoner calibrate``, or its content.
@@ -116,7 +116,7 @@ class Guard:
             check_judge("judge", judge)
         if on_verdict is not None:
             check_listener("on_verdict", on_verdict)
-        check_no_flag("cache", cache, "how many verdicts to remember, for instance 10_000")
+        check_no_flag("cache", cache, "how many verdicts to remember, for example 10_000")
         check_no_flag("timeout", timeout, "seconds")
         check_count("concurrency", concurrency)
         if calibration is None and judge is None:
@@ -154,7 +154,7 @@ class Guard:
                 a number each. It goes to ``on_verdict`` and onto the spans, and nowhere else: no judge sees it, and no cache.
 
         Returns:
-            the verdict. ``verdict.allowed`` is what to act upon.
+            the verdict. ``verdict.allowed`` is what to act on.
 
         Raises:
             InputError: the text cannot be judged (empty, not a str, too long).
@@ -462,7 +462,7 @@ class Guard:
         )
 
     def load(self) -> None:
-        """Load the model now, and not with the first check: before a server takes requests, for instance.
+        """Load the model now, and not with the first check: before a server takes requests, for example.
 
         Raises:
             ConfigurationError: it cannot be loaded: no weights, an engine that is not installed, a wrong option.

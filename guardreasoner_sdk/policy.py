@@ -45,7 +45,7 @@ class Decision(BaseModel):
     blocked_by: Literal["finding", "failure"] | None = None
 
 
-_Score = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]  # True is no score
+_Score = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]  # True is not a score
 
 
 class Policy(BaseModel):
@@ -112,7 +112,7 @@ class Policy(BaseModel):
         return not self.block.isdisjoint({"harmful_response", "refusal"})
 
     def decide(self, judgement: Judgement, *, response: bool) -> Decision:
-        """Decide upon a judgement.
+        """Decide on a judgement.
 
         Something harmful that was found blocks, whatever else is undetermined. Where the last part of the exchange (the
         response, or the prompt when there is none) was not judged at all although it could block, that counts as
@@ -195,5 +195,5 @@ def _no_score(given: object) -> str:
     fix = "pass a number from 0 to 1, or a mapping by task, such as {'prompt_harmfulness': 0.7}"
     unknown = next((task for task in given if task not in TASKS), None) if isinstance(given, Mapping) else None
     if unknown is not None:
-        return f"Policy(min_score): {quote_value(unknown)} is no task; use any of {', '.join(TASKS)}"
-    return f"Policy(min_score): is no score, or none for each task; {fix}"
+        return f"Policy(min_score): {quote_value(unknown)} is not a task; use any of {', '.join(TASKS)}"
+    return f"Policy(min_score): is not a score, or none for each task; {fix}"

@@ -94,4 +94,4 @@ def _check_names(environment: Iterable[str]) -> None:
             raise ConfigurationError(f"{name}: is no setting; did you mean {' or '.join(meant)}?")
         if name not in _told:
             _told.add(name)
-            logger.warning("%s: is no setting, and is not heeded", name)
+            logger.warning("%s: is not a setting, and is ignored", name)

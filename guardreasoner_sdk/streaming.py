@@ -260,7 +260,7 @@ class GuardedStream(_Stream[T], Iterator[T]):
             return as_list(self._instead(self.verdict))
         took, worked = time.monotonic() - started, time.process_time() - worked
         slow = took > NOTICEABLE or (self._works_here and worked > NOTICEABLE_WORK)
-        # The source wrote on meanwhile: rather judge more at once than fall behind it, check by check.
+        # The source wrote on meanwhile: better to judge more at once than to fall behind it, check by check.
         self._patient_until = time.monotonic() + took if slow else 0.0
         return self._shown(free)
 

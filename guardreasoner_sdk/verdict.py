@@ -52,7 +52,7 @@ class Span(_Frozen):
     """A stretch of characters.
 
     Args:
-        source: the text it lies in: ``prompt``, ``response``, or ``raw`` (what the guard model wrote).
+        source: the text it is in: ``prompt``, ``response``, or ``raw`` (what the guard model wrote).
         start: first character, counted from 0.
         end: the character after the last one.
 
@@ -125,7 +125,7 @@ class ReasoningStep(_Frozen):
         kind: ``thought`` and ``conclusion`` are a reasoning model's own words; ``evidence`` is a measured fact about the
             score, computed and not generated.
         text: the step.
-        span: the characters it came from (``raw``), or those that it speaks of (``prompt``, ``response``).
+        span: the characters it came from (``raw``), or those that it is about (``prompt``, ``response``).
         weight: for evidence, the probability (0 to 1) of the finding's first label that the model sees in the characters of
             ``span``: that of the strongest token among them.
         score_without: for evidence, the score (0 to 1) that is left when the characters of ``span`` are left out, where a

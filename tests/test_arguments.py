@@ -164,10 +164,10 @@ def test_nothing_is_loaded_to_look_at_a_judge() -> None:
     ("judge", "words"),
     [
         (Lazy, "judge: is the class Lazy; pass a judge made of it: Lazy(...)"),
-        (object(), "judge: object is no judge: it lacks model, backend, batch_size, judge, aclose"),
-        (3, "judge: 3 is no judge"),
-        (Proxied(object()), "judge: Proxied is no judge: it lacks model"),
-        (type("Half", (Lazy,), {"aclose": 3})(), "judge: Half is no judge: it lacks aclose()"),
+        (object(), "judge: object is not a judge: it lacks model, backend, batch_size, judge, aclose"),
+        (3, "judge: 3 is not a judge"),
+        (Proxied(object()), "judge: Proxied is not a judge: it lacks model"),
+        (type("Half", (Lazy,), {"aclose": 3})(), "judge: Half is not a judge: it lacks aclose()"),
         (ScriptedJudge({}, batch_size=0), "judge.batch_size: must be a whole number from 1, not 0"),
     ],
 )
@@ -200,7 +200,7 @@ def test_another_variable_is_named_once(monkeypatch: pytest.MonkeyPatch, caplog:
     for _ in range(3):
         Settings()
     assert [record.getMessage() for record in caplog.records] == [
-        "GUARDREASONER_RETRY_BUDGET: is no setting, and is not heeded"
+        "GUARDREASONER_RETRY_BUDGET: is not a setting, and is ignored"
     ]
 
 

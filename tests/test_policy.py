@@ -107,7 +107,7 @@ def test_policies_by_task_travel_and_are_equal() -> None:
         ({"on_unmeasured": "allow"}, "Policy(on_unmeasured"),
         ({"min_score": 80}, "Policy(min_score"),
         ({"min_score": {"prompt_harmfulness": 80}}, "Policy(min_score"),
-        ({"min_score": {"prompt": 0.5}}, "Policy(min_score): 'prompt' is no task; use any of prompt_harmfulness"),
+        ({"min_score": {"prompt": 0.5}}, "Policy(min_score): 'prompt' is not a task; use any of prompt_harmfulness"),
         ({"min_score": {"x" * 100_000: 0.5}}, "Policy(min_score): 'xxx"),
         ({"blok": {}}, "Policy(blok"),
     ],

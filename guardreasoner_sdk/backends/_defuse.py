@@ -1,4 +1,4 @@
-"""Text for a server that tokenises it itself, and takes the names of special tokens in it for the tokens."""
+"""Text for a server that tokenises it itself, and treats the names of special tokens in it as the tokens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _SPECIAL = re.compile(
 def defuse(text: str) -> str:
     """Break what a tokenizer may take for a special token, and touch nothing else.
 
-    A blank is put behind its first character: ``<|im_end|>`` becomes ``< |im_end|>``. No special token of the families known
+    A blank is put after its first character: ``<|im_end|>`` becomes ``< |im_end|>``. No special token of the families known
     here holds a blank there, so the result holds none. Ordinary markup such as ``<div>`` stays.
 
     Args:

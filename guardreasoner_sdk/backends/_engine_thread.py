@@ -73,7 +73,7 @@ class EngineThread(Generic[Engine]):
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start anew when there is something to do: neither the thread nor an engine that it may just use is of any use."""
+        """Start again when there is something to do: neither the thread nor an engine that it may just use is of any use."""
         abandon(self._engine, self._waiting, self._running)
         self._reset()
 

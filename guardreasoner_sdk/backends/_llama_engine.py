@@ -57,7 +57,7 @@ class LlamaEngine:
         except OSError as error:
             raise ConfigurationError(f"model: {path} cannot be read ({error.strerror}); fix the path or its rights") from error
         if not known:
-            raise ConfigurationError(f"model: {path} is no GGUF file; pass one, such as guard.Q4_K_M.gguf")
+            raise ConfigurationError(f"model: {path} is not a GGUF file; pass one, such as guard.Q4_K_M.gguf")
         fix = "where the file is whole, update llama-cpp-python, or lower context or n_gpu_layers if memory is short"
         with (
             _quietly() as complaints,

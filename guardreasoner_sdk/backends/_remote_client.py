@@ -83,7 +83,7 @@ def find_address(base_url: str | None, api_key: SecretStr | str | None) -> Addre
         parts = urlsplit(OPENAI if base_url is None else base_url.strip())
         port = parts.port
     except ValueError:
-        raise ConfigurationError("base_url: is no URL; it looks like http://localhost:8000/v1") from None
+        raise ConfigurationError("base_url: is not a URL; it looks like http://localhost:8000/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
             "base_url: must begin with http:// or https:// and a host; it looks like http://localhost:8000/v1"
@@ -116,7 +116,7 @@ def find_address(base_url: str | None, api_key: SecretStr | str | None) -> Addre
 def open_client(address: Address, retries: int, max_answer_bytes: int = MAX_ANSWER_BYTES) -> AsyncOpenAI:
     """Make the client. It follows no redirect: judged text goes to the address that was given.
 
-    The timeout of a request is one for the whole of it, to the last byte of the answer: the library starts its own ones anew
+    The timeout of a request is one for the whole of it, to the last byte of the answer: the library restarts its own ones
     with every byte that comes. Where both are due, its own goes first, which says what it waited for.
 
     Args:

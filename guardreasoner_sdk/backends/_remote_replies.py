@@ -205,7 +205,7 @@ def _after(text: str, part: str, place: int) -> int | None:
             return at + len(part)
         if len(text) - at < len(part) and part.startswith(text[at:]):
             return len(text)  # cut off inside the token, at a stop string
-        # What tokens of parts of characters have made stands in between: never ASCII.
+        # What tokens of parts of characters have made is in between: never ASCII.
         if at >= len(text) or text[at].isascii():
             break
         at += 1
@@ -222,7 +222,7 @@ def _check_logprobs(logprobs: Iterable[object]) -> None:
         else:
             sound = logprob is None or (type(logprob) is int and -_MOST <= logprob <= 0)
         if not sound:
-            raise ValueError("a log-probability in it is none")
+            raise ValueError("a log-probability in it is not a number")
 
 
 def _usage(usage: object) -> Usage:
@@ -240,7 +240,7 @@ def _count(number: object) -> int:
     if type(number) is not int or number <= 0:
         return 0
     if number > _MOST:
-        raise ValueError("a number of tokens in it is none")
+        raise ValueError("a token count in it is not a number")
     return number
 
 
@@ -248,7 +248,7 @@ def _object(body: str) -> dict[str, Any]:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise ValueError("it is not JSON") from None
     if not isinstance(data, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return data

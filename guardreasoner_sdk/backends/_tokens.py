@@ -69,7 +69,7 @@ def split_template(
 def _render(
     render: Callable[[list[dict[str, Any]]], str], messages: Sequence[Message], listed: bool, lead: str, trail: str
 ) -> list[str]:
-    """The template's text around the contents; every other item is the letters of the content that stands there."""
+    """The template's text around the contents; every other item is the letters of the content that is there."""
     chat: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
         content = f"{lead}{_SENTINEL}{_letters(number)}{trail}"

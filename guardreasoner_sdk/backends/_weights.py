@@ -106,14 +106,14 @@ def _problem(failure: Exception, repository: str, revision: str | None, advice: 
     from huggingface_hub import errors
 
     if isinstance(failure, errors.HFValidationError):
-        return f"{repository!r} is no folder on this machine, and no name on the hub; fix the path"
+        return f"{repository!r} is not a folder on this machine, and no name on the hub; fix the path"
     if isinstance(failure, errors.GatedRepoError):
         page = f"https://huggingface.co/{repository}"
         return f"the weights of {repository!r} are gated; accept the licence at {page} and run 'hf auth login'"
     if isinstance(failure, errors.RevisionNotFoundError):
         return f"{repository!r} has no revision {revision!r} on the hub; fix revision="
     if isinstance(failure, errors.RepositoryNotFoundError):
-        return f"{repository!r} is no folder here, and the hub does not show it; fix the name, or run 'hf auth login'"
+        return f"{repository!r} is not a folder here, and the hub does not show it; fix the name, or run 'hf auth login'"
     if isinstance(failure, errors.EntryNotFoundError) and not isinstance(failure, errors.LocalEntryNotFoundError):
         return f"{repository!r} has no such file on the hub; fix the name behind the colon"
     if isinstance(failure, _IncompleteError):

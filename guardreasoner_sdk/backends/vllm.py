@@ -48,8 +48,8 @@ class VLLMBackend:
 
     Queries of all tasks go to the engine one by one, as they come; it batches them continuously, and keeps what prompts have
     in common (the instruction) in its prefix cache. The engine lives in processes of its own. It is started on first use,
-    which takes from half a minute to several minutes. Should it die, the queries under way fail and the next call starts it
-    anew, unless it had not answered a single query since its start.
+    which takes from half a minute to several minutes. If it dies, the queries under way fail and the next call
+    restarts it, unless it had not answered a single query since its start.
 
     Args:
         weights: a folder in the Hugging Face layout, or a name on the hub.
@@ -155,7 +155,7 @@ class VLLMBackend:
 
     async def _load(self, dead: _Engine | None) -> _Engine:
         if dead is not None:
-            logger.warning("the engine died; it is started anew")
+            logger.warning("the engine died; it is restarted")
             await dead.stop()
         try:
             # Apart from the start: what fails while vLLM is imported is kept by it with its call stack, which must not hold
@@ -166,7 +166,7 @@ class VLLMBackend:
             if dead is None:
                 raise
             # It has worked with these options: this is no wrong configuration, and every check says so from now on.
-            logger.error("the engine could not be started anew: %s", error)
+            logger.error("the engine could not be restarted: %s", error)
             dead.proven = False
             return dead
 
@@ -238,7 +238,7 @@ class _Engine:
         if self.under_way:
             await asyncio.wait(self.under_way)
         if self.core.output_handler is not None:
-            # Else it takes the end for a failure, and logs it as one.
+            # Else it treats the end as a failure, and logs it as one.
             self.core.output_handler.cancel()
         await asyncio.to_thread(self._shut_down)
 
@@ -343,7 +343,7 @@ class _Engine:
 def _check_options(options: dict[str, Any], known: list[str]) -> None:
     for option in options:
         if option in _RESERVED:
-            raise ConfigurationError(f"{option}: is no option here; {_RESERVED[option]}")
+            raise ConfigurationError(f"{option}: is not an option here; {_RESERVED[option]}")
         if option not in known:
             close = get_close_matches(option, known)
             hint = f"did you mean {' or '.join(close)}?" if close else "see vLLM's AsyncEngineArgs"

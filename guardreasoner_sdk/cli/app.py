@@ -48,7 +48,7 @@ def _options(
     pass
 
 
-# What stands behind the prompt is told by the command itself, which knows what may be meant.
+# What stands after the prompt is told by the command itself, which knows what may be meant.
 app.command(context_settings={"allow_extra_args": True})(report_errors(check))
 for _command in (doctor, models, schema, evaluate, score, calibrate, audit, serve):
     app.command()(report_errors(_command))

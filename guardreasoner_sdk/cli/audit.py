@@ -49,7 +49,7 @@ def audit(
     at_most: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Propose at most this share of the labels of a task.")
     ] = AT_MOST,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Judge anew; decisions stay.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Judge again; decisions stay.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     serve: Annotated[
         bool,
@@ -99,7 +99,7 @@ def audit(
 
     if file is None:
         if not serve:
-            raise InputError("file", "is missing", "name the labelled rows, or say --serve to go on deciding")
+            raise InputError("file", "is missing", "name the labelled rows, or pass --serve to go on deciding")
         found, items = load(output), load_items(output)
     else:
         options = GuardOptions(model, backend, dialect, screen, base_url, reasoning, timeout)
@@ -214,7 +214,7 @@ def _print_correction(correction: Correction) -> None:
     for after in correction.after:
         for line in after.notes:
             note(f"{task_name(after.task)}, after: {line}")
-    note("figures rise by the way of choosing: only labels that this very guard contradicts were looked at")
+    note("figures rise by the way rows were chosen: only labels that this very guard contradicts were looked at")
 
 
 def _figure(value: float | None) -> str:

@@ -44,7 +44,7 @@ class CheckJob:
         output: where the verdicts go; ``-`` for standard output.
         reading: how the rows are read.
         output_format: of the verdicts; None: by the ending of the name, else JSON lines.
-        overwrite: start anew, whatever is in the output.
+        overwrite: start over, whatever is in the output.
         strict: judge nothing if a row cannot be read.
         with_text: write what was judged beside its verdict.
         quiet: no progress and no summary.
@@ -193,7 +193,7 @@ def _check_no_more(source: RowSource, journal: Journal, last: int) -> None:
     for number, _ in source.records():
         end = number
     if end < last:
-        raise InputError("--output", f"{journal.path} has more rows than the input", "say --overwrite to start anew")
+        raise InputError("--output", f"{journal.path} has more rows than the input", "pass --overwrite to start over")
 
 
 def _judge_all(

@@ -1,4 +1,4 @@
-"""``guardreasoner calibrate``: what a guard's scores are worth on one's own data."""
+"""``guardreasoner calibrate``: what a guard's scores are worth on your own data."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _stored(rows: list[LabelledRow], path: Path) -> Iterator[tuple[LabelledRow, 
         try:
             verdict = Verdict.model_validate(values.get("verdict"))
         except ValidationError:
-            raise InputError(place, "is no verdict", "name a file that check --file or evaluate wrote") from None
+            raise InputError(place, "is not a verdict", "name a file that check --file or evaluate wrote") from None
         del left[row.id]
         yield row, verdict.model_copy(update={"reasoning": (), "raw": None})
     if left:

@@ -87,7 +87,7 @@ def check(
         str | None, typer.Option(help="Of the rows, where it is not UTF-8: gb18030, utf-16, ...", rich_help_panel=_FILES)
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option(help="What parts the cells of CSV: ';', tab, ...", rich_help_panel=_FILES)
+        str | None, typer.Option(help="What separates the cells of CSV: ';', tab, ...", rich_help_panel=_FILES)
     ] = None,
     output_format: Annotated[
         str | None, typer.Option(help="Of the verdicts: jsonl, csv, parquet.", rich_help_panel=_FILES)
@@ -101,7 +101,7 @@ def check(
     with_text: Annotated[
         bool, typer.Option("--with-text", help="Write what was judged beside its verdict.", rich_help_panel=_FILES)
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.", rich_help_panel=_FILES)] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over.", rich_help_panel=_FILES)] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Judge nothing if a row cannot be read.", rich_help_panel=_FILES)
     ] = False,

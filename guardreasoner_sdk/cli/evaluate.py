@@ -94,7 +94,7 @@ def evaluate(
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Draws that the intervals of F1 rest on; 0: none.", rich_help_panel=_REPORT)
     ] = 1000,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.", rich_help_panel=_REPORT)] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over.", rich_help_panel=_REPORT)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_REPORT)] = False,
 ) -> None:
     """Measure a guard on benchmarks, beside the systems of the paper.

@@ -171,7 +171,7 @@ class GuardOptions:
 
 
 def import_engine() -> None:
-    """Import what runs the embedded guard, with Ctrl-C held back for so long.
+    """Import what runs the embedded guard, with Ctrl-C held back until it is done.
 
     Its compiled modules make an ImportError of a KeyboardInterrupt, traceback and all, and the guard a broken installation.
     """
@@ -198,8 +198,8 @@ def _least(lists: Sequence[str]) -> float | dict[str, float] | None:
         try:
             score = float(number)
         except ValueError:
-            fix = "say a number from 0 to 1, or for instance prompt_harmfulness=0.7"
-            raise ConfigurationError(f"--min-score: {quote_value(setting)} is no score; {fix}") from None
+            fix = "pass a number from 0 to 1, or for example prompt_harmfulness=0.7"
+            raise ConfigurationError(f"--min-score: {quote_value(setting)} is not a score; {fix}") from None
         if not separator:
             if len(lists) > 1 or "," in lists[0]:
                 raise ConfigurationError("--min-score: one number goes for all tasks; name the task of each: task=number")

@@ -85,7 +85,7 @@ class Tally:
         numbers = [counts.get(name) for name in _COUNTS[:-1]]
         examples = counts.get("examples")
         if not all(type(number) is int and number >= 0 for number in numbers) or not isinstance(examples, list):
-            raise InputError("--output", "the counts of the finished run are damaged", "say --overwrite to start anew")
+            raise InputError("--output", "the counts of the finished run are damaged", "pass --overwrite to start over")
         for name in _COUNTS:
             setattr(self, name, counts[name])
 

@@ -111,5 +111,5 @@ def _format(file: Path, reading: Reading) -> str:
     if start.startswith(b"["):
         return "json"
     raise InputError(
-        "--file", "standard input does not say how its rows are written", "say --lines for a prompt on each line, or --format"
+        "--file", "standard input does not say how its rows are written", "pass --lines for a prompt on each line, or --format"
     )

@@ -35,7 +35,7 @@ def errors_while_writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, ending: str = ".new") -> Iterator[Path]:
-    """A file to write in place of another: that is replaced when the block is through, and stays as it is where it fails.
+    """A file to write in place of another: that is replaced when the block ends, and stays as it is where it fails.
 
     Raises:
         OSError: it cannot be written.
@@ -88,4 +88,4 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(parse_json(path.read_bytes()))
     except (OSError, ValueError, TypeError):
-        raise InputError("--output", f"{path} is damaged", "say --restart to start anew") from None
+        raise InputError("--output", f"{path} is damaged", "pass --restart to start over") from None

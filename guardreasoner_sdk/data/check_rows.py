@@ -60,7 +60,7 @@ def make_row(found: Record | Fault, columns: Columns) -> CheckRow:
     """What is to be judged of a row, or why it cannot be read.
 
     Args:
-        found: the row as it stands in the file.
+        found: the row as it is in the file.
     """
     if isinstance(found, Fault):
         return _broken(found, found.problem, found.fix)
@@ -75,7 +75,7 @@ def make_row(found: Record | Fault, columns: Columns) -> CheckRow:
         near = near_prompt(values)
         others = [name for name in values if _NAME.fullmatch(name)]
         more = f" with one of {format_names(others)}" if others else ""
-        fix = f"say --prompt-column {near}" if near is not None else f"give every row a prompt, or say --prompt-column{more}"
+        fix = f"pass --prompt-column {near}" if near is not None else f"give every row a prompt, or pass --prompt-column{more}"
         return _broken(found, f"{columns.prompt}: is missing", fix)
     name_of_response = columns.response_name
     if columns.response is not None and name_of_response not in values:

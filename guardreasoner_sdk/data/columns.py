@@ -54,7 +54,7 @@ class Columns:
 
     Args:
         prompt: name of the prompt's column or key.
-        response: name of the response's, which every row must have then, so that a slip of the pen does not quietly judge the
+        response: name of the response's, which every row must have then, so that a typo does not quietly judge the
             prompts alone; None: ``response``, where there is one.
         id: name of the rows' names; where there is none, the line or row number is one.
         labels: name of each task's label column. A task that is not given is looked for under its usual names, such as
@@ -86,7 +86,7 @@ class Columns:
         if both := sorted(self.positive & self.negative):
             raise InputError("--column", f"{both[0]!r} is a positive and a negative word", "leave it out of one of them")
         if unknown := sorted(self.labels.keys() - set(TASKS)):
-            raise InputError("--column", f"{unknown[0]!r} is no task", f"use one of {', '.join(TASKS)}")
+            raise InputError("--column", f"{unknown[0]!r} is not a task", f"use one of {', '.join(TASKS)}")
 
     @classmethod
     def parse(cls, settings: Iterable[str]) -> Self:
@@ -103,7 +103,7 @@ class Columns:
         for setting in settings:
             what, _, value = setting.partition("=")
             if not value:
-                raise InputError("--column", f"{setting!r} is not what=column", "say for instance prompt=question")
+                raise InputError("--column", f"{setting!r} is not what=column", "use for example prompt=question")
             if what in TASKS:
                 given["labels"][what] = value
             elif what in ("positive", "negative"):
@@ -128,7 +128,7 @@ class Columns:
             names: of its columns.
 
         Raises:
-            InputError: one is missing, or stands there twice.
+            InputError: one is missing, or is there twice.
         """
         conversations = self.prompt == "prompt" and any(name in names for name in CONVERSATIONS)
         for option, name, needed in (
@@ -139,7 +139,7 @@ class Columns:
                 raise InputError(option, f"{path} has {names.count(name)} columns {quote_value(name)}", "rename all but one")
             if needed and name not in names:
                 near = near_prompt(names) if option == "--prompt-column" else None
-                fix = f"name one of those it has: {format_names(names)}" if near is None else f"say --prompt-column {near}"
+                fix = f"name one of those it has: {format_names(names)}" if near is None else f"pass --prompt-column {near}"
                 raise InputError(option, f"{path} has no column {quote_value(name)}", fix)
 
     def row(self, record: Record) -> RawRow | None:
@@ -166,19 +166,19 @@ class Columns:
             needed: whether a row without any column of labels is an error.
 
         Raises:
-            InputError: a column is missing, or a word is no label, with its line.
+            InputError: a column is missing, or a word is not a label, with its line.
         """
         values = record.values
         for name in (self.prompt, *self.labels.values(), *filter(None, (self.response, self.language, self.kind))):
             if name not in values:
                 near = near_prompt(values) if name == self.prompt else None
-                fix = f"name one of those it has: {format_names(values)}" if near is None else f"say --column prompt={near}"
+                fix = f"name one of those it has: {format_names(values)}" if near is None else f"pass --column prompt={near}"
                 raise InputError(record.place, f"has no column {name!r}", fix)
         places = {task: self.column_of(task, values) for task in TASKS}
         if not any(places.values()):
             if not needed:
                 return {}
-            fix = "name them, for instance with --column prompt_harmfulness=toxic"
+            fix = "name them, for example with --column prompt_harmfulness=toxic"
             raise InputError(record.place, "has no column of labels", fix)
         labels = {
             task: said
@@ -212,7 +212,7 @@ class Columns:
         if word in _NO | {other} | self._more(task, _NEGATIVE) | self.negative:
             return False
         fix = f"write {own} or {other}, or say which words you use: --column positive=... --column negative=..."
-        raise InputError(place, f"{column}: {quote_value(word)} is no label", fix)
+        raise InputError(place, f"{column}: {quote_value(word)} is not a label", fix)
 
     @staticmethod
     def _more(task: Task, words: frozenset[str]) -> frozenset[str]:

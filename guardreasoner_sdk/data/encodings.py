@@ -76,7 +76,7 @@ def remedy(data: bytes, *, option: bool = True) -> str:
     name = looks_like(data)
     if name is None:
         return "convert it, e.g. with iconv -t utf-8"
-    say = f", or say --encoding {name}" if option else ""
+    say = f", or pass --encoding {name}" if option else ""
     return f"convert it, e.g. with iconv -f {name} -t utf-8{say}: it looks like {_NAMES[name]}"
 
 
@@ -91,7 +91,7 @@ def check_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except (LookupError, ValueError):
         raise InputError(
-            "--encoding", f"{quote_value(name)} is unknown", "say for instance gb18030, shift_jis, utf-16 or latin-1"
+            "--encoding", f"{quote_value(name)} is unknown", "use for example gb18030, shift_jis, utf-16 or latin-1"
         ) from None
 
 

@@ -41,7 +41,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold Ctrl-C back until the block is through."""
+        """Hold Ctrl-C back until the block ends."""
         self._holding = True
         try:
             yield

@@ -106,7 +106,7 @@ class Lines:
         """
         for number, value in enumerate(self.each(), 1):
             if value is None:
-                raise InputError(f"{self.path}:{number}", "is damaged", "say --restart to start anew")
+                raise InputError(f"{self.path}:{number}", "is damaged", "pass --restart to start over")
             yield value
 
     def each(self) -> Iterator[dict[str, Any] | None]:
@@ -115,10 +115,10 @@ class Lines:
         return each_line(self.path)
 
     def write(self, lines: bytes) -> None:
-        """Write whole lines behind the others. They are there when this returns.
+        """Write whole lines after the others. They are there when this returns.
 
         Raises:
-            InputError: they cannot be written, for instance because the disk is full.
+            InputError: they cannot be written, for example because the disk is full.
         """
         self._mend()
         rest = memoryview(lines)
@@ -227,7 +227,7 @@ class Journal(Lines):
                         raise InputError(
                             "--output",
                             f"line {number} of {self.path} is not the verdict of row {due}",
-                            "say --overwrite to start anew, or name another --output",
+                            "pass --overwrite to start over, or name another --output",
                         ) from None
                     self._cut(whole)
                     return
@@ -242,7 +242,7 @@ class Journal(Lines):
         """Write rows behind the others.
 
         Raises:
-            InputError: they cannot be written, for instance because the disk is full.
+            InputError: they cannot be written, for example because the disk is full.
         """
         lines = b"".join(entry.line() for entry in entries)
         self.write(lines)
@@ -271,7 +271,7 @@ def _object_in(line: bytes) -> dict[str, Any] | None:
 
 
 def open_to_append(path: Path) -> int:
-    """Open a file so that whatever is written to it is behind what is there.
+    """Open a file so that whatever is written to it is after what is there.
 
     Args:
         path: the file; made if it is not there.

@@ -69,7 +69,7 @@ def is_conversation(value: Sequence[Any]) -> bool:
 
 
 class JsonFile:
-    """A JSON document: a record is what stands in its lists of rows. A :class:`~guardreasoner_sdk.data.records.RowSource`.
+    """A JSON document: a record is what is in its lists of rows. A :class:`~guardreasoner_sdk.data.records.RowSource`.
 
     An object is a row by its keys. Where rows are to be judged, a text is a prompt, a list of messages is a conversation, and a
     file of one object that has the prompt is one row; in a labelled file, rows in an object of lists have the name that led to
@@ -105,11 +105,11 @@ class JsonFile:
         return []
 
     def records(self) -> Iterator[tuple[int, Any]]:
-        """What stands in the lists, in order."""
+        """What is in the lists, in order."""
         return enumerate(self._rows, 1)
 
     def read(self, number: int, record: Any) -> Record | Fault:
-        """Take what stands in a list for a row."""
+        """Take what is in a list for a row."""
         place = f"row {number}"
         judged = not self.how.labelled
         if judged and (isinstance(record, str) or (isinstance(record, list) and is_conversation(record))):

@@ -56,7 +56,7 @@ class RunState:
             return None
         except (ValueError, TypeError, LookupError) as error:
             why = f" ({error})" if isinstance(error, JsonError) else ""
-            raise InputError("--output", f"{path} is damaged{why}", "say --overwrite to start anew") from None
+            raise InputError("--output", f"{path} is damaged{why}", "pass --overwrite to start over") from None
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all.
@@ -123,7 +123,7 @@ class Output:
             if path.is_dir():
                 raise InputError("--output", f"{path} is a folder", "name a file in it")
             if not path.parent.is_dir():
-                raise InputError("--output", f"{path.parent} is no folder", f"make it first: mkdir -p {path.parent}")
+                raise InputError("--output", f"{path.parent} is not a folder", f"make it first: mkdir -p {path.parent}")
             if path.exists() and not path.is_file():
                 raise InputError("--output", f"{path} is not a plain file", "name one: a run can only go on in such")
             # A link stays a link: what it points to is written, and what belongs to the run lies beside that.

@@ -141,7 +141,7 @@ class ParquetRows:
                 with self._arrow.parquet.ParquetFile(self._path) as file:
                     yield file
             except self._arrow.ArrowException as error:
-                fix = "check or download it again" if self.how.labelled else "check it, or say --format"
+                fix = "check or download it again" if self.how.labelled else "check it, or pass --format"
                 raise self.how.error(self._path, f"is not whole Parquet ({type(error).__name__})", fix) from None
 
 

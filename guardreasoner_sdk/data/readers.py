@@ -62,7 +62,7 @@ def open_source(path: Path, how: Reading) -> RowSource:
         _check_file(path, how)
     kind = how.format or _format(path, how)
     if how.delimiter is not None and kind != "csv":
-        raise InputError("--delimiter", f"is for CSV, and {path} is read as {kind}", "leave it out, or say --format csv")
+        raise InputError("--delimiter", f"is for CSV, and {path} is read as {kind}", "leave it out, or pass --format csv")
     if kind == "parquet":
         from guardreasoner_sdk.data.parquet import ParquetRows
 
@@ -208,7 +208,7 @@ class CsvRows:
             return
         if how.columns.prompt not in self._names and (other := self._other_delimiter()) is not None:
             shown = "tab" if other == "\t" else other
-            raise InputError("--delimiter", f"{path} has its cells parted by {shown!r}", f"say --delimiter {shown!r}")
+            raise InputError("--delimiter", f"{path} has its cells separated by {shown!r}", f"pass --delimiter {shown!r}")
         how.columns.check(path, self._names)
 
     @property
@@ -297,7 +297,7 @@ def _check_encoding(path: Path, how: Reading) -> None:
     with errors_while_reading(path, how.option), open_unpacked(path) as raw:
         found = looks_like(raw.read(1 << 12))
     if found is not None and found.startswith(("utf-16", "utf-32")):
-        fix = f"convert it: iconv -f {found} -t utf-8 {path}, or say --encoding {found}"
+        fix = f"convert it: iconv -f {found} -t utf-8 {path}, or pass --encoding {found}"
         raise how.error(path, f"is {found[:6].upper()}", fix)
 
 
@@ -307,8 +307,8 @@ def _format(path: Path, how: Reading) -> str:
         return ENDINGS[ending]
     if how.labelled:
         raise how.error(path, f"has none of the endings {', '.join(ENDINGS)}", "rename or convert it")
-    known = f"say --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-    fix = f"say --lines if each line is a prompt, else {known}" if ending == ".txt" else known
+    known = f"pass --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    fix = f"pass --lines if each line is a prompt, else {known}" if ending == ".txt" else known
     raise InputError("--file", f"the ending of {path} is not one of {', '.join(ENDINGS)}", fix)
 
 

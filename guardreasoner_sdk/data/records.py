@@ -49,7 +49,7 @@ ENDINGS: Final[Mapping[str, str]] = {
 """How the name of a file of rows ends, and the format that it says."""
 
 PACKED: Final = (".gz", ".xz")
-"""What may stand behind that."""
+"""What may stand after that."""
 
 _MOST_BYTES = 32 * MAX_CHARACTERS
 """Longest line held in memory: two texts of full length with every character escaped fit in."""
@@ -58,7 +58,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
-    """A row of a file as it stands there.
+    """A row of a file as it is there.
 
     Args:
         number: its place, from 1: the line of JSON lines and lines of text, else the row.
@@ -124,7 +124,7 @@ class Reading:
             object.__setattr__(self, "encoding", check_encoding(self.encoding))
         mark = {"tab": "\t", "\\t": "\t"}.get(self.delimiter or "", self.delimiter)
         if mark is not None and (len(mark) != 1 or mark in '"\r\n'):
-            raise InputError("--delimiter", f"{quote_value(mark)} is not one character", "say for instance ';' or tab")
+            raise InputError("--delimiter", f"{quote_value(mark)} is not one character", "use for example ';' or tab")
         object.__setattr__(self, "delimiter", mark)
 
     @property

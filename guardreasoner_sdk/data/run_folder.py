@@ -57,7 +57,7 @@ class Stage:
         return self.figures
 
     def undo(self) -> None:
-        """Take the figures away: the folder is not complete until they are written anew.
+        """Take the figures away: the folder is not complete until they are written again.
 
         Raises:
             InputError: they cannot be deleted.
@@ -108,14 +108,14 @@ def open_stage(
             # A kill while the record was written leaves its beginning.
             if others := [path.name for path in output.iterdir() if path.name not in (_LOCK, f"{RECORD}.new")]:
                 raise InputError(
-                    "--output", f"{output} is no folder of this stage: it holds {min(others)}", "name another --output"
+                    "--output", f"{output} is not a folder of this stage: it holds {min(others)}", "name another --output"
                 )
             write_json(output / RECORD, identity)
         elif differences := _differences(kept, identity):
             raise InputError(
                 "--output",
                 f"{output} was made with other settings: {'; '.join(differences)}",
-                f"name another --output, or say --restart to throw away what is there{_but(keep)}",
+                f"name another --output, or pass --restart to throw away what is there{_but(keep)}",
             )
         yield Stage(output, figures_of(output))
 

@@ -64,7 +64,7 @@ class Dialect(Protocol):
 
         Args:
             exchange: what is judged.
-            reasoning: how much to reason; a family that does not reason takes no notice.
+            reasoning: how much to reason; a family that does not reason ignores it.
             capabilities: what the engine can do.
 
         Returns:

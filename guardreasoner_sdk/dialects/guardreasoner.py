@@ -67,7 +67,7 @@ class GuardReasonerDialect:
 
     - ``full``: the paper's way, three tasks and then the answers.
     - ``brief``: only the tasks that were asked (the first one where there is no response); then the header of the answer is
-      put behind the reasoning and the labels are read from what the model writes there. Reasoning that does not end is
+      put after the reasoning and the labels are read from what the model writes there. Reasoning that does not end is
       undetermined.
     - ``off``: the header of the answer at once.
     - ``auto``: ``off``, and ``brief`` where a label of that answer is undetermined or its probability is doubtful.
@@ -92,7 +92,7 @@ class GuardReasonerDialect:
         if rendering not in ("raw", "chat"):
             raise ConfigurationError(f"rendering: {rendering!r} is unknown; use 'raw' or 'chat'")
         if not 0.0 <= doubt[0] <= doubt[1] <= 1.0:
-            raise ConfigurationError(f"doubt: {doubt!r} is no interval of probabilities; use for instance {DOUBT}")
+            raise ConfigurationError(f"doubt: {doubt!r} is not an interval of probabilities; use for example {DOUBT}")
         self.rendering = rendering
         self.max_tokens = max_tokens
         self.doubt = doubt
@@ -169,7 +169,7 @@ class GuardReasonerDialect:
         return (yield from self._close(query, exchange, answer.text, answer.usage))
 
     def _close(self, query: Query, exchange: Exchange, reasoning: str, usage: Usage) -> JudgementProgram:
-        """Write the header of the answer behind the reasoning, and have the model go on from there."""
+        """Write the header of the answer after the reasoning, and have the model go on from there."""
         reasoning = reasoning.rstrip("-# \t\n")
         header = f"{reasoning}\n\n---\n\n{_HEADER}" if reasoning else _HEADER
         alone = exchange.response is None
@@ -232,7 +232,7 @@ def _scored(judgement: Judgement, choices: TokenProbabilities | None, header: st
             continue
         place = finding.span.start - len(header)
         if place < 0:
-            # A label inside the reasoning is no answer where the model was asked for one behind it.
+            # A label inside the reasoning is no answer where the model was asked for one after it.
             changes[task] = undetermined("the answer gives no label for this task")
         else:
             score = label_probability(choices, answer, place, *LABELS[task])

@@ -37,7 +37,7 @@ def quote(text: str, pattern: re.Pattern[str]) -> str:
 
 
 def fold_history(exchange: Exchange, pattern: re.Pattern[str]) -> str:
-    """The human's part for a format that has one turn only: earlier turns stand in it, before the prompt.
+    """The human's part for a format that has one turn only: earlier turns are in it, before the prompt.
 
     Args:
         exchange: what is judged.

@@ -1,6 +1,6 @@
 """What the families share that answer with a label and little more.
 
-Each of their answers speaks of one part of the exchange, so that several queries make one judgement: here they are asked for
+Each of their answers is about one part of the exchange, so that several queries make one judgement: here they are asked for
 both parts, and their answers become one text with places in it.
 """
 
@@ -35,7 +35,7 @@ def turns(exchange: Exchange, pattern: re.Pattern[str]) -> tuple[Message, ...]:
     """The conversation up to the prompt, as templates want it: user and assistant in turn, the user first and last.
 
     Neighbours of one role become one turn. What a system or a tool said, and an assistant's greeting at the very start,
-    stands in the user's turn, and says whose it is.
+    is in the user's turn, and says whose it is.
 
     Args:
         exchange: what is judged.
@@ -131,7 +131,7 @@ def unreadable(completion: Completion, labels: str, word: str | None = None) -> 
     Args:
         completion: the answer.
         labels: the words that were expected, for a person.
-        word: what stands in the label's place; None where nothing does.
+        word: what is in the label's place; None where nothing does.
     """
     if completion.finish_reason == "length" and (word is None or completion.text.rstrip().endswith(word)):
         return undetermined("the answer was cut off before it gave a label")

@@ -66,7 +66,7 @@ class ThinkGuardDialect:
 
     def __init__(self, *, max_tokens: int = 1024, doubt: tuple[float, float] = DOUBT) -> None:
         if not 0.0 <= doubt[0] <= doubt[1] <= 1.0:
-            raise ConfigurationError(f"doubt: {doubt!r} is no interval of probabilities; use for instance {DOUBT}")
+            raise ConfigurationError(f"doubt: {doubt!r} is not an interval of probabilities; use for example {DOUBT}")
         self.max_tokens = max_tokens
         self.doubt = doubt
 

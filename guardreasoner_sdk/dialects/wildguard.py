@@ -27,7 +27,7 @@ _BEGIN = (
 _BETWEEN = "\n\nAI assistant:\n"
 _END = "\n\n---\n\nAnswers: [/INST]\n<|assistant|>\n"
 
-# Not the rule between input and answers: it stands in one answer of eight, and closes nothing without what follows it.
+# Not the rule between input and answers: it is in one answer of eight, and closes nothing without what follows it.
 _SECTIONS = marks(
     "human user [:\uff1a]",
     "ai assistant [:\uff1a]",

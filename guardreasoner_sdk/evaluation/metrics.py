@@ -46,7 +46,7 @@ _CONFIDENCE = 95.0
 
 
 class Interval(BaseModel):
-    """Where a figure would lie in 95 of 100 draws of as many rows.
+    """Where a figure would be in 95 of 100 draws of as many rows.
 
     Args:
         low: its lower end, in percent.
@@ -60,7 +60,7 @@ class Interval(BaseModel):
 
 
 class Bin(BaseModel):
-    """The rows whose score lies in one interval: a point of a reliability plot.
+    """The rows whose score is in one interval: a point of a reliability plot.
 
     Args:
         low: lowest score, 0 to 1.

@@ -170,7 +170,7 @@ def _known(path: Path, task: Task | None) -> StoredSet | None:
     if task:
         tasks = (task,)
     elif not tasks:
-        fix = "name its folder after the benchmark, or say --task prompt_harmfulness or response_harmfulness"
+        fix = "name its folder after the benchmark, or pass --task prompt_harmfulness or response_harmfulness"
         raise InputError(f"{path}, line {number}", "does not say which task its label is for", fix)
     return StoredSet(path, "answers", name, tasks, _guard(path))
 
@@ -295,12 +295,12 @@ def _said(identity: str, benchmark: str, task: Task, truth: bool, values: Mappin
     verdict = values.get("verdict")
     finding = verdict.get(task) if isinstance(verdict, dict) else None
     if not isinstance(verdict, dict) or not isinstance(finding, dict | None):
-        raise ValueError("is no verdict")
+        raise ValueError("is not a verdict")
     said = None if finding is None else finding.get("label")
     label = said == LABELS[task][0] if said in LABELS[task] else None
     score = None if finding is None else finding.get("score")
     if score is not None and not (isinstance(score, int | float) and 0 <= score <= 1):
         raise ValueError(f"{task}: the score is no probability")
-    # A calibration decides anew: what the model wrote is no longer what the guard says.
+    # A calibration decides again: what the model wrote is no longer what the guard says.
     reading = None if verdict.get("calibrated") else reading_of(verdict.get("raw"), task)
     return Prediction(identity, benchmark, task, truth, label, score, reading)

@@ -58,7 +58,7 @@ class Cost(BaseModel):
 
 
 class Ceiling(BaseModel):
-    """What a benchmark itself forbids: the same exchange stands in it with both labels, and a guard gives one answer to it.
+    """What a benchmark itself forbids: the same exchange is in it with both labels, and a guard gives one answer to it.
 
     Args:
         exchanges: how many are labelled both ways.
@@ -276,7 +276,7 @@ class Collected:
         if finding is not None:
             self._judged.add((row.benchmark, task))
         score = None if finding is None else finding.score
-        # A calibration decides anew: what the model wrote is no longer what the guard says.
+        # A calibration decides again: what the model wrote is no longer what the guard says.
         reading = None if verdict.calibrated else reading_of(verdict.raw, task)
         self.predictions.append(Prediction(row.id, row.benchmark, task, truth, label, score, reading))
         if finding is not None and finding.cause is not None:

@@ -41,7 +41,7 @@ class CascadeJudge:
             is doubtful only where it is undetermined or has a note.
 
     Raises:
-        ConfigurationError: a judge that is none, or a band that is no interval, or for an unknown task.
+        ConfigurationError: a judge that is none, or a band that is not an interval, or for an unknown task.
 
     Example:
         >>> from guardreasoner_sdk import CascadeJudge, EmbeddedJudge, Guard
@@ -175,11 +175,11 @@ def _checked(band: Band) -> dict[Task, tuple[float, float]]:
     bands = dict(band) if isinstance(band, Mapping) else dict.fromkeys(TASKS, band)
     for task, interval in bands.items():
         if task not in LABELS:
-            raise ConfigurationError(f"band: {task!r} is no task; use any of {', '.join(TASKS)}")
+            raise ConfigurationError(f"band: {task!r} is not a task; use any of {', '.join(TASKS)}")
         try:
             low, high = (float(end) for end in interval)
         except (TypeError, ValueError):
-            raise ConfigurationError(f"band: {interval!r} is no interval; use for instance {BAND}") from None
+            raise ConfigurationError(f"band: {interval!r} is not an interval; use for example {BAND}") from None
         if not 0.0 <= low <= high <= 1.0:
-            raise ConfigurationError(f"band: {interval!r} is no interval of scores from 0 to 1; use for instance {BAND}")
+            raise ConfigurationError(f"band: {interval!r} is not an interval of scores from 0 to 1; use for example {BAND}")
     return bands

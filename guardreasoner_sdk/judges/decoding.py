@@ -99,7 +99,7 @@ def find_encoded(text: str, language: Language, ways: Sequence[Way], check: Chec
     Args:
         ways: in which text inside a code may be turned.
         check: called every few milliseconds; what it raises ends the work.
-        rounds: how deep one code may lie in another.
+        rounds: how deeply one code may be nested in another.
     """
     reader = _Reader(language, ways, check, rounds)
     found = (stretch for kind in (_escaped, _base64, _hex, _numbers, _morse) for stretch in kind(text, reader))
@@ -151,7 +151,7 @@ class _Reader:
         said = self.said(data.decode("utf-8", "replace"), surely=surely)
         if said is None and len(data) >= _STRICT:
             for encoding, high in (("utf-16-le", data[1::2]), ("utf-16-be", data[::2])):
-                # The letters of an alphabet lie in one block.
+                # The letters of an alphabet are in one block.
                 block, times = Counter(high[:_SLICE]).most_common(1)[0]
                 if block < _ALPHABETS and times * 2 > len(high[:_SLICE]):
                     return self.said(data.decode(encoding, "replace"), surely=True)
@@ -228,7 +228,7 @@ class _Region:
     blanks: bool = False
 
     def plain(self, between: str) -> None:
-        """Take what stands there unescaped."""
+        """Take what is there unescaped."""
         self.blanks = self.blanks or (self.form and "+" in between)
         self.pieces.append(between.replace("+", " ") if self.form else between)
 
@@ -349,7 +349,7 @@ def _hex(text: str, reader: _Reader) -> Iterator[Stretch]:
 
 
 def _parted(text: str, start: int, end: int) -> bool:
-    """Whether what stands there is no part of a word."""
+    """Whether what is there is no part of a word."""
     return not (text[start - 1 : start].isalnum() or text[end : end + 1].isalnum())
 
 
@@ -380,7 +380,7 @@ def _numbers(text: str, reader: _Reader) -> Iterator[Stretch]:
 
 
 def _alike(one: str, other: str) -> bool:
-    """Whether two numbers may stand in one row: both of bits, or both of two to six digits."""
+    """Whether two numbers may be in one row: both of bits, or both of two to six digits."""
     bits = [len(number) > 6 and not number.strip("01") for number in (one, other)]
     return all(bits) or (not any(bits) and 2 <= len(one) <= 6 and 2 <= len(other) <= 6)
 

@@ -40,7 +40,7 @@ class EmbeddedJudge:
     """Judges with the model inside the package, or with one of the same make from a folder.
 
     Each token of a text gets a score, and the strongest decide, so that a harmful line is found wherever it stands. The
-    prompt is judged on its own, so that no response can change what is found about it; a response is judged behind its
+    prompt is judged on its own, so that no response can change what is found about it; a response is judged after its
     prompt. Where there are earlier turns of the user or the assistant, the prompt is judged alone and again behind the last
     of them, which are read and not judged, and the more harmful score counts; a short prompt is read once more behind the
     user's turns alone, from which it may go on. What the application says itself, as the
@@ -89,7 +89,7 @@ class EmbeddedJudge:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Load the model anew when it is needed: the fork may have hit the inherited one in the middle of a run."""
+        """Reload the model when it is needed: the fork may have hit the inherited one in the middle of a run."""
         abandon(self._model)
         self._model = None
 

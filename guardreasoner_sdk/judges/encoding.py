@@ -74,7 +74,7 @@ class EncodingConfig:
 
     Attributes:
         window_tokens: size of a window, special tokens included.
-        context_tokens: most tokens that earlier texts take inside a window, with the special tokens behind them.
+        context_tokens: most tokens that earlier texts take inside a window, with the special tokens after them.
         overlap_tokens: tokens that neighbouring windows share, so that nothing is only seen cut in two.
         opening_tokens: how much of a response's beginning is read for a refusal, which an answer states there.
 
@@ -224,7 +224,7 @@ class Encoder:
         return [first, *islice(self.windows(tokens, PROMPT), 1, None)]
 
     def pair(self, prompt: str, response: str) -> list[TokenWindow]:
-        """Encode an answer behind the prompt it answers. The prompt is context here; it is judged by its own windows.
+        """Encode an answer after the prompt it answers. The prompt is context here; it is judged by its own windows.
 
         Args:
             prompt: the prompt; an empty one is left out.
@@ -244,7 +244,7 @@ class Encoder:
         left = self._config.context_tokens
         shown: list[tuple[int, Sequence[int]]] = []
         for place, (kind, tokens) in enumerate(reversed(earlier)):
-            # The last text leaves a third of the room to the one before it, which it speaks of.
+            # The last text leaves a third of the room to the one before it, which it is about.
             room = left - 1 - (left // 3 if place == 0 and len(earlier) > 1 else 0)
             if room < 1:
                 break
@@ -260,7 +260,7 @@ class Encoder:
 
         Args:
             kind: ``PROMPT`` or ``RESPONSE``.
-            context: what stands in front of each window's part, as :meth:`context` gives it.
+            context: what is in front of each window's part, as :meth:`context` gives it.
         """
         ids, types = [self._pieces.begin], [context[0][0] if context else kind]
         for earlier, shown in context:

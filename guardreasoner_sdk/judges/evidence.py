@@ -60,7 +60,7 @@ def evidence(
         least: the logit from which on the finding's first label holds; None where it does not: then the passage that comes
             nearest is named.
         before: how the text was read, for the beginning of a step: "Behind earlier turns, ".
-        place: where a stretch of the text lies in what the caller gave; None: it cannot be said.
+        place: where a stretch of the text is in what the caller gave; None: it cannot be said.
     """
     found = [
         phrase
@@ -108,7 +108,7 @@ def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
 def sentence(text: str, start: int, end: int) -> tuple[int, int]:
     """The sentence, or the line of a list, in which a stretch of text stands; of a very long one, what is near the stretch.
 
-    What stands behind a colon goes with what stands before it ("They told my son: ..."), and a line of wrapped prose with its
+    What stands after a colon goes with what stands before it ("They told my son: ..."), and a line of wrapped prose with its
     neighbours.
 
     Returns:

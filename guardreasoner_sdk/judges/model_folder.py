@@ -88,7 +88,7 @@ _sharing = Lock(reentrant=True)
 def shared_model(folder: Path) -> Model:
     """The model of a folder, loaded once for all in this process that hold it.
 
-    It is loaded anew when its files are other ones meanwhile, and in a forked child.
+    It is reloaded when its files have changed since, and in a forked child.
 
     Args:
         folder: where ``model.onnx``, ``tokenizer.model`` and ``config.json`` lie.
@@ -130,7 +130,7 @@ def load_model(folder: Path) -> Model:
         if not (folder / name).is_file():
             if name == "tokenizer.model" and (folder / "tokenizer.json").is_file():
                 problem = "cannot be used: it was made for guardreasoner-sdk 0.3"
-                raise _damaged(folder, problem, "build the model anew, or use that version")
+                raise _damaged(folder, problem, "rebuild the model, or use that version")
             raise ConfigurationError(f"embedded model: {folder / name} is missing; reinstall guardreasoner-sdk or fix the path")
     config = _config(folder / "config.json")
     for name, digest in config.digests.items():

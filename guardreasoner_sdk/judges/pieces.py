@@ -36,7 +36,7 @@ class SentencePieces:
             # An empty model would be none to the constructor, which says so on standard error at each later call.
             processor.LoadFromSerializedProto(model)
         except Exception as error:  # sentencepiece raises bare classes
-            raise ValueError(f"it is no model of sentencepiece: {error}") from error
+            raise ValueError(f"it is not a model of sentencepiece: {error}") from error
         self.size: int = processor.get_piece_size()
         self.begin: int = processor.bos_id()
         self.end: int = processor.eos_id()
@@ -53,7 +53,7 @@ class SentencePieces:
 
         Raises:
             OSError: it cannot be read.
-            ValueError: it is no model of sentencepiece, or a damaged one.
+            ValueError: it is not a model of sentencepiece, or a damaged one.
         """
         return cls(path.read_bytes())
 
@@ -67,7 +67,7 @@ class SentencePieces:
         return found
 
     def offsets(self, line: str) -> list[tuple[int, int]]:
-        """Where each of the pieces of :meth:`encode` stands in the line, in characters, without the blanks before words.
+        """Where each of the pieces of :meth:`encode` is in the line, in characters, without the blanks before words.
 
         Args:
             line: words with one blank between them; no lone surrogates.

@@ -77,13 +77,13 @@ def unable(error: BaseException, exchanges: Sequence[Exchange]) -> list[Judgemen
 def _read(judgements: object, exchanges: Sequence[Exchange]) -> list[Judgement]:
     """The judgements, if that is what they are, one for each exchange. One that is none costs the others nothing."""
     if not isinstance(judgements, Sequence) or isinstance(judgements, str | bytes):
-        raise BackendError(f"the judge gave {type(judgements).__name__}, and no list of judgements")
+        raise BackendError(f"the judge gave {type(judgements).__name__}, not a list of judgements")
     if len(judgements) != len(exchanges):
         raise BackendError(f"the judge gave {len(judgements)} judgements for {len(exchanges)} exchanges")
     return [
         given
         if isinstance(given, Judgement)
-        else unable(BackendError(f"the judge gave {type(given).__name__}, and no judgement"), [exchange])[0]
+        else unable(BackendError(f"the judge gave {type(given).__name__}, not a judgement"), [exchange])[0]
         for given, exchange in zip(judgements, exchanges, strict=True)
     ]
 

@@ -38,7 +38,7 @@ atexit.register(_leave)
 def each_in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:
     """What a function gives for each item, in order; the items are taken as they are needed, by one thread at a time.
 
-    The threads are made anew each time: those of a pool that is kept would not survive a fork.
+    New threads are made each time: those of a pool that is kept would not survive a fork.
 
     Args:
         items: what it is called with.

@@ -1,8 +1,8 @@
 """Words that were disguised to slip past a classifier, as a reader reads them.
 
 Only what is surely a disguise is undone: a word of letters that look alike, of digits in place of letters, or spelt letter by
-letter, becomes the word that the vocabulary has, and words that are joined into one are parted. What is no disguise stays as it
-is: ``mp3``, ``1st``, ``R2-D2``, a Russian word. What is encoded is no disguise of words: it is decoded beside the text.
+letter, becomes the word that the vocabulary has, and words that are joined into one are separated. What is not a disguise stays
+as it is: ``mp3``, ``1st``, ``R2-D2``, a Russian word. What is encoded is not a disguise of words: it is decoded apart.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _INSIDE: Final = re.compile(
 )
 _NO_COMPOUND: Final = re.compile(r"[@$]|.*!")
 _AT_END: Final = re.compile(r"(?P<stem>[A-Za-z]+)(?P<digits>[013457]+)")
-# Letters with a sign between each two, and more of them behind a blank: ``h.o.w d.o I b.a.k.e``, ``h.o.w. .d.o. .I``.
+# Letters with a sign between each two, and more of them after a blank: ``h.o.w d.o I b.a.k.e``, ``h.o.w. .d.o. .I``.
 _SPELT: Final = re.compile(
     r"(?<![^\W_])[^\W\d_](?P<gap>[.\-_*]|\u00b7)[^\W\d_](?![^\W_])"
     r"(?:(?P=gap)[^\W\d_](?![^\W_])|(?P=gap)? (?P=gap)?[^\W\d_](?=(?P=gap)|[\s.,;:!?\"')\]]|\Z))*+"

@@ -77,8 +77,8 @@ class Part:
         source: what is judged.
         text: it, a sentence of it, or what was decoded of it.
         original: what the caller gave.
-        start: where the text begins in that; None where it was decoded, so that it stands there in other words, or is bare.
-        behind: whether it is read behind earlier turns, or alone.
+        start: where the text begins in that; None where it was decoded, so that it is there in other words, or is bare.
+        behind: whether it is read after earlier turns, or alone.
         bare: whether codes that say nothing were left out (`without_codes`).
         sentence: whether it is a sentence, read by itself.
         among: windows of the text that it was found in.
@@ -204,7 +204,7 @@ class Part:
         return [[(*places[number], logits[number]) for number in run] for run in runs]
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
-        """Where a stretch of the text stands in what the caller gave; None where that does not hold it as it is."""
+        """Where a stretch of the text is in what the caller gave; None where that does not hold it as it is."""
         if self.start is not None:
             return self.start + start, self.start + end
         found = self.original.find(self.text[start:end])

@@ -109,7 +109,7 @@ async def _load(app: FastAPI, guard: Guard, on_unusable: Callable[[Configuration
             await guard.aload()
             app.state.loaded = True
         except ConfigurationError as error:
-            # Nothing was judged yet: its message speaks of files, engines and settings.
+            # Nothing was judged yet: its message is about files, engines and settings.
             logger.error("the guard cannot work: %s", error)
             app.state.unusable = error
             if on_unusable is not None:

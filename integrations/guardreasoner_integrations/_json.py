@@ -46,7 +46,7 @@ def document_or_text(data: str) -> Any:
     """What an event says that should be JSON: the document, or the text itself where it does not even begin like JSON.
 
     Raises:
-        UnclearError: an object names a key twice, something stands behind the JSON, or it is broken: of such, a lenient reader
+        UnclearError: an object names a key twice, something stands after the JSON, or it is broken: of such, a lenient reader
             shows what nobody has judged.
     """
     try:

@@ -47,7 +47,7 @@ class Splitter:
         self._scanned = len(self._raw)
 
     def end(self) -> Iterator[bytes]:
-        """What is left when the stream is over: some readers take a last event without its end for one."""
+        """What is left when the stream is over: some readers treat a last event without its end as one."""
         if self._raw:
             yield self._cut(len(self._raw))
 

@@ -369,7 +369,7 @@ async def test_weights_that_cannot_be_loaded_are_named(damage: str, tmp_path: Pa
     with pytest.raises(ConfigurationError, match=r"guard\.gguf") as caught:
         await backend.load()
     assert "\n" not in str(caught.value)
-    expected = {"no GGUF": "is no GGUF file", "cut off": "not within the file bounds", "unknown": "architecture: 'lemma'"}
+    expected = {"no GGUF": "is not a GGUF file", "cut off": "not within the file bounds", "unknown": "architecture: 'lemma'"}
     assert expected.get(damage, "") in str(caught.value)
     await backend.aclose()
     assert capfd.readouterr() == ("", "")

@@ -143,7 +143,7 @@ def test_openais_own_server_gets_its_own_key(monkeypatch: pytest.MonkeyPatch) ->
     ("options", "problem"),
     [
         ({"base_url": "localhost:8000/v1"}, "base_url: must begin with http"),
-        ({"base_url": "http://x:y/v1"}, "base_url: is no URL"),
+        ({"base_url": "http://x:y/v1"}, "base_url: is not a URL"),
         ({"base_url": f"http://host/v1?key={KEY}"}, "base_url: must end with its path"),
         ({"base_url": f"http://me:{KEY}@host/v1", "api_key": KEY}, "base_url: holds a user name"),
         ({"api_key": f"{KEY}\n"}, "api_key: holds characters"),

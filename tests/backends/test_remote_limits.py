@@ -160,7 +160,7 @@ async def test_a_probability_that_is_none_counts_as_a_failure_of_the_server(
     remote: Make, faulty_server: Any, servers: Any, shape: str
 ) -> None:
     backend = remote(breaker_failures=len(NONE_OF_THEM))
-    said = f"unreadable answer from the server at {faulty_server.host}: a log-probability in it is none"
+    said = f"unreadable answer from the server at {faulty_server.host}: a log-probability in it is not a number"
     for number in NONE_OF_THEM:
         body = f'{{"choices": [{{"text": "fine", "logprobs": {shape.format(number)}}}]}}'.encode()
         faulty_server.plan(servers.Reply(body=body))
@@ -184,7 +184,7 @@ async def test_a_number_of_tokens_beyond_all_numbers_counts_too(remote: Make, fa
     reply = {"choices": [{"text": "fine"}], "usage": {"prompt_tokens": 10**400}}
     faulty_server.plan(servers.Reply(body=json.dumps(reply).encode()))
     backend = remote(breaker_failures=1)
-    assert "a number of tokens in it is none" in str(await ask(backend))
+    assert "a token count in it is not a number" in str(await ask(backend))
     assert "1 times in a row" in str(await ask(backend))
 
 

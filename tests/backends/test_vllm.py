@@ -335,8 +335,8 @@ def test_closing_fails_what_is_under_way_and_ends_the_processes(engine: Engine) 
     [
         ({"enforce_eagr": True}, r"^enforce_eagr: this vLLM has no such option; did you mean enforce_eager\?$"),
         ({"quux_zorp": 1}, "^quux_zorp: this vLLM has no such option; see vLLM's AsyncEngineArgs$"),
-        ({"model": "other"}, "^model: is no option here; pass it as weights$"),
-        ({"enable_log_requests": True}, "^enable_log_requests: is no option here; judged text is never logged$"),
+        ({"model": "other"}, "^model: is not an option here; pass it as weights$"),
+        ({"enable_log_requests": True}, "^enable_log_requests: is not an option here; judged text is never logged$"),
         ({"dtype": "float13"}, "^vllm: .*dtype"),
         ({"max_model_len": 10**9}, "^vllm: .*max_model_len"),
     ],

@@ -53,9 +53,9 @@ ERRORS: dict[Call, str] = {
     (
         "folder_of",
         "a/unknown",
-    ): "'a/unknown' is no folder here, and the hub does not show it; fix the name, or run 'hf auth login'",
+    ): "'a/unknown' is not a folder here, and the hub does not show it; fix the name, or run 'hf auth login'",
     ("folder_of", "a/tiny", "v9"): "'a/tiny' has no revision 'v9' on the hub; fix revision=",
-    ("folder_of", "./no/such"): "'./no/such' is no folder on this machine, and no name on the hub; fix the path",
+    ("folder_of", "./no/such"): "'./no/such' is not a folder on this machine, and no name on the hub; fix the path",
     ("folder_of", "a/odd"): "'a/odd' holds no config.json with *.safetensors; use a checkpoint in that format",
     ("gguf_of", "a/gguf:other.gguf"): "'a/gguf' has no such file on the hub; fix the name behind the colon",
 }

@@ -124,7 +124,7 @@ def test_verdicts_of_other_rows_are_refused(call, labelled, tmp_path, write_rows
     other = write_rows(tmp_path / "other.jsonl", [{"row": 1}])
     done = call(labelled, "-o", tmp_path / "c.json", "--verdicts", other)
     assert done.exit_code == 2
-    assert "line 1: is no verdict" in done.stderr
+    assert "line 1: is not a verdict" in done.stderr
     assert not (tmp_path / "c.json").exists()
 
 

@@ -299,12 +299,12 @@ def test_min_score_by_task(run, harmful):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--min-score", "prompt=0.5"], "'prompt' is no task; use any of prompt_harmfulness"),
-        (["--min-score", "prompt_harmfulness=high"], "'prompt_harmfulness=high' is no score"),
+        (["--min-score", "prompt=0.5"], "'prompt' is not a task; use any of prompt_harmfulness"),
+        (["--min-score", "prompt_harmfulness=high"], "'prompt_harmfulness=high' is not a score"),
         (["--min-score", "0.5", "--min-score", "0.6"], "one number goes for all tasks"),
         (["--min-score", "prompt_harmfulness=2"], "pass a number from 0 to 1"),
         (["--min-score", "nan"], "pass a number from 0 to 1"),
-        (["--min-score", ""], "is no score"),
+        (["--min-score", ""], "is not a score"),
     ],
 )
 def test_a_min_score_that_does_not_do(run, arguments, said):

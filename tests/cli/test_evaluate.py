@@ -240,7 +240,7 @@ def test_a_guard_that_never_answers_gives_no_figures_but_reasons(evaluate, label
         (["nothing.jsonl"], "nothing.jsonl: is no file"),
         (["mine.jsonl", "mine.jsonl"], "is a second benchmark 'mine'"),
         (["mine.jsonl", "--compare", "HAL 9000"], "--compare: the paper has no system 'HAL 9000'"),
-        (["mine.jsonl", "--robustness", "needels"], "robustness: 'needels' is no set; did you mean 'needles'?"),
+        (["mine.jsonl", "--robustness", "needels"], "robustness: 'needels' is not a set; did you mean 'needles'?"),
         (["mine.jsonl", "--robustness", ","], "robustness: names no set"),
         (["mine.jsonl", "--robustness", "over_refusal"], "robustness: there is no row for 'over_refusal'"),
         (["mine.jsonl", "--column", "what"], "--column: 'what' is not what=column"),

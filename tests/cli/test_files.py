@@ -163,7 +163,7 @@ def test_no_rows(run, tmp_path, data, said):
 @pytest.mark.parametrize(
     ("output", "more", "said"),
     [
-        ("no/such/v.jsonl", [], "is no folder; make it first: mkdir -p"),
+        ("no/such/v.jsonl", [], "is not a folder; make it first: mkdir -p"),
         (".", [], "is a folder"),
         ("rows.jsonl", [], "would replace, the input"),
         ("link.jsonl", [], "would replace, the input"),

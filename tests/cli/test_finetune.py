@@ -156,13 +156,13 @@ def test_a_benchmark_row_in_the_training_file_is_named(
     ("words", "message"),
     [
         (("--base", "no/such/folder"), "base: 'no/such/folder': there is no such folder"),
-        (("--base", "embedded"), "base: 'embedded' is no language model"),
+        (("--base", "embedded"), "base: 'embedded' is not a language model"),
         (("--recipe", "laptopp"), "recipe: 'laptopp' is neither a file nor one of"),
         (("--set", "rsft.epoch=1"), "rsft.epoch: is unknown; did you mean rsft.epochs?"),
         (("--set", "rsft.epochs"), "--set: 'rsft.epochs' is not name=value"),
         (("--set", "rsft.epochs=many"), "rsft.epochs: "),
         (("--benchmarks", "no-such.json"), "no-such.json: is no file"),
-        (("--restart", "nothing"), "--restart: 'nothing' is no stage of this; name one of prepare, base, rsft"),
+        (("--restart", "nothing"), "--restart: 'nothing' is not a stage of this; name one of prepare, base, rsft"),
         (("--set", 'export.gguf=["q9_z"]'), "gguf: "),
     ],
 )

@@ -249,7 +249,7 @@ def test_a_table_in_another_encoding_is_told_which_and_read_when_it_is_named(fil
     path = file("rows.csv", f'id,"{text}",prompt\n1,2,"{text}"\n'.encode(encoding))
     with pytest.raises(InputError) as caught:
         _rows(path)
-    assert f"say --encoding {encoding}" in str(caught.value)
+    assert f"pass --encoding {encoding}" in str(caught.value)
     assert "iconv -f" in str(caught.value)
     # Under a header of plain letters it shows in the row.
     plain = _rows(file("plain.csv", f'id,prompt\n1,"{text}"\n'.encode(encoding))) if not encoding.startswith("utf") else []
@@ -304,7 +304,7 @@ def test_delimiters(file):
         path = file(name, f'id{mark}prompt\n1{mark}"a{mark}b"\n')
         assert _prompts(path, delimiter=said) == [f"a{mark}b"]
         if said is not None:
-            with pytest.raises(InputError, match="say --delimiter"):
+            with pytest.raises(InputError, match="pass --delimiter"):
                 _rows(path)
     for mark in ("", ";;", '"', "\n"):
         with pytest.raises(InputError, match="is not one character"):
@@ -346,7 +346,7 @@ def test_what_a_pipe_holds_is_told_by_what_it_holds_or_by_its_format(run, text, 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("bread", "say --lines for a prompt on each line"),
+        ("bread", "pass --lines for a prompt on each line"),
         ("", "standard input: is empty; write rows into it"),
         ('{"prompt": \n{"prompt": ', "standard input"),
     ],

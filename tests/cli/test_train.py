@@ -156,7 +156,7 @@ def test_a_pipeline_stops_where_it_is_told_to(run: Callable[..., Any], write_row
     result = run("train", "pipeline", "laptop", "--data", file, "--output", output, "--until", "prepare")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
-    assert "stopped behind prepare; the same command without --until goes on" in result.stderr
+    assert "stopped after prepare; the same command without --until goes on" in result.stderr
     assert (output / "data" / "train.jsonl").is_file()
     assert not (output / "base").exists()
 
@@ -177,7 +177,7 @@ def test_a_pipeline_stops_where_it_is_told_to(run: Callable[..., Any], write_row
         (("pipeline", "no-recipe", "--output", "out"), "recipe: 'no-recipe' is neither"),
         (
             ("pipeline", "laptop", "--output", "out", "--until", "end"),
-            "--until: 'end' is no stage of this; name one of prepare",
+            "--until: 'end' is not a stage of this; name one of prepare",
         ),
         (("check", "absent.jsonl", "--column", "x"), "--column: 'x' is not what=column"),
     ],

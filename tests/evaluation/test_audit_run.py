@@ -178,7 +178,7 @@ def test_rows_without_a_label_are_not_judged(judge, file, tmp_path):
             '{"prompt": "x 0.5", "prompt_harmful": true}\n\n{"prompt": "", "prompt_harmful": true}\n',
             r"line 3, prompt: is empty",
         ),
-        ('{"prompt": "x 0.5", "prompt_harmful": "perhaps"}\n', r"line 1: prompt_harmful: 'perhaps' is no label"),
+        ('{"prompt": "x 0.5", "prompt_harmful": "perhaps"}\n', r"line 1: prompt_harmful: 'perhaps' is not a label"),
         ('{"prompt": "x 0.5"}\n', r"line 1: has no column of labels"),
     ],
 )
@@ -265,9 +265,9 @@ def test_decisions_from_the_page_are_read_too(tmp_path):
     [
         ('{"audit": "other", "decisions": {}}', "belongs to the audit of another file"),
         ('{"audit": "other", "key": "1:a", "decision": "accept"}\n', "line 1: belongs to the audit of another file"),
-        ('{"audit": "x", "key": "1:a", "decision": "perhaps"}\n', "line 1: is no decision"),
-        ('{"audit": "x", "decisions": [1]}', "is no decision"),
-        ("hello\n", "line 1: is no decision"),
+        ('{"audit": "x", "key": "1:a", "decision": "perhaps"}\n', "line 1: is not a decision"),
+        ('{"audit": "x", "decisions": [1]}', "is not a decision"),
+        ("hello\n", "line 1: is not a decision"),
     ],
 )
 def test_what_are_no_decisions_on_this_audit(tmp_path, text, said):
@@ -279,7 +279,7 @@ def test_what_are_no_decisions_on_this_audit(tmp_path, text, said):
 
 def test_decisions_on_labels_that_the_file_does_not_have(judge, file, tmp_path):
     audit, _, _ = audited(judge, file, tmp_path / "audit")
-    with pytest.raises(InputError, match="'99:prompt_harmfulness' is no label of"):
+    with pytest.raises(InputError, match="'99:prompt_harmfulness' is not a label of"):
         apply(audit.labels(), tmp_path / "audit", {"99:prompt_harmfulness": "accept"})
 
 

@@ -281,7 +281,7 @@ def test_rows_of_the_same_name_get_names_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "problem"),
-    [("nowhere", "is no folder, file or repository"), (".", "has none of 0_8_toxic_chat.json, data/0124")],
+    [("nowhere", "is not a folder, file or repository"), (".", "has none of 0_8_toxic_chat.json, data/0124")],
 )
 def test_a_source_without_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, problem: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -103,7 +103,7 @@ def test_words_for_labels(tmp_path: Path, task: Task, word: object, label: bool 
         (".jsonl", '{"prompt": "a", "prompt_harmful": "no"}\n{"prompt": ', "line 2", "is not JSON"),
         (".jsonl", '{"prompt": "a", "prompt_harmful": "no"}\n\n[1]', "line 3", "is a JSON list, not an object"),
         (".jsonl", '{"prompt": "a", "prompt_harmful": "no"}\n{"prompt_harmful": true}', "line 2", "has no column 'prompt'"),
-        (".jsonl", '{"prompt": "a", "refusal": "harmful"}', "line 1", "refusal: 'harmful' is no label"),
+        (".jsonl", '{"prompt": "a", "refusal": "harmful"}', "line 1", "refusal: 'harmful' is not a label"),
         (
             ".jsonl",
             '{"prompt": "a", "response": "", "refusal": "no"}',
@@ -177,7 +177,7 @@ def test_the_case_of_an_own_word_does_not_matter(tmp_path: Path) -> None:
 def test_words_and_tasks_that_cannot_be_meant_are_refused() -> None:
     with pytest.raises(InputError, match="'bad' is a positive and a negative word"):
         Columns.parse(["positive=bad,worse", "negative=fine,BAD"])
-    with pytest.raises(InputError, match="'toxicity' is no task"):
+    with pytest.raises(InputError, match="'toxicity' is not a task"):
         Columns(labels={"toxicity": "toxic"})  # type: ignore[dict-item]
 
 

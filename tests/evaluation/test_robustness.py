@@ -300,9 +300,9 @@ def test_languages_and_over_refusal_are_the_rows_as_they_are():
 @pytest.mark.parametrize(
     ("own", "options", "said"),
     [
-        (rows(), {"sets": ["needels"]}, "'needels' is no set; did you mean 'needles'"),
+        (rows(), {"sets": ["needels"]}, "'needels' is not a set; did you mean 'needles'"),
         (rows(), {"sets": []}, "names no set; use any of languages"),
-        (rows(), {"sets": ["over_refusal"]}, "no row for 'over_refusal'; say kind=over_refusal"),
+        (rows(), {"sets": ["over_refusal"]}, "no row for 'over_refusal'; set kind=over_refusal"),
         ([labelled(1, True)], {"sets": ["needles", "languages"]}, "not enough for 'needles'; give harmful and harmless rows"),
         ([], {}, "the rows are not enough for 'languages'"),
     ],

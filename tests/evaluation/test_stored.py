@@ -283,7 +283,7 @@ def test_a_stored_verdict_is_read_by_the_authors_rule_where_a_guardreasoner_wrot
     rows = [
         of_run(1, "S", "1", truth=True, raw=HARMFUL),
         of_run(2, "S", "2", truth=True, raw=HARMFUL + LONG),
-        # A calibration has decided anew, and another guard's answer is none that the rule is made for.
+        # A calibration has decided again, and another guard's answer is none that the rule is made for.
         of_run(3, "S", "3", truth=True, raw=FINE, calibrated=True),
         of_run(4, "S", "4", truth=True, raw="unsafe\nS1"),
     ]

@@ -86,16 +86,16 @@ def raising(error: BaseException) -> Acting:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([None], "the judge gave NoneType, and no judgement"),
-        (["harmful"], "the judge gave str, and no judgement"),
-        ([{"prompt_harmfulness": "unharmful"}], "the judge gave dict, and no judgement"),
-        ([[FINE]], "the judge gave list, and no judgement"),
-        (None, "the judge gave NoneType, and no list of judgements"),
-        (True, "the judge gave bool, and no list of judgements"),
-        (FINE, "the judge gave Judgement, and no list of judgements"),
-        ("x", "the judge gave str, and no list of judgements"),
-        ({0: FINE}, "the judge gave dict, and no list of judgements"),
-        (iter([FINE]), "the judge gave list_iterator, and no list of judgements"),
+        ([None], "the judge gave NoneType, not a judgement"),
+        (["harmful"], "the judge gave str, not a judgement"),
+        ([{"prompt_harmfulness": "unharmful"}], "the judge gave dict, not a judgement"),
+        ([[FINE]], "the judge gave list, not a judgement"),
+        (None, "the judge gave NoneType, not a list of judgements"),
+        (True, "the judge gave bool, not a list of judgements"),
+        (FINE, "the judge gave Judgement, not a list of judgements"),
+        ("x", "the judge gave str, not a list of judgements"),
+        ({0: FINE}, "the judge gave dict, not a list of judgements"),
+        (iter([FINE]), "the judge gave list_iterator, not a list of judgements"),
         ([], "the judge gave 0 judgements for 1 exchanges"),
         ([FINE, FINE], "the judge gave 2 judgements for 1 exchanges"),
     ],
@@ -319,5 +319,5 @@ def test_rows_tried_alone_after_a_batch_failed_do_not_wait_for_each_other() -> N
 
     with Guard(judge=Others(act)) as guard:
         verdicts = guard.check_many(["odd", "last"], timeout=30)
-    assert cause(verdicts[0]) == "the judge gave NoneType, and no list of judgements"
+    assert cause(verdicts[0]) == "the judge gave NoneType, not a list of judgements"
     assert verdicts[1].allowed

@@ -37,7 +37,7 @@ def test_decisions_of_an_audit(tmp_path, damage):
     path = tmp_path / "decisions.jsonl"
     good = '{"audit": "x", "key": "1:prompt_harmfulness", "decision": "accept"}'
     path.write_text(f"{good}\n{damage}\n{good}\n", "utf-8")
-    with pytest.raises(InputError, match="line 2: is no decision"):
+    with pytest.raises(InputError, match="line 2: is not a decision"):
         read_decisions(path, "x")
 
 

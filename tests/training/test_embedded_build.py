@@ -412,7 +412,7 @@ def test_a_model_is_measured_again(
     assert "F1 float32" in (built / "MODEL_CARD.md").read_text()
     assert "F1 float32" not in card
     assert main([*command, "--again", str(base)]) == 1
-    assert f"{base}: is no folder of a model that was made here" in capsys.readouterr().err
+    assert f"{base}: is not a folder of a model that was made here" in capsys.readouterr().err
 
 
 def test_weights_that_cannot_be_used_end_the_command(

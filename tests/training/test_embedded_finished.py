@@ -124,7 +124,7 @@ def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
     ]
     for content in [*starts, *(whole[:end] for end in (1, 2, 30, 999, len(whole) // 2, len(whole) - 9))]:
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"delete it to start anew") as refused:
+        with pytest.raises(DataError, match=r"delete it to start over") as refused:
             trained(tmp_path)
         assert str(refused.value).startswith(f"{path}: ")
         with pytest.raises(DataError, match=r"is no checkpoint\.pt"):

@@ -174,7 +174,7 @@ def test_a_base_is_a_folder_a_name_of_the_catalogue_or_of_the_hub(tmp_path: Path
     assert base_of("guardreasoner-1b") == "yueliu1999/GuardReasoner-1B"
     assert base_of("meta-llama/Llama-3.2-1B") == "meta-llama/Llama-3.2-1B"
     assert base_of(str(tmp_path)) == str(tmp_path)
-    with pytest.raises(ConfigurationError, match="'embedded' is no language model"):
+    with pytest.raises(ConfigurationError, match="'embedded' is not a language model"):
         base_of("embedded")
     assert describe_base(finetune_recipe(str(tmp_path), gpu=False)) == tmp_path.name
     assert describe_base(finetune_recipe("guardreasoner-1b", gpu=True)) == "yueliu1999/GuardReasoner-1B"

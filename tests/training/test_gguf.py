@@ -269,7 +269,7 @@ def with_pre(*steps: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
         ("config.json", lambda c: c.update(hidden_act="gelu"), "hidden_act is 'gelu'"),
         ("config.json", lambda c: c["rope_parameters"].update(rope_type="yarn"), "rope_type is 'yarn'"),
         ("config.json", lambda c: c.update(num_hidden_layers=3), "model.layers.2.input_layernorm.weight: is not in"),
-        ("config.json", lambda c: c.update(num_hidden_layers=1), "model.layers.1.input_layernorm.weight: is no tensor of"),
+        ("config.json", lambda c: c.update(num_hidden_layers=1), "model.layers.1.input_layernorm.weight: is not a tensor of"),
         ("config.json", lambda c: c.update(vocab_size=300), "a vocab_size of 300"),
         ("tokenizer.json", lambda t: t["model"].update(type="Unigram"), "the model is Unigram"),
         ("tokenizer.json", lambda t: t["model"].update(byte_fallback=True), "with byte_fallback"),

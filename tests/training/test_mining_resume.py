@@ -153,7 +153,7 @@ def test_a_damaged_journal_is_named_with_its_line(tmp_path):
         lines.add({"id": f"r{number}", "samples": []} for number in range(3))
     whole = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([whole[0], b"{broken\n", whole[2]]))
-    with pytest.raises(InputError, match=r"generations-self\.jsonl:2: is damaged; say --restart to start anew"):
+    with pytest.raises(InputError, match=r"generations-self\.jsonl:2: is damaged; pass --restart to start over"):
         list(generations_in(journal))
 
 

@@ -238,7 +238,7 @@ def test_a_folder_of_something_else_is_left_alone(recipe: Recipe, tmp_path: Path
     rows = write(tmp_path / "rows.jsonl", synthetic(4, 5))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(InputError, match="is no folder of a training: it holds mine.txt"):
+    with pytest.raises(InputError, match="is not a folder of a training: it holds mine.txt"):
         pipeline(recipe, tmp_path / "out", data=[rows], report=quiet)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 

@@ -158,7 +158,7 @@ def test_it_stops_behind_a_stage_and_finds_complete_what_was_done_by_hand(rows: 
     said: list[str] = []
     stopped = pipeline(recipe, output, data=[rows], until="base", report=said.append)
     assert stopped == {"systems": {}, "table": "", "guard": None}
-    assert said[-1] == "stopped behind base; the same command without --until goes on"
+    assert said[-1] == "stopped after base; the same command without --until goes on"
     assert stages_in(output) == ["prepare", "base"]
     for name, given in (("rsft", "data/train.jsonl"), ("member-second", "members/second.jsonl")):
         rsft(output / given, output / "base", output / name, recipe, report=quiet)
@@ -171,11 +171,11 @@ def test_it_stops_behind_a_stage_and_finds_complete_what_was_done_by_hand(rows: 
     ]
     assert (output / "rsft" / "model.safetensors").stat().st_mtime_ns == before
     assert stages_in(output) == ["prepare", "base", "baseline", "rsft", "member-second"]
-    # A start that a stage refuses leaves the manifest as it was, and says how that stage is done anew.
+    # A start that a stage refuses leaves the manifest as it was, and says how that stage is redone.
     kept = (output / "manifest.json").read_bytes()
     other = override(recipe, {"rsft.epochs": 2, "mine.ensemble": []})
     with pytest.raises(
-        InputError, match=r"rsft\.epochs was 1\.0, is 2\.0; name another --output, or say --restart baseline to"
+        InputError, match=r"rsft\.epochs was 1\.0, is 2\.0; name another --output, or pass --restart baseline to"
     ):
         pipeline(other, output, data=[rows], report=quiet)
     assert (output / "manifest.json").read_bytes() == kept
@@ -185,7 +185,9 @@ def test_it_stops_behind_a_stage_and_finds_complete_what_was_done_by_hand(rows: 
 
 
 def test_a_stage_that_is_not_there_is_no_place_to_stop_at(rows: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--until: 'hsdpo' is no stage of this; name one of prepare, base, baseline, rsft"):
+    with pytest.raises(
+        InputError, match=r"^--until: 'hsdpo' is not a stage of this; name one of prepare, base, baseline, rsft"
+    ):
         pipeline(small(), tmp_path / "out", data=[rows], until="hsdpo", report=quiet)
 
 
@@ -198,7 +200,7 @@ def test_the_manifest_is_of_the_last_start_that_something_came_of(tmp_path: Path
         return {"loss": 1}
 
     def refused() -> dict[str, Any]:
-        raise InputError("--output", "was made with other settings", "say --restart")
+        raise InputError("--output", "was made with other settings", "pass --restart")
 
     def recipe() -> Any:
         return json.loads((tmp_path / "manifest.json").read_bytes())["recipe"]

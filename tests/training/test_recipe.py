@@ -159,7 +159,7 @@ def test_a_recipe_that_extends_itself_is_told(tmp_path: Path) -> None:
         ("[base]\npositions = 64", "base.positions must be at least max_tokens"),
         ('format = "thinkguard"\nrendering = "raw"', "rendering must be 'chat' with the format 'thinkguard'"),
         ("[[mine.ensemble]]\nname = 'one'\nsource = ['a']", "mine.ensemble.0.source: is unknown; did you mean"),
-        ("[rsft\nepochs = 3", "is no TOML"),
+        ("[rsft\nepochs = 3", "is not TOML"),
         ("extends = 3", "extends: must be a name or a path"),
     ],
 )

@@ -245,13 +245,16 @@ GOOD = {"prompt": "p", "prompt_harmful": True}
         ({"text": "p", "prompt_harmful": True}, "prompt: is missing; name its column: prompt=text"),
         ({"prompt": " ", "prompt_harmful": True}, "prompt: has no visible character; "),
         ({"prompt": 3, "prompt_harmful": True}, "prompt: must be a str, not int; "),
-        ({"prompt": "p", "prompt_harmful": "rather"}, "prompt_harmful: 'rather' is no label; write harmful or unharmful, "),
-        ({"prompt": "p", "response": "r", "refusal": "harmful"}, "refusal: 'harmful' is no label; write refusal or compliance"),
+        ({"prompt": "p", "prompt_harmful": "rather"}, "prompt_harmful: 'rather' is not a label; write harmful or unharmful, "),
+        (
+            {"prompt": "p", "response": "r", "refusal": "harmful"},
+            "refusal: 'harmful' is not a label; write refusal or compliance",
+        ),
         ({"prompt": "p", "response_harmful": True}, "response_harmful: is labelled, but there is no response; "),
         ({"prompt": "p", "response": "", "refusal": False}, "refusal: is labelled, but there is no response; "),
         ({**GOOD, "reasoning": "  "}, "reasoning: is empty; write the steps, or null"),
         ({**GOOD, "reasoning": {PROMPT: []}}, "reasoning.prompt_harmfulness: is empty, or has an empty step; "),
-        ({**GOOD, "reasoning": {"task 1": ["a"]}}, "reasoning: 'task 1' is no task; use prompt_harmfulness, "),
+        ({**GOOD, "reasoning": {"task 1": ["a"]}}, "reasoning: 'task 1' is not a task; use prompt_harmfulness, "),
         ({**GOOD, "reasoning": 3}, "reasoning: is a int; "),
         ({**GOOD, "output": "\n"}, "output: is empty; "),
         (
@@ -314,7 +317,7 @@ def test_a_broken_csv_record_stops_no_other(tmp_path: Path) -> None:
     assert [str(row) for row in found if isinstance(row, InputError)] == [
         f"{path}:3: has 1 cells, the header has 2; put texts with commas or line breaks in quotes",
         f"{path}:4: is not UTF-8; convert it, e.g. with iconv -f iso-8859-1 -t utf-8: it looks like Latin-1",
-        f"{path}:7: prompt_harmful: 'maybe' is no label; write harmful or unharmful, "
+        f"{path}:7: prompt_harmful: 'maybe' is not a label; write harmful or unharmful, "
         "or say which words you use: --column positive=... --column negative=...",
     ]
 
@@ -449,6 +452,6 @@ def test_whatever_the_hubs_client_fails_with_is_told(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(hub.HfApi, "list_repo_files", fails)
     with pytest.raises(
-        InputError, match=r"^some/where: is no folder here, and cannot be downloaded at revision main \(ConnectError"
+        InputError, match=r"^some/where: is not a folder here, and cannot be downloaded at revision main \(ConnectError"
     ):
         split_files("some/where", ["A"], "main")

@@ -102,7 +102,7 @@ def test_out_of_memory_says_what_needs_less_and_the_advice_goes_on(folder: Path,
         "--set rsft.batch=2 --set rsft.accumulation=2 (the same 4 rows to a step)",
         "--set rsft.gradient_checkpointing=true",
         "--set rsft.tuning=lora",
-        "or, done anew (--restart, or another --output; with pipeline and finetune, --restart STAGE):",
+        "or, redone (--restart, or another --output; with pipeline and finetune, --restart STAGE):",
         "--set max_tokens=256",
         f"goes on from {output / 'checkpoints' / 'checkpoint-2'}",
     ):
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_other_processes_is_refused_only_with_deepspeed(
         trained(folder, output)
     assert str(raised.value) == (
         f"rsft: {mark.parent} was written by 4 processes with DeepSpeed, and 1 process without DeepSpeed cannot go on from it; "
-        "let as many devices go on as then (CUDA_VISIBLE_DEVICES shows a process some of them), or do it anew "
+        "let as many devices go on as then (CUDA_VISIBLE_DEVICES shows a process some of them), or redo it "
         "(--restart, or another --output; with pipeline and finetune, --restart STAGE)"
     )
     mark.write_text(json.dumps(told | {"processes": 4}), "utf-8")

@@ -1,4 +1,4 @@
-"""Fine-tune a guard on one's own rows: checked, trained, measured before and after, exported, with one call."""
+"""Fine-tune a guard on your own rows: checked, trained, measured before and after, exported, with one call."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def finetune(
         columns: where files of other columns have texts and labels.
         benchmarks: what to measure on beside the rows held out: names of the paper's benchmarks, files, or folders of them.
         mine: find hard rows after R-SFT, and train on them by HS-DPO.
-        restart: a stage; it and those behind it are done anew. None: none.
+        restart: a stage; it and those after it are redone. None: none.
         report: is told how far it is.
 
     Returns:

@@ -99,7 +99,7 @@ def messages_or_text(exchange: Exchange, format: Format, rendering: Rendering) -
 
 
 def tasks_of(exchange: Exchange, format: Format) -> tuple[Task, ...]:
-    """The tasks that an answer speaks of."""
+    """The tasks that an answer is about."""
     if format == "thinkguard":
         return ("prompt_harmfulness",) if exchange.response is None else ("response_harmfulness",)
     return exchange.tasks
@@ -150,7 +150,7 @@ def read_examples(path: Path, format: Format) -> Iterator[TrainingRow]:
 
 
 def tasks_without_steps(row: TrainingRow, format: Format) -> tuple[Task, ...]:
-    """The tasks that an output speaks of and the row has no steps for: those are still to be written.
+    """The tasks that an output is about and the row has no steps for: those are still to be written.
 
     Args:
         row: one of :func:`examples_of`.

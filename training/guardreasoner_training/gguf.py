@@ -166,7 +166,7 @@ class _Llama:
         # Old checkpoints hold the rotary frequencies, which follow from config.json; tied ones may hold the head twice.
         others = [name for name in stored if name not in names and name != "lm_head.weight" and "rotary_emb" not in name]
         if others:
-            raise ConfigurationError(f"{others[0]}: is no tensor of a plain Llama; merge adapters into the weights first")
+            raise ConfigurationError(f"{others[0]}: is not a tensor of a plain Llama; merge adapters into the weights first")
         return names
 
     def rope_factors(self) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 class Manifest:
-    """``manifest.json`` of a training, written anew after each stage, so that it is true at every moment.
+    """``manifest.json`` of a training, rewritten after each stage, so that it is true at every moment.
 
     It says what the stages were made of. A start that nothing comes of, because a stage was made with other settings, leaves
     recipe, data and versions as they were.
@@ -82,7 +82,7 @@ class Manifest:
 
         Args:
             run: does it, or finds that nothing is left to do; gives the figures.
-            again: whether it is done anew, whatever is there.
+            again: whether it is redone, whatever is there.
         """
         before = self._stages.get(name, {})
         # A stage that its folder says to be complete gives its figures at once: its duration is that of the run that made it.

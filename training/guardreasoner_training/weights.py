@@ -18,7 +18,7 @@ __all__ = ["Stored", "model_json", "stored_tensors"]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where a tensor lies in a safetensors file (https://huggingface.co/docs/safetensors).
+    """Where a tensor is in a safetensors file (https://huggingface.co/docs/safetensors).
 
     Args:
         path: the file.

@@ -34,7 +34,7 @@ def endings_of(path: Path) -> str:
 
 
 def write_corrected(source: Path, target: Path, changes: Changes) -> None:
-    """Write a file anew with other values in some cells, whole or not at all.
+    """Rewrite a file with other values in some cells, whole or not at all.
 
     In JSON and CSV only the characters of these values change. Parquet keeps schema, metadata, row groups and compression.
 
@@ -225,7 +225,7 @@ _PIECES: Mapping[str, Callable[[IO[bytes], Changes], Iterator[bytes]]] = {
     ".csv": _csv,
     ".tsv": partial(_csv, delimiter="\t"),
 }
-"""By the ending of a file what writes it anew; lines of JSON are those of any other."""
+"""By the ending of a file what rewrites it; lines of JSON are those of any other."""
 
 
 def _write_parquet(source: Path, target: Path, changes: Changes) -> None:

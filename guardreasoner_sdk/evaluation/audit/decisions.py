@@ -109,7 +109,7 @@ def _parts(path: Path, text: str) -> list[tuple[int, Any, dict[str, Decision]]]:
             if line.startswith("{") and not line.endswith("}"):
                 continue
             fix = "name the decisions that the page or the server wrote"
-            raise InputError(f"{path}, line {number}", "is no decision", fix) from None
+            raise InputError(f"{path}, line {number}", "is not a decision", fix) from None
     return parts
 
 
@@ -149,7 +149,7 @@ def apply(
                 column, value = row.cells[task]
                 changes.setdefault(row.number, {})[column] = other_word(task, column, value, label, words)
     if unknown := sorted(decisions.keys() - known):
-        raise InputError("--decisions", f"{unknown[0]!r} is no label of {labels.path}", "name the decisions on this file")
+        raise InputError("--decisions", f"{unknown[0]!r} is not a label of {labels.path}", "name the decisions on this file")
     given = predictions(labels, folder)
     corrected = [replace(one, truth=one.truth != (f"{one.id}:{one.task}" in accepted)) for one in given]
     counts = {kind: sum(decision == kind for decision in decisions.values()) for kind in ("accept", "reject", "skip")}

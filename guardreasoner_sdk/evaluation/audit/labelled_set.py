@@ -28,7 +28,7 @@ class AuditedRow(NamedTuple):
         id: its name in the file, or its number.
         exchange: what is judged.
         labels: as given: True for the positive label (harmful, refusal).
-        cells: per task the label's column and what stands there.
+        cells: per task the label's column and what is there.
     """
 
     number: int
@@ -69,7 +69,7 @@ class LabelledSet:
         """The rows that carry a label, in order.
 
         Raises:
-            InputError: the file or a row cannot be read, or a word is no label; with the line.
+            InputError: the file or a row cannot be read, or a word is not a label; with the line.
         """
         for record in records_of(self.path):
             row = self._columns.row(record)
@@ -93,7 +93,7 @@ class LabelledSet:
         """
         labelled = sum(1 for _ in self.rows())
         if not labelled:
-            fix = "label some, or name the column, for instance --column prompt_harmfulness=toxic"
+            fix = "label some, or name the column, for example --column prompt_harmfulness=toxic"
             raise InputError(str(self.path), "has no labelled row", fix)
         return sum(1 for _ in records_of(self.path)), labelled
 

@@ -70,7 +70,9 @@ class Audit(BaseModel):
         """
         found = Path(self.file) if path is None else path
         if digest_of(found) != self.sha256:
-            raise InputError(str(found), "is not the file that was audited, or has changed", "name that file, or audit anew")
+            raise InputError(
+                str(found), "is not the file that was audited, or has changed", "name that file, or run the audit again"
+            )
         return LabelledSet(found, self.columns)
 
 
@@ -255,7 +257,7 @@ def _items(
         names = hashlib.sha256(repr(sorted(wanted)).encode()).hexdigest()
         identity = {**identity, "proposals": names}
         reasons = folder / REASONS
-        # Other proposals than before, for instance after another --at-most: their reasons are measured anew.
+        # Other proposals than before, for example after another --at-most: their reasons are measured again.
         stale = not _belongs(reasons, identity)
         with _opened(reasons, identity, overwrite=stale) as journal:
             _judge(explainer, (row.exchange for row in rows.values()), len(rows), journal, shown)

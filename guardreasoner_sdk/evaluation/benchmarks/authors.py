@@ -1,4 +1,4 @@
-"""The authors' file format: ``instruction``, ``input``, ``output``, and what stands in the latter two; and their scoring."""
+"""The authors' file format: ``instruction``, ``input``, ``output``, and what is in the latter two; and their scoring."""
 
 from __future__ import annotations
 

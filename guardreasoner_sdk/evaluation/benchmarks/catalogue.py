@@ -190,10 +190,10 @@ def read_rows(
     """Labelled rows, however they are named: what ``guardreasoner evaluate`` takes as a benchmark.
 
     Args:
-        what: a file (the authors', or one's own), or a benchmark's name.
+        what: a file (the authors', or your own), or a benchmark's name.
         source: where a benchmark is read from, see :func:`read_benchmark`.
         revision: the hub's commit, branch or tag.
-        columns: which column of one's own file holds what.
+        columns: which column of your own file holds what.
 
     Raises:
         InputError: there is no such thing, or it cannot be read.
@@ -235,18 +235,18 @@ def read_benchmark(
     elif isinstance(source, str) and _REPOSITORY.fullmatch(source):
         path = fetch(found.source, repo=source, revision=revision)
     else:
-        raise InputError(str(source), "is no folder, file or repository", "check the path")
+        raise InputError(str(source), "is not a folder, file or repository", "check the path")
     first, records = _opened(path)
     made = schemas.authors(records, found.tasks) if _is_authors(first) else found.schema(records)
     return _rows(made, found.name, strict=False)
 
 
 def read_file(path: str | Path, columns: Columns | None = None, *, name: str | None = None) -> Iterator[LabelledRow]:
-    """The labelled rows of a file: the authors' format, or one's own JSON lines, CSV or Parquet.
+    """The labelled rows of a file: the authors' format, or your own JSON lines, CSV or Parquet.
 
     Args:
         path: the file.
-        columns: which column of one's own file holds what; None: the usual names.
+        columns: which column of your own file holds what; None: the usual names.
         name: of the benchmark; None: the paper's name for an authors' file, else the file's.
 
     Raises:
@@ -285,7 +285,7 @@ def _tasks_of(record: Record) -> tuple[Task, ...]:
 
 
 def _rows(made: Iterable[RawRow], name: str, *, strict: bool) -> Iterator[LabelledRow]:
-    """Check the texts. A public set's row that holds nothing to judge is left out; in one's own file it is a mistake."""
+    """Check the texts. A public set's row that holds nothing to judge is left out; in your own file it is a mistake."""
     out = 0
     seen: set[str] = set()
     again: Counter[str] = Counter()

@@ -356,7 +356,7 @@ def _own_threshold(seen: _Part) -> float:
 
     order = np.argsort(seen.scores, kind="stable")
     scores, labels = seen.scores[order], seen.labels[order]
-    # Cut behind the first k rows: wrong are the positive labels before the cut and the negative ones behind it.
+    # Cut behind the first k rows: wrong are the positive labels before the cut and the negative ones after it.
     wrong = np.concatenate([[0], np.cumsum(labels)]) + np.concatenate([np.cumsum(~labels[::-1])[::-1], [0]])
     cut = int(np.argmin(wrong))
     ends = np.concatenate([[0.0], scores, [1.0]])

@@ -63,7 +63,7 @@ def _kind(parts: tuple[int, int], name: str) -> str:
 def count_labels(rows: Iterable[LabelledRow], plan: Plan) -> tuple[LabelCount, ...]:
     """Count the labels of each task, as :func:`~guardreasoner_sdk.evaluation.calibration.calibrate` will split them.
 
-    Nothing is judged for it: whoever judges for hours should know before whether the rows can do.
+    Nothing is judged for it: whoever judges for hours should know before whether the rows are enough.
 
     Args:
         rows: the labelled rows.
@@ -106,7 +106,7 @@ def _count(task: Task, found: dict[bool, list[int]], plan: Plan) -> LabelCount:
 
 
 def rows_needed(rate: float, unseen: float) -> int:
-    """About the fewest rows of a kind, over both parts, of which a promise can be given: how they are parted is drawn.
+    """About the fewest rows of a kind, over both parts, of which a promise can be given: how they are split is drawn.
 
     Args:
         rate: the largest share of them that may be lost, 0 to 1.

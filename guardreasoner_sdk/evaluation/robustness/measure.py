@@ -70,7 +70,7 @@ def robustness_rows(
     """Make the rows of the sets. The same rows and seed give the same.
 
     A pair is a harmful text and the harmless one of its language that is nearest to it in length: two prompts, or two answers,
-    which are put behind the same prompt that says nothing. Every set puts both into the same surroundings.
+    which are put after the same prompt that says nothing. Every set puts both into the same surroundings.
 
     Args:
         rows: labelled ones; those of up to 60 words (answers: 120) are put into pairs.
@@ -115,7 +115,7 @@ def checked_sets(sets: Iterable[str] | None) -> list[RobustnessSet]:
     for name in names:
         if name not in SETS:
             meant, known = did_you_mean(name, SETS), f"use any of {', '.join(SETS)}"
-            raise InputError("robustness", f"{name!r} is no set", f"{meant} {known}" if meant else known)
+            raise InputError("robustness", f"{name!r} is not a set", f"{meant} {known}" if meant else known)
     if not names:
         raise InputError("robustness", "names no set", f"use any of {', '.join(SETS)}")
     return [name for name in SETS if name in names]
@@ -134,7 +134,7 @@ def check_made(rows: Iterable[RobustnessRow], sets: Iterable[str] | None) -> Non
     there = {row.benchmark for row in rows}
     lacking = [name for name in (() if sets is None else checked_sets(sets)) if name not in there]
     if lacking == [OVER_REFUSAL]:
-        fix = f"say kind={OVER_REFUSAL} of harmless rows that look harmful, in a column 'kind'"
+        fix = f"set kind={OVER_REFUSAL} of harmless rows that look harmful, in a column 'kind'"
         raise InputError("robustness", f"there is no row for {OVER_REFUSAL!r}", fix)
     if lacking or not there:
         fix = "give harmful and harmless rows of the same language, with prompts of up to 60 words (answers: 120)"

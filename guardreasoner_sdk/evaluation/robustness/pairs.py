@@ -29,7 +29,7 @@ class Plain:
 
     Args:
         origin: the name of its row, with the benchmark's.
-        exchange: it, alone; an answer behind a prompt that says nothing: its own one would give it away.
+        exchange: it, alone; an answer after a prompt that says nothing: its own one would give it away.
         harmful: what it is.
         language: its language, or None.
         words: how many it has.

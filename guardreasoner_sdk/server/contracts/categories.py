@@ -74,7 +74,7 @@ def categorised(names: Sequence[str], categories: tuple[str, ...]) -> set[str]:
     """The categories of an API in which the hazards are that a guard named.
 
     Args:
-        names: as they stand in ``Verdict.categories``.
+        names: as they are in ``Verdict.categories``.
         categories: :data:`OPENAI` or :data:`MISTRAL`.
     """
     side = 0 if categories is OPENAI else 1

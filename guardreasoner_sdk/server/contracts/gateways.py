@@ -54,7 +54,7 @@ class LiteLLMRequest(Body):
 
 @_litellm.post("/beta/litellm_basic_guardrail_api", summary="LiteLLM's generic guardrail API")
 async def litellm_guardrail(request: Request, body: LiteLLMRequest) -> JSONResponse:
-    """``action`` always stands in the answer: one without it would mean that all is allowed."""
+    """``action`` always is in the answer: one without it would mean that all is allowed."""
     if body.images:
         raise Failure(422, "invalid_request", "images: cannot be judged by this guard; judge them elsewhere", "images")
     if body.texts:

@@ -1,4 +1,4 @@
-"""JSON bodies: read from the client, unpacked, parsed, and written anew."""
+"""JSON bodies: read from the client, unpacked, parsed, and written again."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class BodyPiece:
         raw: its bytes, as they came.
         texts: the text in it, by answer.
         place: where the first of it stands.
-        found: whether the path matched in it, be it nothing but null.
+        found: whether the path matched in it, even if that is only null.
         data: whether it says anything, to the path or not.
     """
 

@@ -71,7 +71,7 @@ class GuardMiddleware:
         self.app = app
         self._routes = tuple(routes)
         if not self._routes:
-            raise ConfigurationError("routes: is empty; name the routes to guard, for instance [GuardedRoute('/chat', ...)]")
+            raise ConfigurationError("routes: is empty; name the routes to guard, for example [GuardedRoute('/chat', ...)]")
         for name, status in (("blocked_status", blocked_status), ("undetermined_status", undetermined_status)):
             if not 400 <= status <= 599:
                 raise ConfigurationError(f"{name}: must be an HTTP error status, 400 to 599, not {status!r}")

@@ -162,7 +162,7 @@ class GuardedResponse:
         except InputError as error:
             raise unreadable(str(error)) from None
         if texts is None and self._must_answer:
-            raise unreadable(f"the app's JSON has no {path.path}; correct response=, or say optional=True")
+            raise unreadable(f"the app's JSON has no {path.path}; correct response=, or pass optional=True")
         return found, dict(texts or ())
 
     async def _pass_on(self, cutter: Cutter, chunks: AsyncIterator[bytes]) -> None:
@@ -206,7 +206,7 @@ class GuardedResponse:
 
     def _no_text(self) -> HttpRefusedError:
         path = None if self._route.event is None else self._route.event.path
-        return unreadable(f"no event of the app has {path}; correct event=, or say optional=True")
+        return unreadable(f"no event of the app has {path}; correct event=, or pass optional=True")
 
     async def _let_go(self, raw: bytes) -> None:
         if "content-length" in self._headers:

@@ -20,7 +20,7 @@ except ImportError:
 __all__ = ["GuardedRoute", "Parts", "TextPath"]
 
 Parts = tuple[int | str, ...]
-"""Where a match stands in its document: keys and indices from the root."""
+"""Where a match is in its document: keys and indices from the root."""
 
 _ENVIRONMENT = JSONPathEnvironment(strict=True)
 _SLASHES = re.compile("//+")
@@ -34,7 +34,7 @@ def _pattern(path: str) -> re.Pattern[str]:
             parts.append(".*")
         else:
             parts.append("[^/]+" if _PLACEHOLDER.fullmatch(part) else re.escape(part))
-    # Starlette takes a path with a line break at its end for the one without it.
+    # Starlette treats a path with a line break at its end as the one without it.
     return re.compile("".join(parts) + "/*\\n?", re.DOTALL)
 
 
@@ -46,14 +46,14 @@ class TextPath:
         path: the path, such as ``$.choices[*].message.content``.
 
     Raises:
-        ConfigurationError: it is no JSONPath.
+        ConfigurationError: it is not a JSONPath.
     """
 
     def __init__(self, option: str, path: str) -> None:
         try:
             self._query = _ENVIRONMENT.compile(path)
         except JSONPathError:
-            raise ConfigurationError(f"{option}: {path!r} is no JSONPath; pass one such as '$.message'") from None
+            raise ConfigurationError(f"{option}: {path!r} is not a JSONPath; pass one such as '$.message'") from None
         self.option = option
         self.path = path
 

@@ -1,4 +1,4 @@
-"""What stands in place of a blocked message, and how it tells why."""
+"""What replaces a blocked message, and how it tells why."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def block_by(guard: str, stage: Stage, verdict: Verdict) -> Block:
 
 
 def replace_message(message: BaseMessage, block: Block) -> BaseMessage:
-    """A message in place of one that goes into the model. Made anew: a copy would keep what else the blocked one carried."""
+    """A message in place of one that goes into the model. A new one: a copy would keep what else the blocked one carried."""
     common: dict[str, Any] = {"content": REMOVED, "id": message.id, "response_metadata": {_KEY: block}}
     if isinstance(message, ToolMessage):
         return ToolMessage(**common, name=message.name, tool_call_id=message.tool_call_id, status="error")

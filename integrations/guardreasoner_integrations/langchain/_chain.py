@@ -185,7 +185,7 @@ class GuardedChain(Runnable[Any, Any]):
             yield chunk
 
     def _guarded(self, inputs: Sequence[Any], run: Callable[[list[int]], Any], *, give_up: bool = True) -> Steps[list[Any]]:
-        """The result of each input: the chain's answer, what stands in its place, or an exception.
+        """The result of each input: the chain's answer, what replaces it, or an exception.
 
         Args:
             inputs: what is asked.

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 REMOVED = "[This message was removed by the guard.]"
-"""What stands in place of a blocked message that goes into the model."""
+"""What replaces a blocked message that goes into the model."""
 
 # Keys that say nothing about the text under them; that under others is judged with its key.
 _PLAIN = frozenset(
@@ -75,7 +75,7 @@ def text_of(message: BaseMessage, *, alone: bool = False) -> str:
 
 
 def unread_parts(message: BaseMessage) -> list[str]:
-    """The types of the parts that hold something other than text, for instance ``["image"]``."""
+    """The types of the parts that hold something other than text, for example ``["image"]``."""
     return [piece.kind for piece in pieces_of(message) if isinstance(piece, Unread)]
 
 

@@ -60,7 +60,7 @@ class GuardMiddlewareState(AgentState[Any]):
 class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
     """Judges what goes into an agent's model and what comes out of it, and keeps what is blocked out of the agent's state.
 
-    Put it first in ``middleware=[...]``: what stands behind it then sees only what was judged, and what it judges is final.
+    Put it first in ``middleware=[...]``: what stands after it then sees only what was judged, and what it judges is final.
 
     Args:
         guard: who judges, and by its policy decides.
@@ -295,7 +295,7 @@ def _without(messages: Sequence[BaseMessage], place: int, unjudged: Sequence[int
 
 
 def _digest(messages: Sequence[BaseMessage], place: int) -> str:
-    """What was judged, so that another text under the same id is judged anew."""
+    """What was judged, so that another text under the same id is judged again."""
     turn = [messages[at].model_dump(exclude={"id", "response_metadata"}) for at in turn_at(messages, place)]
     return hashlib.sha256(json.dumps(turn, sort_keys=True, default=repr).encode()).hexdigest()
 

@@ -51,7 +51,7 @@ class Observer:
 
     Args:
         stages: what to judge.
-        runs: most runs to remember; a run that neither ends nor fails is forgotten in the end.
+        runs: most runs to remember; a run that neither ends nor fails is forgotten at the end.
     """
 
     def __init__(self, stages: Collection[Stage], *, runs: int) -> None:

@@ -56,7 +56,7 @@ class Prompt:
 
     Args:
         text: its text; empty where it has none.
-        unread: the types of its parts that are not text, for instance ``image``.
+        unread: the types of its parts that are not text, for example ``image``.
         history: the turns before it.
         alone: what of the text is said, where something stands beside it.
     """
@@ -112,7 +112,7 @@ class Question:
 
 
 def prompt_of(messages: Sequence[BaseMessage]) -> Prompt:
-    """The human's last turn, its messages joined by blank lines. Where no human speaks, whatever stands there is the prompt."""
+    """The human's last turn, its messages joined by blank lines. Where no human speaks, whatever is there is the prompt."""
     last = max((place for place, message in enumerate(messages) if from_human(message)), default=None)
     if last is None:
         return _prompt(messages, ())

@@ -33,7 +33,7 @@ from guardreasoner_sdk.verdict import decisive
 __all__ = ["GuardReasonerGuardrail"]
 
 _ANSWERED = "guardreasoner_answered"
-# Where they are not in the class of the guardrail itself, some parts of litellm take them for missing, and pass it over. Older
+# Where they are not in the class of the guardrail itself, some parts of litellm treat them as missing, and pass it over. Older
 # versions would leave the hooks alone for apply_guardrail, which cannot hold a stream back: they get it by inheritance only.
 _IN_THE_CLASS = ["async_post_call_streaming_iterator_hook"]
 if hasattr(CustomGuardrail, "use_native_lifecycle_hooks"):
@@ -168,7 +168,7 @@ class GuardReasonerGuardrail(_Applicable):
         if guard is not None:
             check_guard(guard)
         if isinstance(skip_call_types, str) or not isinstance(skip_call_types, Collection):
-            raise ConfigurationError("skip_call_types: pass a list, for instance ['aembedding']")
+            raise ConfigurationError("skip_call_types: pass a list, for example ['aembedding']")
         self.guard = Guard(**options_given) if guard is None else guard
         self._rule = BlockRule(self.guard, on_block, functions=False)
         if unjudged not in ("raise", "allow"):

@@ -76,7 +76,7 @@ def replace_texts(response: Any, message: str) -> Any:
 
 
 def _choice(place: int, choice: Any, message: str) -> Any:
-    # Made anew: of the old one nobody knows all the places where it quotes the text.
+    # A new one: nobody knows of the old one all the places where it quotes the text.
     old = plain(choice)
     index = place if old.get("index") is None else old["index"]
     if old.get("message") is None:

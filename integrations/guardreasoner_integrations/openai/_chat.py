@@ -27,7 +27,7 @@ def instead_of(body: Mapping[str, Any], blocked: Collection[Hashable], note: Not
     numbers = [choice.get("index", place) if isinstance(choice, Mapping) else place for place, choice in enumerate(choices)]
     found = {channel[0] if isinstance(channel, tuple) else channel for channel in blocked}
     if not found <= set(numbers):
-        # It stands in no choice, but in the body as somebody may read it otherwise: nothing of that is let by.
+        # It is in no choice, but in the body as somebody may read it otherwise: nothing of that is let by.
         found = set(numbers)
     return {
         **_kept(body),
@@ -60,7 +60,7 @@ def _choice(index: int, note: Note) -> dict[str, Any]:
 
 
 def _finish(note: Note) -> str:
-    # The SDK's parse and stream helpers raise upon "content_filter".
+    # The SDK's parse and stream helpers raise on "content_filter".
     return "stop" if note.helper else "content_filter"
 
 

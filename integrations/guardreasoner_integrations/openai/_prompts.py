@@ -26,7 +26,7 @@ def responses_exchange(body: Mapping[str, Any], unjudged: Unjudged) -> list[Exch
     """The exchange in the body of a Responses request, in all of its :func:`readings`.
 
     What the server remembers of earlier turns is not in it. None where the request only goes on with a conversation, and adds
-    no text: an approval, for instance.
+    no text: an approval, for example.
 
     Raises:
         InputError: a part that cannot be judged, or nothing to judge at all.

@@ -59,7 +59,7 @@ def _ended(begun: Mapping[str, Any], output: list[dict[str, Any]]) -> dict[str, 
     return {
         **begun,
         "output": output,
-        # Not "incomplete", as after a server's own filter: agents take that for a failure, and nobody reads the message.
+        # Not "incomplete", as after a server's own filter: agents treat that as a failure, and nobody reads the message.
         "status": "completed",
         "incomplete_details": {"reason": "content_filter"},
         "error": None,
@@ -149,6 +149,6 @@ class ResponseStream:
         # Half an answer in JSON is none, and the SDK's helper would try to parse it.
         left_out = self._open if self._note.structured else ()
         whole = [*(self._items[place] for place in sorted(self._items) if place not in left_out), item]
-        # The SDK's stream helper takes no other event than this one for an end.
+        # The SDK's stream helper treats no other event than this one as an end.
         say("response.completed", response=_ended(self._response, whole))
         return events

@@ -17,7 +17,7 @@ _sources: dict[int, tuple[weakref.ref[Any], Source]] = {}
 
 
 def remember(result: object, source: Source) -> None:
-    """Note where the verdict on a result is to be had."""
+    """Note where the verdict on a result is found."""
     key = id(result)
 
     def forget(gone: weakref.ref[Any]) -> None:
@@ -27,7 +27,7 @@ def remember(result: object, source: Source) -> None:
     try:
         _sources[key] = (weakref.ref(result, forget), source)
     except TypeError:
-        # A str, for instance, where a server's answer was no JSON.
+        # A str, for example, where a server's answer was no JSON.
         return
 
 
@@ -46,7 +46,7 @@ def verdict_of(result: object) -> Verdict | None:
 
 
 def has_verdict(result: object) -> bool:
-    """Whether it is noted where the verdict on a result is to be had."""
+    """Whether it is noted where the verdict on a result is found."""
     return _source_of(result) is not None
 
 

@@ -125,8 +125,8 @@ class TestRoutes:
             ({"path": "chat", "prompt": "$.a"}, "path: must start with '/'"),
             ({"path": "/chat"}, "prompt: give '/chat' either"),
             ({"path": "/chat", "prompt": "$.a", "messages": "$.b"}, "prompt: give '/chat' either"),
-            ({"path": "/chat", "prompt": "a.b"}, "prompt: 'a.b' is no JSONPath"),
-            ({"path": "/chat", "prompt": "$.a", "event": "$["}, "event: '\\$\\[' is no JSONPath"),
+            ({"path": "/chat", "prompt": "a.b"}, "prompt: 'a.b' is not a JSONPath"),
+            ({"path": "/chat", "prompt": "$.a", "event": "$["}, "event: '\\$\\[' is not a JSONPath"),
             ({"path": "/chat", "prompt": "$.a", "methods": "POST"}, "methods: pass a list"),
         ],
     )

@@ -95,7 +95,7 @@ def _merged(rows: Sequence[TrainingRow]) -> TrainingRow:
 
 
 def _still_whole(row: TrainingRow, output: str, labels: Mapping[Task, bool]) -> bool:
-    """Whether a row's output can answer labels: those it was written for, or more, where it speaks of no task by name.
+    """Whether a row's output can answer labels: those it was written for, or more, where it is about no task by name.
 
     An output that gives its label first is such a one; of another, its steps are what is left.
     """

@@ -43,7 +43,7 @@ def find_leaks(rows: Sequence[TrainingRow], files: Iterable[str], *, data: str |
 
     Two prompts are near-duplicates as in the split: the same first 60 characters, or 8 words in a row shared, in lower case
     and without punctuation. What more than 40 prompts of the rows and several of the benchmarks share is a template, and tells
-    nothing; but a benchmark's prompt of 8 words or more that stands in a row's as a whole always leaks.
+    nothing; but a benchmark's prompt of 8 words or more that is in a row's as a whole always leaks.
 
     Args:
         rows: the training rows.

@@ -60,7 +60,7 @@ class Prepared(NamedTuple):
 
 
 def check_rows(rows: Rows, recipe: Recipe, *, columns: Columns | None = None) -> DataReport:
-    """Look at training data as a whole: what :func:`prepare` would stop at stands in the report's ``errors``.
+    """Look at training data as a whole: what :func:`prepare` would stop at is in the report's ``errors``.
 
     Args:
         rows: files, folders, or rows at hand; None: the recipe's own.
@@ -156,7 +156,7 @@ def _each(rows: Rows, recipe: Recipe, columns: Columns | None, report: DataRepor
         if settings.source is None:
             raise InputError("data.source", "is missing", "name a file, a folder or a repository of the hub")
         folder = Path(settings.source)
-        # A folder of one's own may stand in for the recipe's data set, or hold a copy of it.
+        # A folder of your own may stand in for the recipe's data set, or hold a copy of it.
         if settings.splits and (not folder.exists() or (folder.is_dir() and has_split(folder, settings.splits))):
             report.files = (settings.source,)
             yield from _hub(recipe, report)
@@ -287,7 +287,7 @@ def _cut(rows: list[TrainingRow], recipe: Recipe, report: DataReport) -> tuple[l
 
 
 def _trainable(rows: list[TrainingRow], recipe: Recipe, report: DataReport, guard: Guard | None) -> list[TrainingRow]:
-    """Rows with a label for each task that their answer speaks of, and no more of them than wanted."""
+    """Rows with a label for each task that their answer is about, and no more of them than wanted."""
     shaped: list[TrainingRow] = []
     for row in rows:
         own = _shapes(row, recipe)
@@ -388,7 +388,7 @@ def _stop_at_errors(report: DataReport) -> None:
 
 
 def complete(row: TrainingRow, format: Format) -> bool:
-    """Whether a row has its output, or a label for each task that an output speaks of."""
+    """Whether a row has its output, or a label for each task that an output is about."""
     if format == "thinkguard":
         return any(examples_of(row, format))
     if format == "guardreasoner" and row.output is not None:

@@ -1,4 +1,4 @@
-"""``guardreasoner finetune``: a guard of one's own, from one's own rows, with one command."""
+"""``guardreasoner finetune``: a guard of your own, from your own rows, with one command."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def finetune(
     ] = None,
     restart: Annotated[
         str | None,
-        typer.Option(help="A stage: it and those behind it are done anew.", metavar="STAGE", rich_help_panel=_TRAINING),
+        typer.Option(help="A stage: it and those after it are redone.", metavar="STAGE", rich_help_panel=_TRAINING),
     ] = None,
     benchmarks: Annotated[
         list[str] | None,

@@ -86,7 +86,7 @@ def _synthesize(
     recipe: RecipeName = _DEFAULT,
     changes: Changes = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Make everything anew from the answers that were paid for; they stay.")
+        bool, typer.Option("--restart", help="Rebuild everything from the answers that were paid for; they stay.")
     ] = False,
 ) -> None:
     """Have a teacher write the reasoning of labelled rows. What was paid for is kept, whatever happens.
@@ -187,7 +187,7 @@ def _pipeline(
     ] = None,
     changes: Changes = None,
     column: Columned = None,
-    restart: Annotated[str | None, typer.Option(help="A stage: it and those behind it are done anew.", metavar="STAGE")] = None,
+    restart: Annotated[str | None, typer.Option(help="A stage: it and those after it are redone.", metavar="STAGE")] = None,
     until: Annotated[str | None, typer.Option(help="A stage: the last one to do now.", metavar="STAGE")] = None,
 ) -> None:
     """A whole training by one recipe, with the models that it is compared with. Run again, it goes on where it was cut off.
@@ -300,7 +300,7 @@ def changes_of(changes: Iterable[str] | None) -> dict[str, str]:
     for change in changes or ():
         setting, separator, value = change.partition("=")
         if not separator or not setting:
-            raise InputError("--set", f"{change!r} is not name=value", "say for instance --set rsft.epochs=1")
+            raise InputError("--set", f"{change!r} is not name=value", "use for example --set rsft.epochs=1")
         values[setting.strip()] = value.strip()
     return values
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="checkpoint.pt of an earlier run: export and measure only")
     parser.add_argument("--layers", type=int, help="of the model: fewer than the base's are a student's (default: all)")
     parser.add_argument(
-        "--again", type=Path, help="folder of a model made here: train nothing, choose windows and thresholds anew"
+        "--again", type=Path, help="folder of a model made here: train nothing, choose windows and thresholds again"
     )
     parser.add_argument("--keep-disguises", action="store_true", help="with --again: keep the figures that take the longest")
     parser.add_argument("--epochs", type=int, default=defaults.epochs)

@@ -1,4 +1,4 @@
-"""Fits an exported model to a change in how text is read: windows, thresholds and figures anew, the same weights."""
+"""Fits an exported model to a change in how text is read: new windows, thresholds and figures, the same weights."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def measure_again(
         before = json.loads((model / "metrics.json").read_bytes())
         trained_with, trained_on = before["config"], before["data"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise DataError(f"{model}: is no folder of a model that was made here ({type(error).__name__})") from None
+        raise DataError(f"{model}: is not a folder of a model that was made here ({type(error).__name__})") from None
     for name in _KEPT:
         if not (model / name).is_file():
-            raise DataError(f"{model}: is no folder of a model that was made here (no {name})")
+            raise DataError(f"{model}: is not a folder of a model that was made here (no {name})")
         if (output / name).exists() and not filecmp.cmp(model / name, output / name, shallow=False):
             raise DataError(f"{output / name}: is of another model than {model}; give --output a folder without one")
     measured_on = load_benchmarks(benchmarks) if benchmarks is not None else []

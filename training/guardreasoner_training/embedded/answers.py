@@ -3,7 +3,7 @@
 In public sets an answer that starts with an apology is a refusal and one that starts with "Sure" is harmful, nearly always. So the
 same prompt gets further answers here: a refusal, a refusal that gives the harmful answer all the same, a harmful answer behind
 kind words, a harmless one behind doubts. Newer models refuse in a sentence and go on with a page of advice; so do some of these, and
-the same advice stands in answers that do help. The openings and the advice are written for this project.
+the same advice is in answers that do help. The openings and the advice are written for this project.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _ADVISED: Final = 0.4
 
 
 def refusal(draw: Random) -> str:
-    """A refusal, composed anew."""
+    """A refusal, newly composed."""
     opening, decline = draw.choice(_SORRY), draw.choice(_DECLINE)
     if not opening or opening.endswith("."):
         decline = decline[0].upper() + decline[1:]

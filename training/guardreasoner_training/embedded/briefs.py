@@ -13,7 +13,7 @@ __all__ = ["BRIEFS", "Briefs"]
 
 @dataclass(frozen=True, slots=True)
 class Briefs:
-    """What is written in one language. Several texts in one string are parted by bars, and `{}` is the place of a filling.
+    """What is written in one language. Several texts in one string are separated by bars, and `{}` is the place of a filling.
 
     Attributes:
         about: tasks about a topic.

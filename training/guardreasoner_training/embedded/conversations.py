@@ -1,4 +1,4 @@
-"""What is said next: turns whose sense lies in the turns before them.
+"""What is said next: turns whose sense is in the turns before them.
 
 After a refused request most people ask something else, and "go on" is harmful after a harmful answer and harmless after a recipe.
 The same follow-ups stand here behind harmful and behind harmless exchanges; harmless requests stand behind harmful exchanges, and
@@ -91,7 +91,7 @@ class _Pool:
 
 
 def make_conversations(examples: Sequence[Example], most: int, *, seed: int) -> list[Example]:
-    """Last turns behind earlier ones, as many harmful as harmless, in the languages that have follow-ups.
+    """Last turns after earlier ones, as many harmful as harmless, in the languages that have follow-ups.
 
     Args:
         examples: what exchanges are drawn from; no moderation text.

@@ -44,7 +44,7 @@ class SourceRow:
         labels: one per head, in the order of `HEADS`; None where the source does not say.
         source: name of the file it came from, without its suffixes: the key of the source table.
         lang: code of its language (`en`, `pt`), English where the row does not say; None where it is in several or one unknown.
-        category: what kind of harm the source speaks of, in its own words; None where it does not.
+        category: what kind of harm the source is about, in its own words; None where it does not.
     """
 
     prompt: str

@@ -89,7 +89,7 @@ def export_int8(net: GuardNet, path: Path, windows: Iterable[TokenWindow]) -> No
     export_onnx(even, whole)
     names = [node.name for node in onnx.load(whole).graph.node]
     kept = [name for name in names if name.startswith(_HEADS) or f"/{APART}/" in name]
-    # A Gemm is parted into a MatMul of this name and an Add, and only then asked whether it is left out.
+    # A Gemm is separated into a MatMul of this name and an Add, and only then asked whether it is left out.
     kept += [f"{name}_MatMul" for name in kept]
     logging.getLogger("root").setLevel(logging.ERROR)  # It advises a step that does nothing for this graph.
     quantize_dynamic(

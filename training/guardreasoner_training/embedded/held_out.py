@@ -31,7 +31,7 @@ def write_held_out(data: Path, output: Path, config: TrainConfig, *, unlabelled:
         data: folder of labelled rows, as it was or will be trained on.
         output: gets the files; one that is there is replaced.
         config: the shares, the caps, the unseen sources and the seed of the training.
-        unlabelled: folder of text without labels, if it was trained on that: what is near one of its prompts is parted with it.
+        unlabelled: folder of text without labels, if it was trained on that: what is near one of its prompts goes with it.
 
     Returns:
         how many rows each file holds, by its name.

@@ -31,7 +31,7 @@ def measure(scores: NDArray[np.float64], labels: NDArray[np.bool_], threshold: f
 
     Returns:
         `rows`, `positives`, `f1`, `precision`, `recall`, `false_alarm_rate` and `auc` as percentages (None where it
-        is not defined), `f1_low` and `f1_high`, between which F1 lies in 95 % of the draws of as many rows with
+        is not defined), `f1_low` and `f1_high`, between which F1 is in 95 % of the draws of as many rows with
         replacement, and `undetermined`, the number of scores that are no number: they count as wrong.
     """
     decided = ~np.isnan(scores)

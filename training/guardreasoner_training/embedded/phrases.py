@@ -16,7 +16,7 @@ ASKING: Final = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Phrases:
-    """What is written in one language. Several texts in one string are parted by bars.
+    """What is written in one language. Several texts in one string are separated by bars.
 
     Attributes:
         frames: sentences that ask, with a place for a phrase.

@@ -196,7 +196,7 @@ def minutes(logs: Sequence[Path]) -> float | None:
 
 
 def _damaged(path: Path) -> DataError:
-    return DataError(f"{path}: is damaged, or was not written by this training; delete it to start anew")
+    return DataError(f"{path}: is damaged, or was not written by this training; delete it to start over")
 
 
 def _save(value: object, path: Path) -> None:

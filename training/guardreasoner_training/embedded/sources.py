@@ -14,7 +14,7 @@ class SourceUse:
     """How one source is used.
 
     Attributes:
-        licence: its licence, as the gatherer of the data recorded it.
+        licence: its licence, as whoever gathered the data recorded it.
         weight: weight of one example, 1 for labels that are as good as most.
         prompts: most prompt-only examples taken from it.
         pairs: most prompt-and-response examples taken from it.

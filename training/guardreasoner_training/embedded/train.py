@@ -63,7 +63,7 @@ class EncodedExample:
 def encode(examples: Sequence[Example], encoders: Sequence[Encoder], config: TrainConfig, *, seed: int) -> list[EncodedExample]:
     """Turn examples into windows.
 
-    What is harmful may stand in any window of a long text, so that several are learnt from together, and the strongest counts.
+    What is harmful may be in any window of a long text, so that several are learnt from together, and the strongest counts.
     Of a harmless text each window is harmless: one is enough.
 
     Args:
@@ -113,7 +113,7 @@ def _windows(example: Example, prompt: str, encoder: Encoder) -> list[TokenWindo
         return encoder.pair(prompt, example.response)
     earlier = [(KINDS[role], said) for role, said in example.history if role in KINDS]
     windows = encoder.prompt(prompt, earlier)
-    # What went before is shown in the first window only: it is that which the label speaks of.
+    # What went before is shown in the first window only: that is what the label is about.
     return windows[:1] if earlier else windows
 
 

@@ -142,7 +142,7 @@ _UNSPACED: Final = frozenset({"zh", "ja", "th"})
 
 
 def refusal_in(lang: str, draw: Random) -> str:
-    """A refusal in a language, composed anew.
+    """A refusal in a language, newly composed.
 
     Args:
         lang: its code, one of `REFUSALS`.

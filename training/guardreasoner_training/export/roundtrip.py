@@ -366,7 +366,7 @@ class Scored:
         return Completion(text[:cut], "stop" if ended or cut is not None else "length", usage)
 
     def _continued(self, prompt: list[int], most: int) -> tuple[list[int], list[float]]:
-        """The tokens behind a prompt, and how far each was ahead of the second best."""
+        """The tokens after a prompt, and how far each was ahead of the second best."""
         import torch
         from transformers import GenerationConfig
 

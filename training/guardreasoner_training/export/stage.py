@@ -57,7 +57,7 @@ def gguf_name(folder: Path, kind: str) -> str:
     """The name of a GGUF file: ``my-guard.q8_0.gguf``.
 
     Args:
-        folder: the folder that it lies in.
+        folder: the folder that it is in.
         kind: its type.
     """
     return f"{folder.resolve().name}.{kind.lower()}.gguf"

@@ -17,7 +17,7 @@ from guardreasoner_training.formats import Format, Rendering, end_id, messages_o
 from guardreasoner_training.mining.pairs import Generation
 from guardreasoner_training.mining.sampling import Asked, Drawn, Sampler, Sampling
 from guardreasoner_training.rows import TrainingRow
-from guardreasoner_training.trainers.advice import ANEW
+from guardreasoner_training.trainers.advice import REDO
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends._tokens import PromptEncoder
@@ -123,7 +123,7 @@ class _Prompts:
     Args:
         folder: where it is.
         encoder: its tokenizer.
-        ends: ids that end an answer: the checkpoint's own, and the one that training put behind each answer.
+        ends: ids that end an answer: the checkpoint's own, and the one that training put after each answer.
         context: longest prompt with its answer, in tokens.
         how: what it is asked for.
     """
@@ -228,7 +228,7 @@ class _Batches:
         if rows == 1:
             raise ConfigurationError(
                 "mine: the device ran out of memory with the samples of a single row; lower mine.k or mine.max_new_tokens, or "
-                f"leave out long rows with max_tokens ({ANEW})"
+                f"leave out long rows with max_tokens ({REDO})"
             )
         self._add(start, rows // 2)
         return rows // 2

@@ -1,4 +1,4 @@
-"""The stages of a training in one folder, each with its inputs, its place in the manifest, and its turn to be done anew."""
+"""The stages of a training in one folder, each with its inputs, its place in the manifest, and its turn to be redone."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Run:
         columns: where files of other columns have texts and labels.
         benchmarks: what is measured on, beside the rows held out; training rows that it has are dealt with as the recipe says.
         stages: names of all stages, in order.
-        restart: the first stage to do anew; those behind it follow. None: none.
+        restart: the first stage to redo; those after it follow. None: none.
         report: is told how far it is.
-        until: the last stage to do: one behind it raises :class:`Stopped`. None: all.
+        until: the last stage to do: one after it raises :class:`Stopped`. None: all.
 
     Raises:
-        InputError: data or benchmarks cannot be read; ``restart`` or ``until`` is no stage.
+        InputError: data or benchmarks cannot be read; ``restart`` or ``until`` is not a stage.
         ConfigurationError: the base cannot be trained like this, or cannot become what is to be exported.
     """
 
@@ -79,7 +79,7 @@ class Run:
     ) -> None:
         for option, stage in (("--restart", restart), ("--until", until)):
             if stage is not None and stage not in stages:
-                raise InputError(option, f"{stage!r} is no stage of this", f"name one of {', '.join(stages)}")
+                raise InputError(option, f"{stage!r} is not a stage of this", f"name one of {', '.join(stages)}")
         check_base(recipe)
         measured = tuple(benchmarks) or recipe.evaluate.benchmarks
         # What is measured on must not have been trained on.
@@ -136,7 +136,7 @@ class Run:
         return {key: told[key] for key in (*kept, "dev", "dev_labels")} | {"leaks": told["leaks"]["count"], "hashes": hashes}
 
     def synthesize(self, rows: Path) -> Path:
-        """Have the recipe's teacher write the steps of the rows. Done anew, it asks nothing again that was paid for."""
+        """Have the recipe's teacher write the steps of the rows. Redone, it asks nothing again that was paid for."""
         settings = self.recipe.synthesize
         if settings is None:
             return rows
@@ -248,7 +248,7 @@ class Run:
     def export(self, folder: Path, output: Path, rows: Sequence[LabelledRow], card: Mapping[str, Any]) -> Figures:
         """Export the guard, compared on some of the rows that were held out.
 
-        What an earlier run exported of another guard, or in another way, is made anew: it holds nothing that is not elsewhere.
+        What an earlier run exported of another guard, or in another way, is redone: it holds nothing that is not elsewhere.
         """
         settings = self.recipe.export
         held_out = [row.exchange for row in rows[: settings.check_rows]]
@@ -301,7 +301,7 @@ class Run:
         try:
             return self.manifest.stage(name, folder, run, again=name in self._again)
         except InputError as error:
-            # A stage by itself is done anew by --restart; here that wants to know which one.
+            # A stage by itself is redone by --restart; here that wants to know which one.
             if "--restart" not in error.fix or f"--restart {name}" in error.fix:
                 raise
             raise InputError(error.field, error.problem, error.fix.replace("--restart", f"--restart {name}")) from error
@@ -325,7 +325,7 @@ class Run:
             there = [path.name for path in self.output.iterdir()]
         if there and MANIFEST not in there:
             raise InputError(
-                "--output", f"{self.output} is no folder of a training: it holds {min(there)}", "name another --output"
+                "--output", f"{self.output} is not a folder of a training: it holds {min(there)}", "name another --output"
             )
         manifest = Manifest(self.output, self.recipe.model_dump(mode="json"), data)
         manifest.keep_only(self.stages)

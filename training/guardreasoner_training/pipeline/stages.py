@@ -71,7 +71,7 @@ def pipeline(
         data: files and folders with the rows; empty: what the recipe names.
         columns: where files of other columns have texts and labels.
         benchmarks: names of the paper's benchmarks, files, or folders of them; empty: those of the recipe.
-        restart: a stage; it and those behind it are done anew. None: none.
+        restart: a stage; it and those after it are redone. None: none.
         until: the last stage to do. The same call without it goes on, and finds complete what was done by hand meanwhile. None:
             all.
         report: is told how far it is.
@@ -99,7 +99,7 @@ def pipeline(
     try:
         return _done(run)
     except Stopped:
-        report(f"stopped behind {until}; the same command without --until goes on")
+        report(f"stopped after {until}; the same command without --until goes on")
         return {"systems": {}, "table": "", "guard": None}
 
 

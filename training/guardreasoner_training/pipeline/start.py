@@ -23,12 +23,12 @@ def base_of(name: str) -> str:
         name: a folder, a name of the SDK's catalogue, or a model of the hub.
 
     Raises:
-        ConfigurationError: it is no language model.
+        ConfigurationError: it is not a language model.
     """
     if not Path(name).exists() and name in MODELS:
         weights = MODELS[name].weights.get("transformers")
         if weights is None:
-            raise ConfigurationError(f"base: {name!r} is no language model; name one, such as guardreasoner-1b")
+            raise ConfigurationError(f"base: {name!r} is not a language model; name one, such as guardreasoner-1b")
         return weights
     return name
 
@@ -92,7 +92,7 @@ def check_machines(recipe: Recipe, kinds: Iterable[Literal["rsft", "hsdpo"]]) ->
     """Find out what this machine cannot do, before the hours that come before it.
 
     Raises:
-        ConfigurationError: a precision, a library or a number of devices is not to be had here.
+        ConfigurationError: a precision, a library or a number of devices is not available here.
     """
     from guardreasoner_training.trainers.arguments import check_machine, layout, usable_devices
     from guardreasoner_training.trainers.launch import idle_devices

@@ -94,14 +94,14 @@ def _read(path: Path, before: tuple[Path, ...]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: is no TOML ({error}); write for instance: epochs = 3") from None
+        raise ConfigurationError(f"{path}: is not TOML ({error}); write for example: epochs = 3") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     parent = values.pop("extends", None)
     if parent is None:
         return values
     if not isinstance(parent, str):
-        raise ConfigurationError(f'{path}: extends: must be a name or a path; write for instance: extends = "laptop"')
+        raise ConfigurationError(f'{path}: extends: must be a name or a path; write for example: extends = "laptop"')
     return _merged(_read(_find(parent, path.parent), (*before, path)), values)
 
 

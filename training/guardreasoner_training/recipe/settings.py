@@ -297,7 +297,7 @@ class MineSettings(_Settings):
         temperature: of the sampling; the paper's 1.0 (the authors' script has 0.7).
         top_p: of the sampling.
         pair: whether one right and one wrong generation are drawn at random (the paper), or the longest taken (the script).
-        gamma: weights lie in [1 - gamma, 1 + gamma].
+        gamma: weights are in [1 - gamma, 1 + gamma].
         unreadable: what a generation is that gives no readable label, or was cut off: it counts neither way, as in the
             authors' script, or it is a wrong one. It is never the chosen one.
         strict_chosen: whether the chosen generation must be right on all labelled tasks, and not on the pair's alone.

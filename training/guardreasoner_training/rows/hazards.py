@@ -113,7 +113,7 @@ _CODE: Final = re.compile(r"\bS(\d{1,2})\b")
 
 
 def hazards_in(category: str) -> tuple[str, ...]:
-    """The codes of the hazards that a category means: those it names, or what each of its parts speaks of; none where unclear.
+    """The codes of the hazards that a category means: those it names, or what each of its parts is about; none where unclear.
 
     Args:
         category: ``S2``, ``S1,S9``, ``Violent Crimes``, ``violence,aiding_and_abetting,incitement``.

@@ -63,7 +63,7 @@ def split_files(repo: str, splits: Sequence[str], revision: str) -> dict[str, li
     except Exception as error:
         # Without a network the hub's client lets through what its HTTP library raises, another one in each of its versions.
         fix = "check the network and the revision, or name a local folder that has the files"
-        problem = f"is no folder here, and cannot be downloaded at revision {revision} ({type(error).__name__})"
+        problem = f"is not a folder here, and cannot be downloaded at revision {revision} ({type(error).__name__})"
         raise InputError(repo, problem, fix) from None
 
 

@@ -147,7 +147,7 @@ def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
         how many there were.
 
     Raises:
-        InputError: the file cannot be written, for instance because the disk is full.
+        InputError: the file cannot be written, for example because the disk is full.
     """
     with errors_while_writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -318,7 +318,7 @@ def _by_task(place: str, value: Mapping[Any, Any]) -> dict[Task, tuple[str, ...]
     found: dict[Task, tuple[str, ...]] = {}
     for task, steps in value.items():
         if task not in TASKS:
-            raise InputError(place, f"{str(task)[:40]!r} is no task", f"use {', '.join(TASKS)}")
+            raise InputError(place, f"{str(task)[:40]!r} is not a task", f"use {', '.join(TASKS)}")
         if steps is None:  # a column of structs has all the names
             continue
         listed = [steps] if isinstance(steps, str) else steps

@@ -146,7 +146,7 @@ def opening(text: str) -> str:
 
 
 def word_phrases(rows: Sequence[TrainingRow]) -> list[Phrases]:
-    """For each row the words that speak most for harm, by how often words stand in harmful and in other rows.
+    """For each row the words that speak most for harm, by how often words are in harmful and in other rows.
 
     Which words they are does not depend on the row's own label: a guard that learns from it looks for them first and
     decides then. It is cheap: about ten thousand rows a second.

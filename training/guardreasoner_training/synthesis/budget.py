@@ -107,7 +107,7 @@ class Budget:
             self._changed.notify_all()
 
     def reached(self) -> tuple[str, str]:
-        """The limit that stands in the way, and what was spent of it."""
+        """The limit that is in the way, and what was spent of it."""
         money, tokens = self.prices.of(self.spent), self.spent.tokens
         if self._money is not None and (self._tokens is None or money / self._money >= tokens / self._tokens):
             return "synthesize.budget_money", f"{money:.4f} of {self._money:g} are spent"

@@ -34,7 +34,7 @@ class LedgerEntry(BaseModel):
         model: who was asked.
         outcome: ``accepted``, or why not.
         text: what the teacher wrote; None where nothing came.
-        final: whether asking again is of no use.
+        final: whether asking again is pointless.
         max_tokens: longest answer that was asked for.
         temperature: that was asked for.
         input_tokens: tokens read.
@@ -67,7 +67,7 @@ class Tried:
         accepted: the good answer.
         reasons: why the others were thrown away, in order.
         last: the text of the last one thrown away.
-        final: whether asking again is of no use.
+        final: whether asking again is pointless.
     """
 
     tries: int = 0

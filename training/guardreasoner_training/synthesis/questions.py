@@ -106,7 +106,7 @@ def wording(format: Format) -> str:
 def question(row: TrainingRow, format: Format) -> list[Message]:
     """What is asked about a row.
 
-    The truth stands in the system's message. The row's texts stand in the user's; lines of theirs that imitate the format or a
+    The truth is in the system's message. The row's texts are in the user's; lines of theirs that imitate the format or a
     statement of the truth are marked as quotations.
     """
     system = _critique(row) if format == "thinkguard" else _steps(row)

@@ -66,7 +66,7 @@ def synthesize(
             ``figures.json``.
         teacher: which one, how it is asked and what it may cost.
         format: what it writes: steps and answers, or a label and its critique.
-        restart: make everything anew from the answers that were paid for; they stay.
+        restart: rebuild everything from the answers that were paid for; they stay.
         report: is told the progress, a line at a time.
         patience: with a teacher that is out or too busy: how often it is asked again, and the pauses; None: the usual one.
 
@@ -166,7 +166,7 @@ def _write(
     format: Format,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write what there is, be it all or not."""
+    """Write what there is, complete or not."""
     made: list[TrainingRow] = []
     written: list[TrainingRow] = []
     rejected: dict[str, str] = {}

@@ -62,10 +62,10 @@ class Failure:
         detail: one clause.
         cost: in tokens, where it was said; None where it cost nothing, or nobody knows.
         perhaps_paid: whether the teacher may have written an answer that did not get here.
-        final: whether asking again is of no use.
+        final: whether asking again is pointless.
         outage: whether the server was out or too busy, on every repetition. That cost nothing and is no try: the question is
             as good as before.
-        by_question: of an outage, whether it may lie in the question all the same (HTTP 500).
+        by_question: of an outage, whether the question may be the cause all the same (HTTP 500).
     """
 
     reason: Literal["no_answer", "failed", "filtered", "too_long", "unreadable"]

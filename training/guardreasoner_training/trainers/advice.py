@@ -13,7 +13,7 @@ from typing import Final, Literal
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_training.recipe import HSDPOSettings, TrainerSettings
 
-__all__ = ["ANEW", "disk_full", "errors_while_saving", "is_out_of_memory", "memory_advice"]
+__all__ = ["REDO", "disk_full", "errors_while_saving", "is_out_of_memory", "memory_advice"]
 
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|ALLOC_FAILED|not enough memory", re.IGNORECASE
@@ -26,8 +26,8 @@ _NO_SPACE = re.compile(
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-ANEW: Final = "--restart, or another --output; with pipeline and finetune, --restart STAGE"
-"""How a stage is done anew, in the words of the command line."""
+REDO: Final = "--restart, or another --output; with pipeline and finetune, --restart STAGE"
+"""How a stage is redone, in the words of the command line."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -61,7 +61,7 @@ def memory_advice(
     lines = [
         f"{stage}: out of memory on {where} with batches of {settings.batch} rows of up to {max_tokens:,} tokens. Use less:",
         *(f"  {line}" for line in same),
-        f"{'or, ' if same else ''}done anew ({ANEW}):",
+        f"{'or, ' if same else ''}redone ({REDO}):",
         *(f"  {line}" for line in other),
     ]
     if checkpoint is not None and same:

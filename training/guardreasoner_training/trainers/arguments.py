@@ -27,7 +27,7 @@ CHECKPOINTS: Final = "checkpoints"
 """The folder, inside a stage's, with its checkpoints."""
 
 ZERO3: Final = Path(__file__).parents[1] / "deepspeed" / "zero3.json"
-"""DeepSpeed's configuration of ZeRO stage 3; what the recipe says stands in it as ``auto``."""
+"""DeepSpeed's configuration of ZeRO stage 3; what the recipe says is in it as ``auto``."""
 
 _LIBRARIES: Final = ("accelerate", "datasets", "matplotlib", "peft", "torch", "transformers", "trl")
 

@@ -32,7 +32,7 @@ class Setup:
         """Whether such a training can go on from what another one wrote.
 
         DeepSpeed keeps a part of the optimiser's state for each process, and no one else reads it: the trainer would take the
-        weights alone, and begin the optimiser and the learning rate anew without a word.
+        weights alone, and restart the optimiser and the learning rate without a word.
         """
         return self == written or not (self.deepspeed or written.deepspeed)
 

@@ -13,7 +13,7 @@ _PAUSE_HARD = 2  # omp_pause_hard, OpenMP 5.0, section 3.2.44
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """So many threads inside, and as many as before in the end.
+    """Use a number of threads inside the block, and restore the old number after it.
 
     Args:
         count: of torch's operators; None: as many as it takes by itself.

@@ -28,7 +28,7 @@ __all__ = ["LengthGrouped", "LogCallback", "ProgressCallback", "Resumable", "los
 
 
 class Resumable:
-    """To stand in front of a trainer of TRL: its checkpoints are marked once they are complete, older ones deleted then.
+    """A mixin for TRL's trainers: its checkpoints are marked once they are complete, older ones deleted then.
 
     Attributes:
         keep_checkpoints: how many complete ones stay.

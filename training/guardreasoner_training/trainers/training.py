@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from guardreasoner_sdk.data.identity import content_hash
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_training.recipe import Recipe, TrainerSettings
-from guardreasoner_training.trainers.advice import ANEW, is_out_of_memory, memory_advice
+from guardreasoner_training.trainers.advice import REDO, is_out_of_memory, memory_advice
 from guardreasoner_training.trainers.arguments import Layout
 from guardreasoner_training.trainers.checkpoints import Setup, discard_incomplete, newest_complete, setup_of
 from guardreasoner_training.trainers.curves import loss_curve
@@ -101,7 +101,7 @@ def run_training(
         if not here.reads(written):
             raise ConfigurationError(
                 f"{name}: {checkpoint} was written by {written}, and {here} cannot go on from it; let as many devices go on "
-                f"as then (CUDA_VISIBLE_DEVICES shows a process some of them), or do it anew ({ANEW})"
+                f"as then (CUDA_VISIBLE_DEVICES shows a process some of them), or redo it ({REDO})"
             )
         report(f"goes on from {checkpoint}")
     try:
@@ -181,7 +181,7 @@ def figures_of(log: list[dict[str, Any]], output: Path, title: str, names: tuple
 
 @contextmanager
 def quiet(threads: int | None) -> Iterator[None]:
-    """So many threads, and no bar for every file that is read or written; both as before in the end.
+    """A number of threads, and no progress bar for each file that is read or written; both are restored at the end.
 
     Args:
         threads: processor threads; None: as they are.
