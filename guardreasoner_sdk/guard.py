@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from guardreasoner_sdk._arguments import (
     CallContext,
@@ -525,6 +525,12 @@ class Guard:
             >>> asyncio.run(Guard().aclose())
         """
         await self._checker.aclose()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Guard holds a model and threads, and can be neither pickled nor copied; build one in each process, "
+            "for example in the initializer of a ProcessPoolExecutor"
+        )
 
     def __enter__(self) -> Self:
         return self

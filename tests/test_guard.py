@@ -1,9 +1,11 @@
 import asyncio
+import copy
 import gc
 import logging
 import os
+import pickle
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -509,3 +511,9 @@ async def test_an_exchange_is_checked_as_it_is(guard: Guard) -> None:
 def test_what_stands_beside_an_exchange_is_refused(guard: Guard, beside: dict[str, object]) -> None:
     with pytest.raises(InputError, match="is given beside an Exchange, which has its own"):
         guard.check(Exchange("good"), **beside)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("take", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_guard_for_another_process_is_refused_with_what_to_do(guard: Guard, take: Callable[[Guard], object]) -> None:
+    with pytest.raises(TypeError, match="build one in each process, for example in the initializer of a ProcessPoolExecutor"):
+        take(guard)

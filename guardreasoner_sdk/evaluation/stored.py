@@ -26,6 +26,7 @@ from guardreasoner_sdk.evaluation.benchmarks import find_benchmark
 from guardreasoner_sdk.evaluation.benchmarks.authors import labels_of, paper_reading, reading_of
 from guardreasoner_sdk.evaluation.calibration.joined import match_verdicts
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction
+from guardreasoner_sdk.evaluation.runs import ROBUSTNESS_JOURNAL
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Completion
 from guardreasoner_sdk.verdict import LABELS, TASKS, Task
@@ -127,7 +128,8 @@ def stored_sets(path: str | Path, *, task: Task | None = None) -> list[StoredSet
     """The files of stored answers in a folder, however deep, or a file as the only one.
 
     Args:
-        path: the file or folder. In a folder, ``.jsonl`` files that hold something else are passed over.
+        path: the file or folder. In a folder, ``.jsonl`` files that hold something else are passed over. So are the verdicts of
+            ``evaluate --robustness``: their sets are not benchmarks, and the report of the evaluation has their figures.
         task: the task, where neither the benchmark nor the label tells.
 
     Raises:
@@ -141,7 +143,8 @@ def stored_sets(path: str | Path, *, task: Task | None = None) -> list[StoredSet
             raise InputError(str(path), "holds neither answers (prompt, label, predict) nor verdicts", fix)
         return [found]
     files = sorted(file for ending in ("*.jsonl", "*.jsonl.gz") for file in path.rglob(ending) if file.is_file())
-    sets = [found for file in files if (found := _known(file, task)) is not None]
+    known = [found for file in files if (found := _known(file, task)) is not None]
+    sets = [found for found in known if (found.path.name, found.kind) != (ROBUSTNESS_JOURNAL, "verdicts")]
     if not sets:
         raise InputError(str(path), "holds no stored answers", "name a folder with generated_predictions.jsonl files")
     return sets

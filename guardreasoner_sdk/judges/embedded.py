@@ -198,11 +198,7 @@ class EmbeddedJudge:
                 raise BackendError("the embedded model gave no number; its files are damaged, restore or reinstall them")
             return Seen(window.start, tokens[window.first : -1], logits.tolist(), _chances(hazards), _chances(languages))
 
-        def harmful(part: Part) -> bool:
-            logit = part.logit(part.harm, model.length_shift)
-            return logit is not None and logit >= model.least_logit(part.harm)
-
-        read_rows(rows, model.encoder, see, threads=self._threads, check=check, decided=harmful)
+        read_rows(rows, model.encoder, see, threads=self._threads, check=check, model=model)
 
     def _loaded(self) -> Model:
         if self._model is None:

@@ -102,7 +102,7 @@ def phrases(text: str, start: int, end: int) -> list[list[tuple[int, int]]]:
     Returns:
         for each sentence the places (start, end) of its phrases, blanks trimmed.
     """
-    return [_phrases(text, _cut(text, *sentence, _BLANKS)) or [sentence] for sentence in _cut(text, start, end, _SENTENCE_END)]
+    return [_phrases(text, _cut(text, *sentence, _BLANKS)) or [sentence] for sentence in _cut(text, start, end, _PASSAGE_END)]
 
 
 def sentence(text: str, start: int, end: int) -> tuple[int, int]:
@@ -185,12 +185,15 @@ def _quote(text: str) -> str:
     return f'"{shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1].rstrip() + "…"}"'
 
 
-# A run of blanks is looked at once, from its beginning: begun at each blank of it, a long one costs its square.
-_SENTENCE_END = re.compile(r"(?<=[.!?;:\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*+\s++|(?<=[\u3002\uff01\uff1f])|\n++")
-# A long line was wrapped, and its sentence goes on; behind a short one, before a blank one or an item of a list, it ends.
+# What ends a sentence, and what may follow that. A run of blanks is looked at once, from its beginning: begun at each blank of
+# it, a long one costs its square.
+_ENDS = r".!?\u2026\u3002\uff01\uff0e\uff1f\u061f\u06d4\u0964"
+_CLOSED = r"[\"'\u201d\u2019)\]]*+\s++|(?<=[\u3002\uff01\uff0e\uff1f])"
+# Phrases end at colons, semicolons and the ends of lines, too.
+_PASSAGE_END = re.compile(rf"(?<=[{_ENDS}:;]){_CLOSED}|\n++")
+# A long line was wrapped, and its sentence goes on; after a short one, before a blank one or an item of a list, it ends.
 _BORDER = re.compile(
-    r"(?<=[.!?\u2026\u3002\uff01\uff0e\uff1f\u061f\u06d4\u0964])[\"'\u201d\u2019)\]]*+\s++"
-    r"|(?<=[\u3002\uff01\uff0e\uff1f])"
+    rf"(?<=[{_ENDS}]){_CLOSED}"
     r"|\n[ \t]*+\n\s*+|\n(?=[ \t]*+(?:[-*\u2022\u2013>#|]|\d{1,3}[.)]))|(?<![^\n]{50})\n++"
 )
 _BLANKS = re.compile(r"\s+")

@@ -112,7 +112,7 @@ class Part:
             "a sentence by itself": self.sentence,
         }
         said = ", ".join(way for way, so in ways.items() if so)
-        return f"{said[0].upper()}{said[1:]}: " if said else ""
+        return f"{said.capitalize()}: " if said else ""
 
     def add(self, seen: Seen, tokens: int) -> None:
         """Take in a window.
@@ -153,8 +153,22 @@ class Part:
             0.0 if task == "response_refusal" else length_shift[task] * math.log2(min(max(self.windows, self.among), _LONGEST))
         )
 
+    def doubtful(self, model: Model | None) -> bool:
+        """Whether its sentences are worth reading by themselves: it is neither clearly harmless nor clearly harmful.
+
+        Args:
+            model: the model, whose thresholds say what is harmful already; None while these are still to be chosen.
+        """
+        task = self.harm
+        if self.behind or task not in self._best:
+            return False
+        logit = self.strongest(task).logits[_HEADS[task]]
+        if not _DOUBTFUL[0] <= logit < _DOUBTFUL[1]:
+            return False
+        return model is None or logit - self.shift(task, model.length_shift) < model.least_logit(task)
+
     def sentences(self, encoder: Encoder, check: Check) -> Iterator[tuple[int, int]]:
-        """Where the sentences stand that are worth reading by themselves, the strongest first.
+        """The places of its sentences, the strongest first.
 
         Among other text a sentence scores less than alone, and a text of one sentence was read alone already.
 
@@ -162,12 +176,6 @@ class Part:
             check: called every few milliseconds; what it raises ends the work.
         """
         task = self.harm
-        if (
-            self.behind
-            or task not in self._best
-            or not _DOUBTFUL[0] <= self.strongest(task).logits[_HEADS[task]] < _DOUBTFUL[1]
-        ):
-            return
         tokens = sorted(chain.from_iterable(self.stretches(task, encoder, check)), key=lambda token: -token[2])
         found: list[tuple[int, int]] = []
         for start, end, _ in tokens:
@@ -264,7 +272,7 @@ def read_rows(
     threads: int,
     check: Check,
     judged: Callable[[JudgedExchange, Part], bool] = lambda row, part: True,
-    decided: Callable[[Part], bool] = lambda part: False,
+    model: Model | None = None,
 ) -> None:
     """Read rows: their windows, and the strongest sentences by themselves where these leave a doubt.
 
@@ -275,7 +283,7 @@ def read_rows(
         see: the model, called in several threads at a time.
         threads: most windows that are seen at a time.
         check: called every few milliseconds; what it raises but for ``DeadlineError`` ends the work.
-        decided: of which parts what is seen is enough.
+        model: whose thresholds say what leaves a doubt: see :meth:`Part.doubtful`.
     """
     lock = threading.Lock()
 
@@ -304,7 +312,7 @@ def read_rows(
         seen: list[JudgedExchange] = []
         whole: list[JudgedExchange] = []
         each_in_threads(take, in_time(ordered[first : first + _TOGETHER], _windows, seen), threads)
-        each_in_threads(take, in_time(seen, partial(_sentences, decided), whole), threads)
+        each_in_threads(take, in_time(seen, partial(_sentences, model), whole), threads)
         for row in whole:
             row.whole = True
 
@@ -352,14 +360,12 @@ def _windows(row: JudgedExchange, encoder: Encoder, check: Check) -> Iterator[tu
             yield other, window
 
 
-def _sentences(
-    decided: Callable[[Part], bool], row: JudgedExchange, encoder: Encoder, check: Check
-) -> Iterator[tuple[Part, TokenWindow]]:
+def _sentences(model: Model | None, row: JudgedExchange, encoder: Encoder, check: Check) -> Iterator[tuple[Part, TokenWindow]]:
     """The strongest sentences of each part that leaves a doubt, each as a window of its own."""
     from guardreasoner_sdk.judges.encoding import PROMPT, RESPONSE
 
     for part in tuple(row.parts):
-        if decided(part):
+        if not part.doubtful(model):
             continue
         for start, end in part.sentences(encoder, check):
             text = part.text[start:end]

@@ -190,6 +190,14 @@ def test_other_files_in_a_folder_are_passed_over_and_a_folder_without_any_is_ref
     assert [(found.path, found.benchmark) for found in stored_sets(tmp_path)] == [(answers, "AegisSafetyTest")]
 
 
+def test_sets_of_an_evaluation_in_other_surroundings_are_no_benchmarks_of_its_folder(tmp_path: Path) -> None:
+    row = {"row": 1, "labels": {PROMPT: True}, "verdict": {"model": "m", PROMPT: {"label": "harmful"}}}
+    verdicts = write(tmp_path / "verdicts.jsonl", [row | {"benchmark": "mine"}])
+    needles = write(tmp_path / "robustness.jsonl", [row | {"benchmark": "needles"}])
+    assert [found.path for found in stored_sets(tmp_path)] == [verdicts]
+    assert [found.benchmark for found in stored_sets(needles)] == ["needles"]
+
+
 def test_more_processes_read_the_same_in_the_same_order_and_name_the_same_line(tmp_path: Path) -> None:
     rows = [
         stored("a", "None", ("harmful", "unharmful")[number % 2], (HARMFUL, FINE, "x")[number % 3]) for number in range(1000)
