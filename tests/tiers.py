@@ -64,6 +64,8 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/integrations/litellm/test_router.py::test_the_failure_of_a_model_is_tried_again": "slow",
     "tests/integrations/openai/test_agents.py": "slow",
     "tests/integrations/openai/test_escapes.py": "slow",
+    "tests/server/test_clients.py": "slow",
+    "tests/server/test_playground.py": "slow",
     "tests/server/test_serve.py::test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",
@@ -96,6 +98,7 @@ run anywhere. What has no entry is in the group of its file."""
 
 ALLOWED_SKIPS: Final[dict[str, str]] = {
     "pip install 'litellm[proxy]'": "scripts/test-versions runs these tests, with the newest LiteLLM",
+    "npm install openai": "scripts/setup --all installs it where there is npm; test_openai_client.py asks the same in Python",
     "GUARDREASONER_DATA is not set": "the public data are not part of the project",
 }
 """How reasons to skip begin, and why nothing is lost by them. Where ``GUARDREASONER_SKIPS=fail``, every other skip is a failure."""

@@ -21,6 +21,7 @@ from guardreasoner_sdk.server.desk import Desk
 from guardreasoner_sdk.server.failures import Failure, Kind, invalid, kind_of, place_of
 from guardreasoner_sdk.server.gate import Gate, answer_failure, path_of
 from guardreasoner_sdk.server.metrics import CONTENT_TYPE, Meter
+from guardreasoner_sdk.server.page import playground
 from guardreasoner_sdk.server.settings import ServerSettings
 
 __all__ = ["create_app"]
@@ -99,6 +100,12 @@ def create_app(
     @app.get("/metrics", tags=["server"], summary="Counts, for Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(meter.exposed(), media_type=CONTENT_TYPE)
+
+    if settings.playground:
+
+        @app.get("/", include_in_schema=False)
+        async def page() -> Response:
+            return playground()
 
     return app
 

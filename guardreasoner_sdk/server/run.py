@@ -11,9 +11,9 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -92,8 +92,17 @@ def _listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
-def _work(make_guard: Callable[[], Guard], settings: ServerSettings, listener: socket.socket) -> None:
-    """One process that serves."""
+def _work(
+    make_guard: Callable[[], Guard],
+    settings: ServerSettings,
+    listener: socket.socket,
+    watch: Callable[[Callable[[], None]], None] = lambda end: None,
+) -> None:
+    """One process that serves.
+
+    Args:
+        watch: told how to end the server, for whoever has a reason besides signals.
+    """
     with make_guard() as guard:
         unusable: list[ConfigurationError] = []
 
@@ -116,8 +125,8 @@ def _work(make_guard: Callable[[], Guard], settings: ServerSettings, listener: s
             lambda: setattr(app.state, "draining", True),
             settings.drain,
         )
-        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that it ended for
-            server.run(sockets=[listener])
+        watch(lambda: setattr(server, "should_exit", True))
+        server.run(sockets=[listener])
         if unusable:
             raise unusable[0]
 
@@ -157,10 +166,22 @@ def _worker(make_guard: Callable[[], Guard], settings: ServerSettings, listener:
     """What runs in a process of its own."""
     logging.config.dictConfig(log_config(settings.log_level))
     try:
-        _work(make_guard, settings, listener)
+        _work(make_guard, settings, listener, _end_with_parent)
     except ConfigurationError as error:
         logger.error("%s", error)
         raise SystemExit(_UNUSABLE) from None
+
+
+def _end_with_parent(end: Callable[[], None]) -> None:
+    """Nobody would end the workers of a parent that was killed, and they would keep its port."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - this is a worker
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        end()
+
+    threading.Thread(target=watch, name="guardreasoner-parent", daemon=True).start()
 
 
 class _Workers:

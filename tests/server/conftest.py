@@ -1,12 +1,9 @@
-"""Servers on loopback, in a thread of the test's process."""
+"""What the tests of the server share."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -14,40 +11,9 @@ import pytest
 
 pytest.importorskip("fastapi", reason="pip install 'guardreasoner-sdk[server]'")
 pytest.importorskip("prometheus_client", reason="pip install 'guardreasoner-sdk[server]'")
-import uvicorn
-
-from guardreasoner_sdk import Exchange, Guard, Judgement
-from guardreasoner_sdk.server import ServerSettings, create_app
-from guardreasoner_sdk.testing import ScriptedJudge, judgement
-
-
-def label(text: str) -> Any:
-    return "undetermined" if "unsure" in text else "harmful" if "bad" in text else "unharmful"
-
-
-def by_words(exchange: Exchange) -> Judgement:
-    """What is said with "bad" is harmful, with "unsure" undetermined; "broken" breaks the judge."""
-    if "broken" in exchange.prompt:
-        raise RuntimeError("secret words of the request")
-    prompt = label(exchange.prompt)
-    return judgement(prompt) if exchange.response is None else judgement(prompt, "compliance", label(exchange.response))
-
-
-@contextmanager
-def serving(guard: Guard, **settings: Any) -> Iterator[str]:
-    """The base address of a server that runs until the end of the block."""
-    app = create_app(guard, ServerSettings(**settings))
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    # Not the fastest parts: those that are there wherever uvicorn is.
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, loop="asyncio", ws="none"))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+from guard_server import by_words, serving
+from guardreasoner_sdk import Guard
+from guardreasoner_sdk.testing import ScriptedJudge
 
 
 @pytest.fixture

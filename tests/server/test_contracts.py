@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from guard_server import by_words
 from guardreasoner_sdk import Exchange, Judgement
 from guardreasoner_sdk.server.contracts.categories import MISTRAL, OPENAI
 from guardreasoner_sdk.testing import judgement
-from tests.server.conftest import by_words
 
 Serve = Callable[..., httpx.Client]
 

@@ -66,7 +66,7 @@ def served(*options: str, **variables: str) -> Iterator[Served]:
 
 
 def wait_until_ready(server: Served) -> None:
-    while httpx.get(f"{server.address}/readyz").status_code != 200:
+    while httpx.get(f"{server.address}/readyz", timeout=100).status_code != 200:
         time.sleep(0.05)
 
 
@@ -91,7 +91,7 @@ def test_what_has_come_is_answered_before_it_ends() -> None:
         late = idle.post(f"{server.address}/v1/check", json={"prompt": HARMFUL})
         assert (late.status_code, late.headers["connection"]) == (200, "close")
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{server.address}/healthz")
+            httpx.get(f"{server.address}/healthz", timeout=100)
         assert server.process.wait(100) == 0
         asking.join()
     assert [verdict["action"] for verdict in answers[0].json()] == ["block"] * len(items)
@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices() -> None:
         over.set()
         for thread in threads:
             thread.join()
-        text = httpx.get(f"{server.address}/metrics").text
+        text = httpx.get(f"{server.address}/metrics", timeout=100).text
         assert server.end(signal.SIGTERM) == 0
     assert wrong == []
     assert cut[0] <= len(threads)

@@ -20,12 +20,16 @@ import pytest
 
 httpx = pytest.importorskip("httpx", reason="the client of these tests")
 uvicorn = pytest.importorskip("uvicorn", reason="the server behind the proxy")
-for module in ("litellm", "litellm_proxy_extras", "backoff", "apscheduler"):
+for module in ("prometheus_client", "litellm", "litellm_proxy_extras", "backoff", "apscheduler"):
     pytest.importorskip(module, reason="pip install 'litellm[proxy]'")
 
 from fastapi import FastAPI, Request  # noqa: E402
 from fastapi.responses import StreamingResponse  # noqa: E402
 from litellm.types.guardrails import ApplyGuardrailRequest  # noqa: E402
+
+from guard_server import by_words, serving  # noqa: E402
+from guardreasoner_sdk import Guard  # noqa: E402
+from guardreasoner_sdk.testing import ScriptedJudge  # noqa: E402
 
 MESSAGE = "I'm sorry, but I can't help with that."
 GUARDS = """
@@ -63,6 +67,10 @@ guardrails:
     litellm_params: {{guardrail: guards.Strict, mode: [pre_call, post_call], on_block: message}}
   - guardrail_name: embedded
     litellm_params: {{guardrail: guardreasoner_integrations.litellm.GuardReasonerGuardrail, mode: pre_call}}
+  - guardrail_name: remote
+    litellm_params: {{guardrail: generic_guardrail_api, mode: [pre_call, post_call], api_base: "{guard}", api_key: our-key, streaming_sampling_rate: 1}}
+  - guardrail_name: gone
+    litellm_params: {{guardrail: generic_guardrail_api, mode: pre_call, api_base: "http://127.0.0.1:9", api_key: our-key}}
 general_settings: {{master_key: sk-1}}
 router_settings: {{disable_cooldowns: true, num_retries: 3, retry_after: 0, fallbacks: [{{m: [other]}}]}}
 """
@@ -160,7 +168,7 @@ def running(folder: Path, **environment: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a proxy with four guardrails; none is on by default."""
+    """Address of a proxy with several guardrails; none is on by default."""
     folder = tmp_path_factory.mktemp("proxy")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(backend(), log_level="critical", lifespan="off"))
@@ -168,10 +176,11 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         thread.start()
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         (folder / "guards.py").write_text(textwrap.dedent(GUARDS))
-        (folder / "config.yaml").write_text(CONFIG.format(address=address))
         try:
-            with running(folder) as proxy:
-                yield proxy
+            with Guard(judge=ScriptedJudge(by_words)) as guard, serving(guard, keys=["our-key"]) as served:
+                (folder / "config.yaml").write_text(CONFIG.format(address=address, guard=served))
+                with running(folder) as proxy:
+                    yield proxy
         finally:
             server.should_exit = True
             thread.join()
@@ -344,3 +353,35 @@ def test_a_realtime_session_is_refused(proxy: str) -> None:
         assert "has no messages, input or prompt" in refused
         with pytest.raises(ConnectionClosed):
             session.recv(timeout=30)
+
+
+class TestTheServerAsItsGenericGuardrail:
+    def test_an_allowed_call_passes(self, proxy: str) -> None:
+        for stream in (False, True):
+            got = ask(proxy, "/v1/chat/completions", "hello there. friend", "remote", stream=stream)
+            assert got.status_code == 200
+            assert "friend" in got.text
+
+    @pytest.mark.parametrize("word", ["bad", "unsure"])
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+    def test_a_blocked_prompt_reaches_no_model(self, proxy: str, path: str, word: str) -> None:
+        ASKED.clear()
+        got = ask(proxy, path, f"so {word}", "remote")
+        assert got.status_code >= 400
+        assert "prompt_harmfulness" in got.text
+        assert ASKED == []
+
+    def test_a_blocked_answer_does_not_leave(self, proxy: str) -> None:
+        got = ask(proxy, "/v1/chat/completions", "so evil it is", "remote")
+        assert got.status_code >= 400
+        assert "bad" not in got.text.replace("bad request", "")
+
+    def test_a_blocked_stream_ends_early(self, proxy: str) -> None:
+        got = ask(proxy, "/v1/chat/completions", f"so evil {'and on it goes ' * 30}", "remote", stream=True)
+        assert "response_harmfulness" in got.text
+        assert got.text.count("goes") < 30
+
+    def test_without_the_server_nothing_passes(self, proxy: str) -> None:
+        ASKED.clear()
+        assert ask(proxy, "/v1/chat/completions", "hello", "gone").status_code >= 400
+        assert ASKED == []
