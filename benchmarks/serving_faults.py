@@ -26,7 +26,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,30 +100,20 @@ class Load:
 
 
 @contextmanager
-def served(workers: int) -> Iterator[tuple[int, subprocess.Popen[str]]]:
-    """A server with its port."""
+def served(workers: int) -> Iterator[tuple[int, int, subprocess.Popen[str]]]:
+    """A server: its port, the process of one of its workers, and its own process."""
     command = [sys.executable, "-P", "-m", "guardreasoner_sdk", "serve", "--port", "0", "--workers", str(workers)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        port = next(line["port"] for line in map(json.loads, process.stderr) if "port" in line)
+        lines = map(json.loads, process.stderr)
+        port = next(line["port"] for line in lines if "port" in line)
+        worker = next(line["pid"] for line in lines if "pid" in line) if workers > 1 else process.pid
         with subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL):
             try:
-                yield port, process
+                yield port, worker, process
             finally:
                 process.terminate()
                 process.wait()
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that serve."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            # Beside them is the process that looks after what they share.
-            if parent == process.pid and b"spawn_main" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return found
 
 
 async def under_load(load: Load, clients: int, seconds: float, disturb: Any = None) -> None:
@@ -145,12 +135,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     assert len(set(scores.values())) == len(scores), "two texts have the same score: an exchanged answer would not be told"
     found: dict[str, Any] = {"clients": options.clients, "seconds": options.seconds, "workers": options.workers}
     for name, workers, seconds in (("load", 1, options.seconds), ("kill", options.workers, 30.0), ("end", 1, 15.0)):
-        with served(workers) as (port, process):
+        with served(workers) as (port, worker, process):
             load = Load(port, scores)
             asyncio.run(under_load(Load(port, scores), 1, 3.0))  # the models are loaded
             disturb = {
                 "load": None,
-                "kill": lambda process=process: os.kill(workers_of(process)[0], signal.SIGKILL),
+                "kill": lambda worker=worker: os.kill(worker, signal.SIGKILL),
                 "end": process.terminate,
             }[name]
             began = time.monotonic()

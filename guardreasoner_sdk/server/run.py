@@ -246,6 +246,7 @@ class _Workers:
             target=_worker, args=(self._make_guard, self._settings, self._listener), name="guardreasoner-worker", daemon=True
         )
         process.start()
+        logger.info("worker %s started", process.pid, extra={"fields": {"pid": process.pid}})
         return process
 
 

@@ -119,10 +119,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices() -> None:
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
             thread.start()
-        children = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)], capture_output=True, text=True, check=True
-        ).stdout
-        workers = [int(line.split()[0]) for line in children.splitlines() if "spawn_main" in line]
+        workers = [line["pid"] for line in server.lines if line["message"].endswith("started")]
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
         while not any("is replaced" in line["message"] for line in server.lines):
