@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import platform
@@ -66,6 +67,17 @@ def in_process(seconds: float) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
+def wait_until_ready(port: int) -> None:
+    """Return when the server's model is loaded."""
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/readyz")
+        if connection.getresponse().status == 200:
+            return
+        connection.close()
+        time.sleep(0.1)
+
+
 @contextmanager
 def served(workers: int) -> Iterator[tuple[int, int]]:
     """A server; its port and the process to look at."""
@@ -74,6 +86,7 @@ def served(workers: int) -> Iterator[tuple[int, int]]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as process:
         assert process.stderr is not None
         port = next(line["port"] for line in map(json.loads, process.stderr) if "port" in line)
+        wait_until_ready(port)
         # Nobody reads the log any more: what is logged goes nowhere, and costs what it costs.
         drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import json
 import os
 import random
@@ -99,6 +100,17 @@ class Load:
         return "connection: close" not in answer
 
 
+def wait_until_ready(port: int) -> None:
+    """Return when the server's model is loaded."""
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/readyz")
+        if connection.getresponse().status == 200:
+            return
+        connection.close()
+        time.sleep(0.1)
+
+
 @contextmanager
 def served(workers: int) -> Iterator[tuple[int, int, subprocess.Popen[str]]]:
     """A server: its port, the process of one of its workers, and its own process."""
@@ -108,6 +120,7 @@ def served(workers: int) -> Iterator[tuple[int, int, subprocess.Popen[str]]]:
         lines = map(json.loads, process.stderr)
         port = next(line["port"] for line in lines if "port" in line)
         worker = next(line["pid"] for line in lines if "pid" in line) if workers > 1 else process.pid
+        wait_until_ready(port)
         with subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL):
             try:
                 yield port, worker, process
