@@ -55,7 +55,7 @@ def test_the_services_of_compose_run_a_model_that_there_is() -> None:
     services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text("utf-8"))["services"]
     command = services["guard"]["command"]
     model = command[command.index("--model") + 1]
-    assert MODELS[model].source in services["vllm"]["command"]
+    assert MODELS[model].weights["vllm"] in services["vllm"]["command"]
     assert model in services["vllm"]["command"]
     assert services["guard"]["read_only"]
 
