@@ -1,6 +1,6 @@
 """The embedded guard's speed, beside an earlier build of it. What else a user can run offline: ``embedded_beside.py``.
 
-    python benchmarks/embedded.py [--beside CHECKOUT] [--output figures.json]
+    python benchmarks/embedded.py [--beside CHECKOUT] [--rounds 5] [--output figures.json]
 
 One check on one core (median of 100 calls), of harmless texts and of a harmful one with its reasons; rows a second in
 ``check_many`` on two cores, and what share that is of the bare engine's on the same tokens; memory of the process. With
@@ -28,7 +28,6 @@ HARMFUL = (
     "home and kill him with it."
 )
 LENGTHS = (30, 120, 480)
-ROUNDS = 5
 
 CALLS = """
 import json, sys, time
@@ -111,10 +110,10 @@ def once(checkout: Path | None) -> dict[str, float]:
     return found
 
 
-def speed(beside: Path | None) -> dict[str, Mapping[str, float]]:
+def speed(beside: Path | None, times: int) -> dict[str, Mapping[str, float]]:
     """Measure, in turn where there are two builds; print the medians and the ratios."""
     rounds: dict[str, list[dict[str, float]]] = {"this": [], **({"beside": []} if beside is not None else {})}
-    for _ in range(ROUNDS):
+    for _ in range(times):
         for name, measured in rounds.items():
             measured.append(once(beside if name == "beside" else None))
     found: dict[str, dict[str, float]] = {}
@@ -135,9 +134,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, help="a checkout of an earlier version, measured in turn with this one")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, help="a JSON file for the figures")
     given = parser.parse_args()
-    figures = {"speed": speed(given.beside)}
+    figures = {"speed": speed(given.beside, given.rounds)}
     if given.output:
         given.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
