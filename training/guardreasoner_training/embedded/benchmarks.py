@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from guardreasoner_sdk.data.columns import RawRow
 from guardreasoner_sdk.data.readers import records_of
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.evaluation.benchmarks import read_file
-from guardreasoner_sdk.evaluation.rows import LabelledRow
+from guardreasoner_sdk.evaluation.benchmarks.schemas import authors
 from guardreasoner_sdk.verdict import TASKS
 from guardreasoner_training.embedded.data import DataError
 from guardreasoner_training.embedded.examples import Example
@@ -24,12 +24,12 @@ class BenchmarkExamples:
     examples: tuple[Example, ...]
 
 
-# The head of each benchmark, by the file's name.
+# The benchmark's name and its head, by the file's name.
 _FILES: Final = {
-    "0_0_SimpleSafetyTests.json": 0,
-    "0_1_AegisSafetyTest.json": 0,
-    "0_5_harmbench_response.json": 2,
-    "0_7_xstest_response_refusal.json": 1,
+    "0_0_SimpleSafetyTests.json": ("SimpleSafetyTests", 0),
+    "0_1_AegisSafetyTest.json": ("AegisSafetyTest", 0),
+    "0_5_harmbench_response.json": ("HarmBenchResponse", 2),
+    "0_7_xstest_response_refusal.json": ("XSTestResponseRefusal", 1),
 }
 
 
@@ -40,21 +40,22 @@ def load_benchmarks(folder: Path) -> list[BenchmarkExamples]:
         DataError: if none is there, or one is not in the authors' format; the message names file and row.
     """
     found = []
-    for path, head in ((folder / name, head) for name, head in _FILES.items()):
+    for name, (title, head) in _FILES.items():
+        path = folder / name
         if path.is_file():
             try:
-                rows, count = list(read_file(path)), sum(1 for _ in records_of(path))
+                records = list(records_of(path))
+                rows = list(authors(records, (TASKS[head],)))
             except InputError as error:
                 raise DataError(str(error)) from error
-            if len(rows) < count or any(TASKS[head] not in row.labels for row in rows):
+            if len(rows) < len(records):
                 raise DataError(f"{path}: a row has no label of {TASKS[head]}; use the authors' file as it is")
-            found.append(BenchmarkExamples(rows[0].benchmark, head, tuple(_example(row, head) for row in rows)))
+            found.append(BenchmarkExamples(title, head, tuple(_example(row, head) for row in rows)))
     if not found:
         raise DataError(f"{folder}: none of {', '.join(_FILES)} is here; leave --benchmarks out to skip them")
     return found
 
 
-def _example(row: LabelledRow, head: int) -> Example:
+def _example(row: RawRow, head: int) -> Example:
     prompt, refusal, response = (row.labels[task] if number == head else None for number, task in enumerate(TASKS))
-    answer = row.exchange.response if head else None
-    return Example(row.exchange.prompt, answer, (prompt, refusal, response), 1.0, "benchmark")
+    return Example(row.prompt, row.response if head else None, (prompt, refusal, response), 1.0, "benchmark")
