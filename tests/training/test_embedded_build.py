@@ -538,7 +538,7 @@ def test_a_base_that_cannot_be_used_is_refused(
     assert f"error: {other / TOKENIZER_FILE}: cannot be loaded (it has no piece that begins a text" in capsys.readouterr().err
     (other / TOKENIZER_FILE).write_text("{}")
     assert main([str(part) for part in command]) == 1
-    assert f"error: {other / TOKENIZER_FILE}: cannot be loaded (it is no model" in capsys.readouterr().err
+    assert f"error: {other / TOKENIZER_FILE}: cannot be loaded (it is not a model" in capsys.readouterr().err
 
 
 def test_a_number_of_layers_that_makes_no_student_is_refused_before_anything_is_trained(
