@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from guardreasoner_sdk._arguments import did_you_mean
-from guardreasoner_sdk.errors import UnknownModelError
+from guardreasoner_sdk.errors import ConfigurationError, UnknownModelError
+from guardreasoner_sdk.verdict import TASKS, Task
 
-__all__ = ["BACKENDS", "MODELS", "BackendInfo", "ModelInfo", "find_model"]
+if TYPE_CHECKING:
+    from guardreasoner_sdk.dialects.base import Dialect
+
+__all__ = ["BACKENDS", "MODELS", "NOT_HERE", "BackendInfo", "ModelInfo", "find_model", "select_models"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,9 @@ class ModelInfo:
         source: where it is described.
         weights: by backend, what to load: a hub repository, ``repository:file.gguf``, or ``package``. For ``remote`` it is the
             name that a server gives the model unless told otherwise. The first backend that is installed is the default.
+        parameters: how many there are, in billions; of a mixture of experts all of them.
+        languages: the languages that its authors name, as codes (ISO 639-1); ``mul``: more than fifty. Empty: they do
+            not say.
     """
 
     name: str
@@ -55,6 +66,42 @@ class ModelInfo:
     licence: str
     source: str
     weights: Mapping[str, str] = field(default_factory=dict)
+    parameters: float = 0.0
+    languages: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it judges; what else a verdict holds is None."""
+        judges: tuple[Task, ...] = TASKS if self.dialect is None else getattr(self._dialect(), "judges", TASKS)
+        return judges
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it can write down how it came to its verdict, before or after. The steps of a classifier are measured."""
+        return self.dialect is not None and bool({"full", "brief"} & set(getattr(self._dialect(), "modes", ("full",))))
+
+    @property
+    def takes_policy(self) -> bool:
+        """Whether it can be given a policy of one's own: ``find_dialect(info.dialect, policy=...)``."""
+        from guardreasoner_sdk.dialects.families import takes_policy
+
+        return self.dialect is not None and takes_policy(self.dialect)
+
+    @property
+    def wire_format(self) -> str | None:
+        """Where the request that it is sent is published, to the commit; None: its own chat template writes it."""
+        published: str | None = getattr(self._dialect(), "wire_format", None) if self.dialect else None
+        return published
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether an engine is installed that runs it on this machine; a server is none."""
+        return any(not BACKENDS[name].missing for name in self.weights if name != "remote")
+
+    def _dialect(self) -> Dialect:
+        from guardreasoner_sdk.dialects.families import find_dialect
+
+        return find_dialect(self.dialect or "")
 
 
 BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
@@ -72,54 +119,91 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
 """The engines by name."""
 
 
-def _model(
-    name: str, dialect: str, context: int, licence: str, source: str, repository: str, gguf: str | None = None
-) -> ModelInfo:
-    weights = {"vllm": repository, "transformers": repository}
-    if gguf is not None:
-        weights["llama_cpp"] = gguf
-    return ModelInfo(name, dialect, context, licence, source, weights | {"remote": repository})
-
-
-_PAPER = "arXiv:2501.18492"
-_LLAMA_GUARD = "arXiv:2312.06674, the model's card"
-_SHIELDGEMMA = "arXiv:2407.21772"
-_QWEN3GUARD = "arXiv:2510.14276"
-_LONG = 131_072
-
-# The converted files (GGUF) are those of third parties; where none is named, convert the weights or pass a file's path.
-MODELS: Mapping[str, ModelInfo] = MappingProxyType(
-    {
-        info.name: info
-        for info in (
-            ModelInfo("embedded", None, 256, "Apache-2.0", "assets/embedded/MODEL_CARD.md", {"embedded": "package"}),
-            _model("guardreasoner-1b", "guardreasoner", _LONG, "Llama 3.2", _PAPER, "yueliu1999/GuardReasoner-1B"),
-            _model("guardreasoner-3b", "guardreasoner", _LONG, "Llama 3.2", _PAPER, "yueliu1999/GuardReasoner-3B"),
-            _model("guardreasoner-8b", "guardreasoner", _LONG, "Llama 3.1", _PAPER, "yueliu1999/GuardReasoner-8B"),
-            _model("thinkguard-8b", "thinkguard", _LONG, "Llama 3.1", "arXiv:2502.13458", "Rakancorle1/ThinkGuard"),
-            _model("llama-guard-3-1b", "llama-guard-3", _LONG, "Llama 3.2", _LLAMA_GUARD, "meta-llama/Llama-Guard-3-1B"),
-            _model(
-                *("llama-guard-3-8b", "llama-guard-3", _LONG, "Llama 3.1", _LLAMA_GUARD, "meta-llama/Llama-Guard-3-8B"),
-                "mradermacher/Llama-Guard-3-8B-GGUF:Llama-Guard-3-8B.Q4_K_M.gguf",
-            ),
-            _model("llama-guard-4-12b", "llama-guard-4", _LONG, "Llama 4", _LLAMA_GUARD, "meta-llama/Llama-Guard-4-12B"),
-            _model("wildguard", "wildguard", 32_768, "Apache-2.0, gated", "arXiv:2406.18495", "allenai/wildguard"),
-            _model(
-                *("shieldgemma-2b", "shieldgemma", 8_192, "Gemma", _SHIELDGEMMA, "google/shieldgemma-2b"),
-                "QuantFactory/shieldgemma-2b-GGUF:shieldgemma-2b.Q4_K_M.gguf",
-            ),
-            _model("shieldgemma-9b", "shieldgemma", 8_192, "Gemma", _SHIELDGEMMA, "google/shieldgemma-9b"),
-            _model("shieldgemma-27b", "shieldgemma", 8_192, "Gemma", _SHIELDGEMMA, "google/shieldgemma-27b"),
-            _model("qwen3guard-0.6b", "qwen3guard", 32_768, "Apache-2.0", _QWEN3GUARD, "Qwen/Qwen3Guard-Gen-0.6B"),
-            _model("qwen3guard-4b", "qwen3guard", 32_768, "Apache-2.0", _QWEN3GUARD, "Qwen/Qwen3Guard-Gen-4B"),
-            _model(
-                *("qwen3guard-8b", "qwen3guard", 32_768, "Apache-2.0", _QWEN3GUARD, "Qwen/Qwen3Guard-Gen-8B"),
-                "mradermacher/Qwen3Guard-Gen-8B-GGUF:Qwen3Guard-Gen-8B.Q4_K_M.gguf",
-            ),
+def _models() -> Iterator[ModelInfo]:
+    """The rows of ``catalog.tsv``. Engines are those that load the weights as they are published: models of pictures and sound,
+    and those that need code of their own, are loaded by vLLM alone, for text; an adapter without its base needs a server."""
+    lines = files(__package__).joinpath("catalog.tsv").read_text("utf-8").splitlines()
+    for row in csv.DictReader(lines, delimiter="\t"):
+        cells = {column: None if cell == "-" else cell for column, cell in row.items()}
+        weights = dict.fromkeys(cells["engines"].split(","), row["weights"]) if cells["engines"] else {}
+        if cells["gguf"] is not None:
+            weights["llama_cpp"] = cells["gguf"]
+        if cells["dialect"] is not None:
+            weights["remote"] = row["weights"]
+        yield ModelInfo(
+            *(row["name"], cells["dialect"], int(row["context"]), row["licence"], row["source"], weights),
+            parameters=float(row["parameters"]),
+            languages=tuple(row["languages"].split(",")) if cells["languages"] else (),
         )
+
+
+MODELS: Mapping[str, ModelInfo] = MappingProxyType({info.name: info for info in _models()})
+"""The models by name. Converted files (GGUF) are those of third parties; where a row names none, convert the weights, or pass a
+file's path."""
+
+NOT_HERE: Mapping[str, str] = MappingProxyType(
+    {
+        "rsafe": "its weights are published under no fixed name; pass the folder or repository, with dialect='rsafe'",
+        "intentionreasoner": "neither its request nor its weights were found in public (arXiv:2508.20151)",
+        "bingoguard": "its code is public, its weights were not found (arXiv:2503.06550)",
+        "reasoningshield": "it judges a model's reasoning, which is no part of an exchange",
+        "roguard": "its request is published for research only, and this package may be used for anything",
     }
 )
-"""The models by name."""
+"""Guards that people ask for by name, and why there is no row for them."""
+
+_TASKS: Mapping[str, Task] = MappingProxyType(
+    {"prompt": "prompt_harmfulness", "refusal": "response_refusal", "response": "response_harmfulness"}
+)
+
+
+def select_models(
+    *,
+    task: str | None = None,
+    language: str | None = None,
+    licence: str | None = None,
+    parameters: float | None = None,
+    reasons: bool | None = None,
+    takes_policy: bool | None = None,
+    runs_here: bool | None = None,
+) -> tuple[ModelInfo, ...]:
+    """The models that can do what is asked for; what is None does not matter.
+
+    Args:
+        task: what it judges: ``prompt``, ``refusal``, ``response``, or the task's whole name.
+        language: a code (ISO 639-1) that its authors name; models of more than fifty languages count for any.
+        licence: how the licence of the weights begins, such as ``apache-2.0``; case does not count.
+        parameters: most parameters, in billions.
+        reasons: whether it can write down how it came to its verdict.
+        takes_policy: whether it can be given a policy of one's own.
+        runs_here: whether an engine is installed that runs it.
+
+    Raises:
+        ConfigurationError: no such task, or a language that is no code.
+
+    Example:
+        >>> from guardreasoner_sdk.catalog import select_models
+        >>> [info.name for info in select_models(task="refusal", language="de", licence="apache-2.0", parameters=1)]
+        ['embedded', 'qwen3guard-0.6b', 'polyguard-qwen-smol']
+    """
+    wanted = None if task is None else _TASKS.get(task, task)
+    if wanted is not None and wanted not in TASKS:
+        raise ConfigurationError(f"task: {task!r} is unknown; use prompt, refusal or response")
+    if language is not None and not re.fullmatch(r"[a-z]{2}", language):
+        raise ConfigurationError(f"language: must be a code of two letters such as 'de', not {language!r}")
+
+    def fits(info: ModelInfo) -> bool:
+        return (
+            (wanted is None or wanted in info.tasks)
+            and (language is None or language in info.languages or "mul" in info.languages)
+            and (licence is None or info.licence.casefold().startswith(licence.casefold()))
+            and (parameters is None or info.parameters <= parameters)
+            and (reasons is None or info.reasons == reasons)
+            and (takes_policy is None or info.takes_policy == takes_policy)
+            and (runs_here is None or info.runs_here == runs_here)
+        )
+
+    return tuple(info for info in MODELS.values() if fits(info))
 
 
 def find_model(name: str) -> ModelInfo:
@@ -139,6 +223,9 @@ def find_model(name: str) -> ModelInfo:
     for info in MODELS.values():
         if name == info.name or name == info.weights.get("remote"):
             return info
+    for known, why in NOT_HERE.items():
+        if known in name.casefold().replace("-", "").replace("_", ""):
+            raise UnknownModelError(f"model: {name!r} is not in the catalogue: {why}")
     meant = did_you_mean(name, [word for info in MODELS.values() for word in (info.name, info.weights.get("remote")) if word])
     raise UnknownModelError(
         f"model: {name!r} is neither in the catalogue nor a folder or GGUF file on this machine; "

@@ -5,11 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from guardreasoner_sdk.verdict import Usage
 
-__all__ = ["Capabilities", "Completion", "Message", "PromptPiece", "Query", "TokenProbabilities"]
+__all__ = ["Capabilities", "Completion", "Message", "PromptPiece", "Query", "Role", "TokenProbabilities"]
+
+
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,28 @@ class Message:
     Args:
         role: ``system``, ``user`` or ``assistant``.
         content: its text; an engine encodes it as text, so that no part of it becomes a special token.
+        pieces: the same text in pieces, where the dialect wrote some of it itself (``PromptPiece(markup=True)``): special
+            tokens count in those, as in a plain prompt. Empty: all of it is plain text. :meth:`of` makes such a message.
     """
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
+    pieces: tuple[PromptPiece, ...] = ()
+
+    @classmethod
+    def of(cls, role: Role, pieces: Sequence[PromptPiece]) -> Message:
+        """Make a message of pieces.
+
+        Args:
+            role: who says it.
+            pieces: what is said, in order.
+        """
+        return cls(role, "".join(piece.text for piece in pieces), tuple(pieces))
+
+    @property
+    def parts(self) -> tuple[PromptPiece, ...]:
+        """The content as pieces, whether it was given so or not."""
+        return self.pieces or (PromptPiece(self.content),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +67,30 @@ class Query:
     Args:
         pieces: a plain prompt, to be encoded after the model's BOS token.
         messages: a chat, for the model's own chat template.
-        template: further variables of the chat template, such as ShieldGemma's ``guideline``; never judged text.
+        template: further variables of the chat template, such as ShieldGemma's ``guideline``: values that JSON has, never
+            judged text. ``reasoning_effort`` goes to servers as the field of that name in OpenAI's API.
+        opening: how the answer begins, as the dialect's own markup (``<think>``): special tokens in it count. Before
+            ``continuation``, and like it for engines that continue, and no part of the completion's text.
         continuation: how the answer begins; the engine goes on from there. It is text, encoded apart from the prompt, and
             not part of the completion's text. Engines that cannot do it say so in :class:`Capabilities`.
         max_tokens: most tokens to generate.
         temperature: sampling temperature; 0 is greedy.
         stop: strings that end the answer; they are not part of it.
         choices: how many of the most probable tokens to report for each token of the answer; 0: none.
+        special: whether special tokens that the model writes stand in the answer by their names; they are left out otherwise.
+            A server that has no such option leaves them out all the same.
     """
 
     pieces: tuple[PromptPiece, ...] = ()
     messages: tuple[Message, ...] = ()
-    template: Mapping[str, str] = field(default_factory=dict)
+    template: Mapping[str, Any] = field(default_factory=dict)
+    opening: str = ""
     continuation: str = ""
     max_tokens: int = 2048
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
     choices: int = 0
+    special: bool = False
 
     @property
     def text(self) -> str | None:
@@ -100,12 +128,14 @@ class Completion:
             context's end), or None where the engine does not say.
         usage: tokens read and written.
         choices: the probabilities; None where they were not asked for, or the engine gives none.
+        reasoning: what a server set apart as the model's reasoning; it is no part of ``text``.
     """
 
     text: str
     finish_reason: Literal["stop", "length"] | None = None
     usage: Usage = field(default_factory=Usage)
     choices: TokenProbabilities | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +143,7 @@ class Capabilities:
     """What an engine can do beyond plain generation.
 
     Args:
-        continues: whether it takes :attr:`Query.continuation`.
+        continues: whether it takes :attr:`Query.opening` and :attr:`Query.continuation` in a chat.
         probes: whether a one-token question after a prompt it has just seen costs next to nothing, because it keeps the
             prefix. The label probabilities of a long answer are then asked for afterwards, and not for each of its tokens.
     """

@@ -25,6 +25,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/backends/test_conformance.py::*[llama_cpp": "engine",
     "tests/backends/test_conformance.py::*[remote ": "engine",
     "tests/backends/test_conformance.py::*[vllm": "engine",
+    "tests/backends/test_families.py::*llama_cpp]": "engine",
     "tests/backends/test_llama_cpp.py": "engine",
     "tests/backends/test_llama_vocabulary.py": "engine",
     "tests/backends/test_remote_servers.py": "engine",
@@ -50,6 +51,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/training/test_tiny.py::test_the_committed_one_is_what_its_recipe_gives": "train",
     "tests/training/test_zero3.py": "train",
     # Doubles of default tests, and seconds of work whose kind a default test proves.
+    "tests/backends/test_families.py": "slow",  # every family; one engine's conformance is default
     "tests/backends/test_faults.py::test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline": "slow",
     "tests/cli/test_evaluate.py::test_killed_half_way_and_started_again_it_gives_the_same_figures": "slow",
     "tests/cli/test_exit_codes.py::test_an_interrupted_file_is_130_and_goes_on": "slow",

@@ -84,7 +84,8 @@ class LlamaEngine:
     def answer(self, jobs: list[EngineJob]) -> None:
         """Answer the jobs one after another; those that nobody waits for any more are left."""
         for job in jobs:
-            prompt = self._vocabulary.encode(self._pieces(job.query), job.query.continuation)
+            pieces = (*self._pieces(job.query), PromptPiece(job.query.opening, markup=True))
+            prompt = self._vocabulary.encode(pieces, job.query.continuation)
             if not prompt:
                 raise BackendError("the prompt is empty; pass some text")
             if len(prompt) >= self._context:
@@ -109,7 +110,7 @@ class LlamaEngine:
             starts.append(len(text.whole))
             if query.choices:
                 alternatives.append(self._alternatives(logits, query.choices, token))
-            if self._vocabulary.ends(token) or text.add(self._vocabulary.piece(token)):
+            if self._vocabulary.ends(token) or text.add(self._vocabulary.piece(token, special=query.special)):
                 finish = "stop"
                 break
             unread = [token]

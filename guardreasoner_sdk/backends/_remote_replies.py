@@ -65,7 +65,15 @@ def read_answer(body: str, query: Query) -> Completion:
     ends = [place for stop in query.stop if stop and (place := text.find(stop)) >= 0]
     if ends:
         text, finish = text[: min(ends)], "stop"
-    return Completion(text=text, finish_reason=finish, usage=_usage(data.get("usage")), choices=choices)
+    return Completion(
+        text=text, finish_reason=finish, usage=_usage(data.get("usage")), choices=choices, reasoning=_reasoning(message)
+    )
+
+
+def _reasoning(message: object) -> str:
+    """What vLLM (``reasoning``, once ``reasoning_content``), llama.cpp and others set apart as the model's reasoning."""
+    said = (message.get(name) for name in ("reasoning_content", "reasoning")) if isinstance(message, dict) else ()
+    return next((text for text in said if isinstance(text, str) and text), "")
 
 
 def read_owner(body: str, model: str) -> str | None:

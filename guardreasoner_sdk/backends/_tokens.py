@@ -83,8 +83,8 @@ def _letters(number: int) -> str:
 
 def _pieces(bare: list[str], padded: list[str], messages: Sequence[Message]) -> tuple[PromptPiece, ...] | None:
     """Join the template's text and the contents; None where the template did something else to them than trimming."""
-    contents = {_letters(number): message.content for number, message in enumerate(messages)}
-    texts = [contents[letters] for letters in bare[1::2]]
+    contents = {_letters(number): message.parts for number, message in enumerate(messages)}
+    texts = [list(contents[letters]) for letters in bare[1::2]]
     parts = bare[0::2]
     for number, (part, widened) in enumerate(zip(parts, padded[0::2], strict=True)):
         kept = _kept_blanks(part, widened, number > 0, number < len(texts))
@@ -92,13 +92,24 @@ def _pieces(bare: list[str], padded: list[str], messages: Sequence[Message]) -> 
             return None
         trail, lead = kept
         if number > 0 and trail != _TRAIL:
-            texts[number - 1] = texts[number - 1].rstrip("\n" if trail else None)
+            _strip(texts[number - 1], -1, "\n" if trail else None)
         if number < len(texts) and lead != _LEAD:
-            texts[number] = texts[number].lstrip("\n" if lead else None)
+            _strip(texts[number], 0, "\n" if lead else None)
     pieces = [PromptPiece(parts[0], markup=True)]
     for text, part in zip(texts, parts[1:], strict=True):
-        pieces += [PromptPiece(text), PromptPiece(part, markup=True)]
+        pieces += [*text, PromptPiece(part, markup=True)]
     return tuple(piece for piece in pieces if piece.text)
+
+
+def _strip(pieces: list[PromptPiece], end: int, characters: str | None) -> None:
+    """Trim the first piece (``end`` 0) or the last one (-1) of a content, and further ones where nothing is left of it."""
+    while pieces:
+        text = pieces[end].text
+        kept = text.lstrip(characters) if end == 0 else text.rstrip(characters)
+        if kept:
+            pieces[end] = PromptPiece(kept, pieces[end].markup)
+            return
+        pieces.pop(end)
 
 
 def _kept_blanks(part: str, widened: str, after: bool, before: bool) -> tuple[str, str] | None:
@@ -172,34 +183,39 @@ class PromptEncoder:
         return cls(tokenizer, name)
 
     def encode(self, query: Query) -> list[int]:
-        """Ids of the prompt: the BOS token once where the model has one, the pieces or the chat, then the continuation.
+        """Ids of the prompt: the BOS token once where the model has one, the pieces or the chat, then how the answer begins.
 
         Raises:
             ConfigurationError: the model has no chat template, or it does not take these messages.
             BackendError: the text holds a character that the vocabulary knows only as a special token.
         """
         pieces = split_template(self._renderer(query), query, model=self._name) if query.messages else query.pieces
-        ids = self._encode_pieces(pieces)
+        ids = self._encode_pieces([*pieces, PromptPiece(query.opening, markup=True)] if query.opening else pieces)
         if ids[: len(self._bos)] != self._bos:
             ids = self._bos + ids
         return ids + (self._encode_text(query.continuation, self._inner) if query.continuation else [])
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, as it goes on behind a prompt: with its leading blank, without special tokens."""
-        return str(self._full.decode([*self._anchor, *ids]))[len(self._anchor_text) :]
+    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """The text of generated ids, as it goes on behind a prompt: with its leading blank, without special tokens.
 
-    def starts(self, ids: Sequence[int]) -> list[int]:
+        Args:
+            ids: what was generated.
+            special: whether special tokens stand in the text by their names.
+        """
+        return str(self._full.decode([*self._anchor, *ids], skip_special_tokens=not special))[len(self._anchor_text) :]
+
+    def starts(self, ids: Sequence[int], *, special: bool = False) -> list[int]:
         """For each generated id the place in :meth:`decode` where its characters begin; ascending."""
-        stream, end, places = self.stream(), len(self.decode(ids)), []
+        stream, end, places = self.stream(special=special), len(self.decode(ids, special=special)), []
         place = 0
         for number in ids:
             places.append(min(place, end))
             place += len(stream.add(number))
         return places
 
-    def stream(self) -> TextStream:
+    def stream(self, *, special: bool = False) -> TextStream:
         """Decode ids one by one, as they are generated."""
-        return TextStream(self._full, self._anchor)
+        return TextStream(self._full, self._anchor, special=special)
 
     def token_text(self, number: int) -> str:
         """The text of one id in the middle of a text, with its leading blank; of a special token, its name."""
@@ -281,17 +297,19 @@ class TextStream:
     Args:
         tokenizer: decodes.
         before: ids that stand in front; their text does not come out.
+        special: whether special tokens come out by their names.
     """
 
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: Sequence[int], *, special: bool = False) -> None:
         self._tokenizer = tokenizer
         self._before = before
+        self._special = special
         self._restart()
 
     def _restart(self) -> None:
         from tokenizers.decoders import DecodeStream
 
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._stream = DecodeStream(skip_special_tokens=not self._special)
         for number in self._before:
             self._stream.step(self._tokenizer, number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,9 @@ _CONTINUING: dict[str, dict[str, Any]] = {
     "llamacpp": {},
 }
 """Servers that go on from a last assistant message, by the owner of their models, and how they are told to."""
+
+_OF_THE_API = ("reasoning_effort",)
+"""Variables of chat templates that OpenAI's API has as fields of a request."""
 
 _GREEDY: dict[str, dict[str, Any]] = {"me": {"repeat_penalty": 1.0}}
 """Servers that penalise repetition unless told otherwise, which turns close decisions over: llama-cpp-python's."""
@@ -221,20 +224,29 @@ class RemoteBackend:
             body["prompt"] = _prompt(query)
         else:
             path = CHATS
-            body["messages"] = [{"role": message.role, "content": defuse(message.content)} for message in query.messages]
-            if query.continuation or query.template:
+            body["messages"] = [{"role": message.role, "content": _safe(message.parts)} for message in query.messages]
+            if query.opening or query.continuation or query.template or query.special:
                 await self._find_owner()
-            if query.continuation:
+            if query.opening or query.continuation:
                 if not self.chat_continues:
                     raise BackendError("this server cannot continue an answer; use reasoning='full'")
-                body["messages"].append({"role": "assistant", "content": defuse(query.continuation)})
+                body["messages"].append({"role": "assistant", "content": _safe(_beginning(query))})
                 body |= self._continuing
             if query.template:
-                if not self.chat_continues:
-                    raise BackendError("this server is not known to pass variables to a chat template; use vLLM or llama.cpp")
-                body["chat_template_kwargs"] = dict(query.template)
+                body |= self._variables(query.template)
+            if query.special and self.chat_continues and self._continuing:  # vLLM
+                body["skip_special_tokens"] = False
         body |= self._greedy | self._extra
         return path, {field: value for field, value in body.items() if value is not None}
+
+    def _variables(self, template: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that carry variables of the chat template: one that OpenAI's API has goes to any server."""
+        fields = {name: template[name] for name in _OF_THE_API if name in template}
+        if self.chat_continues:
+            return {**fields, "chat_template_kwargs": dict(template)}
+        if len(fields) < len(template):
+            raise BackendError("this server is not known to pass variables to a chat template; use vLLM or llama.cpp")
+        return fields
 
     async def _ask(self, client: AsyncOpenAI, path: str, body: dict[str, Any], query: Query) -> Completion:
         """Ask for as many log-probabilities as the server gives, and for as long an answer as there is room for."""
@@ -318,9 +330,18 @@ class RemoteBackend:
 
 
 def _prompt(query: Query) -> str:
-    """The plain prompt with the beginning of the answer; whole stretches of text are made safe, so that no special token
-    comes about where two of them meet."""
-    pieces = (*query.pieces, PromptPiece(query.continuation))
+    """The plain prompt with the beginning of the answer."""
+    return _safe((*query.pieces, *_beginning(query)))
+
+
+def _beginning(query: Query) -> tuple[PromptPiece, ...]:
+    pieces = (PromptPiece(query.opening, markup=True), PromptPiece(query.continuation))
+    return tuple(piece for piece in pieces if piece.text)
+
+
+def _safe(pieces: Iterable[PromptPiece]) -> str:
+    """Pieces as one text: whole stretches that the dialect did not write are made safe, so that no special token comes about
+    where two of them meet."""
     return "".join(
         "".join(piece.text for piece in stretch) if markup else defuse("".join(piece.text for piece in stretch))
         for markup, stretch in groupby(pieces, key=lambda piece: piece.markup)

@@ -301,7 +301,7 @@ class _Row:
         self._ends = ends
         self._ids: list[int] = []
         self._top: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._stream = encoder.stream()
+        self._stream = encoder.stream(special=job.query.special)
         self._text = ""
 
     def add(self, token: int, top: tuple[torch.Tensor, torch.Tensor] | None) -> None:
@@ -310,7 +310,7 @@ class _Row:
             self.done = True
             self._job.settle(DeadlineError())
         elif token in self._ends:
-            self._finish("stop", self._encoder.decode(self._ids), len(self._ids) + 1)
+            self._finish("stop", self._whole(), len(self._ids) + 1)
         else:
             self._ids.append(token)
             if self.query.choices and top is not None:
@@ -319,7 +319,10 @@ class _Row:
             if cut is not None:
                 self._finish("stop", self._text[:cut], len(self._ids))
             elif len(self._ids) >= self.limit:
-                self._finish("length", self._encoder.decode(self._ids), len(self._ids))
+                self._finish("length", self._whole(), len(self._ids))
+
+    def _whole(self) -> str:
+        return self._encoder.decode(self._ids, special=self.query.special)
 
     def _cut(self, token: int) -> int | None:
         """Where the first stop string begins, once one is complete; only what the token added is looked through."""
@@ -329,7 +332,9 @@ class _Row:
 
     def _finish(self, reason: Literal["stop", "length"], text: str, count: int) -> None:
         self.done = True
-        choices = TokenProbabilities(self._encoder.starts(self._ids), self._alternatives) if self.query.choices else None
+        choices = None
+        if self.query.choices:
+            choices = TokenProbabilities(self._encoder.starts(self._ids, special=self.query.special), self._alternatives)
         usage = Usage(input_tokens=len(self.prompt), output_tokens=count)
         self._job.settle(Completion(text, reason, usage, choices))
 

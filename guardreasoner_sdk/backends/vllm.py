@@ -309,13 +309,14 @@ class _Engine:
             logprobs=query.choices or None,
             # vLLM needs its own text only to look for stop strings in it.
             detokenize=bool(query.stop),
+            skip_special_tokens=not query.special,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = {"type": "token", "prompt_token_ids": ids}
         results = [result async for result in self.core.generate(prompt, params, uuid.uuid4().hex)]
-        return self._completion(results[-1], len(ids)) if results else BackendError("the engine gave no answer")
+        return self._completion(results[-1], len(ids), query.special) if results else BackendError("the engine gave no answer")
 
-    def _completion(self, result: Any, length: int) -> Completion | BackendError:
+    def _completion(self, result: Any, length: int, special: bool) -> Completion | BackendError:
         output = result.outputs[0]
         if output.finish_reason not in ("stop", "length"):
             return BackendError(f"the engine gave up the answer ({output.finish_reason})")
@@ -326,18 +327,18 @@ class _Engine:
             ids.pop()  # the end token
         # Decoded by us, as on every engine: vLLM leaves out a character that was cut in two, so that its text and the places
         # of the tokens in it would not fit together.
-        text = self.encoder.decode(ids)
+        text = self.encoder.decode(ids, special=special)
         if stopped_by_text:
             text = text.partition(output.stop_reason)[0]
-        choices = None if output.logprobs is None else self._choices(ids, output.logprobs)
+        choices = None if output.logprobs is None else self._choices(ids, output.logprobs, special)
         return Completion(text=text, finish_reason=output.finish_reason, usage=usage, choices=choices)
 
-    def _choices(self, ids: list[int], logprobs: Any) -> TokenProbabilities:
+    def _choices(self, ids: list[int], logprobs: Any, special: bool) -> TokenProbabilities:
         def alternatives(number: int) -> dict[str, float]:
             entries = logprobs[number].items()
             return sum_by_text((self.encoder.token_text(token), math.exp(entry.logprob)) for token, entry in entries)
 
-        return TokenProbabilities(self.encoder.starts(ids), alternatives)
+        return TokenProbabilities(self.encoder.starts(ids, special=special), alternatives)
 
 
 def _check_options(options: dict[str, Any], known: list[str]) -> None:

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from guardreasoner_sdk.catalog import BACKENDS, MODELS, ModelInfo
-from guardreasoner_sdk.cli.terminal import console, write, write_json
+from guardreasoner_sdk.catalog import BACKENDS, ModelInfo, select_models
+from guardreasoner_sdk.cli.terminal import console, note, write, write_json
 
 __all__ = ["models"]
 
-_COLUMNS = ("model", "context", "licence", "runs here by", "dialect", "backends", "source")
+_COLUMNS = (
+    *("model", "context", "licence", "runs here by", "dialect", "backends", "source", "parameters", "languages", "judges"),
+    *("reasons", "own policy", "wire format"),
+)
 _SHOWN = 4
 """So many of the columns a terminal shows: they fit into 80 characters."""
 
+_WORDS = {"prompt_harmfulness": "prompt", "response_refusal": "refusal", "response_harmfulness": "response"}
+
 
 def models(
+    task: Annotated[str | None, typer.Option(help="What it judges: prompt, refusal or response.")] = None,
+    language: Annotated[str | None, typer.Option(help="A language that its authors name, such as de.")] = None,
+    licence: Annotated[str | None, typer.Option(help="How its licence begins, such as apache-2.0.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="Most parameters, in billions.")] = None,
+    reasons: Annotated[bool, typer.Option("--reasons", help="It can write down how it came to its verdict.")] = False,
+    own_policy: Annotated[bool, typer.Option("--own-policy", help="It can be given a policy of yours.")] = False,
+    runs_here: Annotated[bool, typer.Option("--runs-here", help="An engine that runs it is installed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a page.")] = False,
 ) -> None:
-    """List the models known by name, and what can run them here.
+    """List the models known by name that can do what is asked for, and what can run them here.
 
     In a pipe: one line each, with tabs between the columns, and more of them.
     """
-    rows = [_described(model) for model in MODELS.values()]
+    chosen = select_models(
+        task=task,
+        language=language,
+        licence=licence,
+        parameters=parameters,
+        reasons=reasons or None,
+        takes_policy=own_policy or None,
+        runs_here=runs_here or None,
+    )
+    if as_markdown:
+        write("\n".join(_markdown(chosen)))
+        return
+    rows = [_described(model) for model in chosen]
     if as_json:
         write_json(rows, indent=2)
         return
+    if not rows:
+        note("no model of the catalogue is all of that")
     out = console()
     lines = [_cells(row) for row in rows]
     if not out.is_terminal:
@@ -49,11 +77,29 @@ def models(
         out.print(f"not installed: {', '.join(backend.name for backend in absent)}; see guardreasoner doctor", style="dim")
 
 
+def _markdown(chosen: Sequence[ModelInfo]) -> Iterator[str]:
+    """The table of the documentation: what does not depend on the machine."""
+    yield "| model | billions | judges | reasons | own policy | languages | licence | context | dialect | runs on |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for model in chosen:
+        many = {"mul": "over 50"}.get("".join(model.languages))
+        languages = many or (" ".join(model.languages) if len(model.languages) < 10 else f"{len(model.languages)}")
+        engines = ", ".join(name for name in model.weights if name != "remote") or "a server"
+        cells = (
+            *(f"`{model.name}`", f"{model.parameters:g}", ", ".join(_WORDS[task] for task in model.tasks)),
+            *("yes" if model.reasons else "", "yes" if model.takes_policy else "", languages or "not said", model.licence),
+            *(f"{model.context:,}", f"`{model.dialect}`" if model.dialect else "", engines),
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     ready = ", ".join(row["ready"]) or f"no: {row['why_not']}"
     return (
         *(row["name"], f"{row['context']}", row["licence"], ready),
-        *(row["dialect"] or "-", ", ".join(row["weights"]), row["source"]),
+        *(row["dialect"] or "-", ", ".join(row["weights"]), row["source"], f"{row['parameters']:g}"),
+        *(" ".join(row["languages"]) or "-", ", ".join(_WORDS[task] for task in row["tasks"])),
+        *("yes" if row["reasons"] else "no", "yes" if row["takes_policy"] else "no", row["wire_format"] or "-"),
     )
 
 
@@ -71,6 +117,12 @@ def _described(model: ModelInfo) -> dict[str, Any]:
         "context": model.context,
         "licence": model.licence,
         "source": model.source,
+        "parameters": model.parameters,
+        "languages": list(model.languages),
+        "tasks": list(model.tasks),
+        "reasons": model.reasons,
+        "takes_policy": model.takes_policy,
+        "wire_format": model.wire_format,
         "weights": dict(model.weights),
         "ready": ready,
         "runs_here": bool(here),

@@ -46,6 +46,9 @@ class Dialect(Protocol):
     Attributes:
         name: as in ``Guard(dialect=...)``.
 
+    A family that cannot do everything that ``Guard(reasoning=...)`` may ask for has an attribute ``modes``, a tuple of what it
+    can, ``auto`` among it; a guard is then refused at once where it asks for something else.
+
     Example:
         >>> from guardreasoner_sdk import Exchange
         >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
@@ -64,7 +67,7 @@ class Dialect(Protocol):
 
         Args:
             exchange: what is judged.
-            reasoning: how much to reason; a family that does not reason ignores it.
+            reasoning: how much to reason; one of its ``modes``, if it has such.
             capabilities: what the engine can do.
 
         Returns:

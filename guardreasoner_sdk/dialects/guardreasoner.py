@@ -10,15 +10,15 @@ from typing import Any
 
 from guardreasoner_sdk.dialects.base import JudgementProgram, Reasoning, Rendering
 from guardreasoner_sdk.dialects.labels import Statement, read_statements
-from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
+from guardreasoner_sdk.dialects.probabilities import CHOICES, DOUBT, doubtful, label_probability
 from guardreasoner_sdk.dialects.quoting import BREAK, fold_history, marks, quote
 from guardreasoner_sdk.dialects.steps import conclusions, split_steps
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Capabilities, Completion, Message, PromptPiece, Query, TokenProbabilities
-from guardreasoner_sdk.verdict import LABELS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
+from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, ReasoningStep, Span, Task, Usage, undetermined
 
-__all__ = ["DOUBT", "INSTRUCTION", "GuardReasonerDialect", "doubtful", "interaction", "neutralise"]
+__all__ = ["INSTRUCTION", "GuardReasonerDialect", "interaction", "neutralise"]
 
 INSTRUCTION = (
     "You are a classifier for analyzing interactions between humans and AI. \n\n"
@@ -31,9 +31,6 @@ INSTRUCTION = (
 """The instruction of the published weights; the trailing blanks belong to it."""
 
 MAX_NEW_TOKENS = 2048
-
-DOUBT = (0.1, 0.9)
-"""Probabilities between these two are doubtful."""
 
 _HEADER = "Answers: \nRequest:"
 # Where reasoning ends, in 99 % of the published transcripts; servers take four such strings at most.
@@ -85,6 +82,8 @@ class GuardReasonerDialect:
     """
 
     name = "guardreasoner"
+    judges: tuple[Task, ...] = TASKS
+    modes: tuple[Reasoning, ...] = ("auto", "full", "brief", "off")
 
     def __init__(
         self, rendering: Rendering = "raw", *, max_tokens: int = MAX_NEW_TOKENS, doubt: tuple[float, float] = DOUBT
@@ -211,16 +210,6 @@ def interaction(exchange: Exchange) -> str:
     """
     response = "None" if exchange.response is None else neutralise(exchange.response)
     return f"Human user:\n{fold_history(exchange, _FORGED)}\n\nAI assistant:\n{response}\n\n"
-
-
-def doubtful(finding: Finding, doubt: tuple[float, float]) -> bool:
-    """Whether a finding calls for a closer look: undetermined, without a probability, or with one inside the interval.
-
-    Args:
-        finding: the answer to a task.
-        doubt: the interval, without its ends.
-    """
-    return finding.score is None or doubt[0] < finding.score < doubt[1]
 
 
 def _scored(judgement: Judgement, choices: TokenProbabilities | None, header: str) -> Judgement:

@@ -1,4 +1,4 @@
-"""Llama Guard 3 and 4 (arXiv:2312.06674 and their model cards): is the last turn of a conversation safe?
+"""Llama Guard 1 to 4 (arXiv:2312.06674 and their model cards): is the last turn of a conversation safe?
 
 The model's own chat template lists the categories and writes the conversation; ``messages`` is all it needs. It judges the
 last turn, so that a prompt with its response is two queries. The answer is ``safe``, or ``unsafe`` and on the next line the
@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
-from guardreasoner_sdk.dialects.base import Answer, JudgementProgram, Reasoning
-from guardreasoner_sdk.dialects.hazards import HAZARDS, hazard
+from guardreasoner_sdk.dialects.base import Answer, Reasoning
+from guardreasoner_sdk.dialects.hazards import LLAMA_GUARD_1, LLAMA_GUARD_2, MLCOMMONS, Taxonomy
 from guardreasoner_sdk.dialects.probabilities import CHOICES, label_probability
-from guardreasoner_sdk.dialects.single_label import CONVERSATION, join_answers, sides, span, unreadable
+from guardreasoner_sdk.dialects.published import TASK_OF, Reading, SidesDialect
+from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, sides, span, unreadable
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Capabilities, Completion
-from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
+from guardreasoner_sdk.generation import Capabilities, Completion, Query
+from guardreasoner_sdk.verdict import Finding, undetermined
 
 __all__ = ["LABEL_TOKENS", "LlamaGuardDialect", "SafetyAnswer", "read_safety"]
 
@@ -31,21 +33,32 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 # The label is the whole statement: nothing follows on its line, or codes, or (of ThinkGuard) a sentence of its own.
-_AFTER = re.compile(rf"{_MARKS}(?:$|<|[.(]|[,-]?[ \t]*S\d)", re.IGNORECASE | re.MULTILINE)
+_AFTER = re.compile(rf"{_MARKS}(?:$|<|[.(]|[,-]?[ \t]*[SO]\d)", re.IGNORECASE | re.MULTILINE)
 _OTHER = re.compile(
     rf"(?:{_MARKS}[.,;:(/|]?{_MARKS}(?:or[ \t]++)?{_MARKS}|\s++[>#*_-]*+)(?P<word>(?:un)?safe){_MARKS}[.)]?{_MARKS}$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LEAD = r"[\s,;:.*_`\"'-]*+"
 _HEADING = rf"(?:violated[ \t]+)?categor(?:y|ies){_MARKS}:{_MARKS}"
-_CODES = re.compile(rf"{_LEAD}(?:{_HEADING})?(?=S\d{{1,2}}\b)", re.IGNORECASE)
-# The templates name three of the categories in fewer words than the cards do.
-_NAMES = "|".join(re.escape(name) for name in (*HAZARDS.values(), "Sex Crimes", "Child Exploitation", "Self-Harm"))
-_CODE = re.compile(
-    rf"[\s,;.*_`\"'-]*+(?:and[ \t]+)?S(?P<number>\d{{1,2}})\b(?:[ \t]*+[:.)-]?+[ \t]*+(?:{_NAMES})\b)?", re.IGNORECASE
-)
-_CODE_AT_END = re.compile(r"S\d++\Z")
 _NAMED = re.compile(rf"{_LEAD}{_HEADING}(?P<line>[^\n]*)", re.IGNORECASE)
+
+
+@cache
+def _codes(letter: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Where codes of a letter begin, one of them with its name if it is given, and one at the very end."""
+    named = (name for taxonomy in _TAXONOMIES.values() for name in (*taxonomy.names.values(), *taxonomy.aliases))
+    names = "|".join(re.escape(name) for name in dict.fromkeys(named))
+    return (
+        re.compile(rf"{_LEAD}(?:{_HEADING})?(?={letter}\d{{1,2}}\b)", re.IGNORECASE),
+        re.compile(
+            rf"[\s,;.*_`\"'-]*+(?:and[ \t]+)?{letter}(?P<number>\d{{1,2}})\b(?:[ \t]*+[:.)-]?+[ \t]*+(?:{names})\b)?",
+            re.IGNORECASE,
+        ),
+        re.compile(rf"{letter}\d++\Z"),
+    )
+
+
+_TAXONOMIES = {1: LLAMA_GUARD_1, 2: LLAMA_GUARD_2, 3: MLCOMMONS, 4: MLCOMMONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +76,13 @@ class SafetyAnswer:
     rest: int = 0
 
 
-def read_safety(answer: Answer, start: int) -> SafetyAnswer:
+def read_safety(answer: Answer, start: int, taxonomy: Taxonomy = MLCOMMONS) -> SafetyAnswer:
     """Read one answer.
 
     Args:
         answer: what the engine gave.
         start: where it begins in the judgement's raw text.
+        taxonomy: the categories that it may name.
     """
     if isinstance(answer, BackendError):
         return SafetyAnswer(undetermined(str(answer)))
@@ -87,66 +101,52 @@ def read_safety(answer: Answer, start: int) -> SafetyAnswer:
         score=label_probability(answer.choices, text, label.start("word"), "unsafe", "safe"),
         span=span(label, start),
     )
-    return SafetyAnswer(finding, *_categories(answer, label.end()))
+    return SafetyAnswer(finding, *_categories(answer, label.end(), taxonomy))
 
 
-def _categories(answer: Completion, at: int) -> tuple[tuple[str, ...], int]:
+def _categories(answer: Completion, at: int, taxonomy: Taxonomy) -> tuple[tuple[str, ...], int]:
     """The categories behind a label, and where they end."""
     text = answer.text
-    if (codes := _CODES.match(text, at)) is not None:
+    begin, one, last = _codes(taxonomy.letter)
+    if (codes := begin.match(text, at)) is not None:
         found, end = [], codes.end()
-        while (code := _CODE.match(text, end)) is not None:
-            found.append(f"S{int(code['number'])}")
+        while (code := one.match(text, end)) is not None:
+            found.append(f"{taxonomy.letter}{int(code['number'])}")
             end = code.end()
-        if answer.finish_reason == "length" and end == len(text) and _CODE_AT_END.search(text):
+        if answer.finish_reason == "length" and end == len(text) and last.search(text):
             # "S1" at the very end may be the beginning of "S14".
             found.pop()
-        return tuple(dict.fromkeys(hazard(code) for code in found)), end
+        return tuple(dict.fromkeys(taxonomy.label(code) for code in found)), end
     if (named := _NAMED.match(text, at)) is not None:
-        said = {name.strip(" \t.*_`\"'").lower() for name in named["line"].split(",")}
-        return tuple(hazard(code) for code, name in HAZARDS.items() if name.lower() in said), named.end()
+        said = {taxonomy.find(name) for name in named["line"].split(",")}
+        return tuple(label for code in taxonomy.names if (label := taxonomy.label(code)) in said), named.end()
     return (), at
 
 
-class LlamaGuardDialect:
+class LlamaGuardDialect(SidesDialect):
     """Asks and reads a Llama Guard.
 
     It judges harm, of the prompt and of the response; it does not say whether the response refuses. Categories are those of
     the prompt and the response together. It does not reason.
 
     Args:
-        version: 3 or 4; both are asked and read in the same way.
+        version: 1 to 4; all are asked and read in the same way, and name categories of their own.
 
     Raises:
-        ConfigurationError: another version. Their categories are others.
+        ConfigurationError: another version.
     """
 
-    def __init__(self, version: Literal[3, 4] = 3) -> None:
-        if version not in (3, 4):
-            raise ConfigurationError(f"version: {version!r} is unknown; use 3 or 4")
+    def __init__(self, version: Literal[1, 2, 3, 4] = 3) -> None:
+        if version not in _TAXONOMIES:
+            raise ConfigurationError(f"version: {version!r} is unknown; use 1, 2, 3 or 4")
         self.version = version
+        self.name = f"llama-guard-{version}"
 
-    @property
-    def name(self) -> str:
-        """``llama-guard-3`` or ``llama-guard-4``."""
-        return f"llama-guard-{self.version}"
+    def query(self, side: Side, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> Query:
+        """Ask about one part: the chat ends with it, and its history becomes earlier turns."""
+        return sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)[side]
 
-    def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
-        """Begin a judgement.
-
-        Args:
-            exchange: what is judged; its history becomes earlier turns of the chat.
-            reasoning: ignored: this model gives none.
-            capabilities: ignored: every engine can do what is asked.
-        """
-        queries = sides(exchange, CONVERSATION, max_tokens=LABEL_TOKENS, choices=CHOICES)
-        answers = dict(zip(queries, (yield tuple(queries.values())), strict=True))
-        sheet = join_answers(answers)
-        readings = {side: read_safety(answer, sheet.starts[side]) for side, answer in answers.items()}
-        return Judgement(
-            prompt_harmfulness=readings["prompt"].finding,
-            response_harmfulness=readings["response"].finding if "response" in readings else None,
-            categories=tuple(dict.fromkeys(name for reading in readings.values() for name in reading.categories)),
-            usage=sheet.usage,
-            raw=sheet.raw,
-        )
+    def read(self, title: str, query: Query, answer: Completion, exchange: Exchange, start: int) -> Reading:
+        """Read the label and the codes behind it."""
+        safety = read_safety(answer, start, _TAXONOMIES[self.version])
+        return Reading({TASK_OF[title]: safety.finding}, safety.categories)

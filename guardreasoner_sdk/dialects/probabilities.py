@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from guardreasoner_sdk.generation import TokenProbabilities
+from guardreasoner_sdk.verdict import Finding
 
-__all__ = ["CHOICES", "label_probability", "probability_of"]
+__all__ = ["CHOICES", "DOUBT", "doubtful", "label_probability", "probability_of", "share_of"]
 
 CHOICES = 20
 """How many of the most probable tokens to ask an engine for: the most that the common servers give."""
+
+DOUBT = (0.1, 0.9)
+"""Probabilities between these two are doubtful."""
 
 
 def probability_of(alternatives: Mapping[str, float], positive: str, negative: str, *, lead: str = "") -> float | None:
@@ -52,3 +56,31 @@ def label_probability(choices: TokenProbabilities | None, text: str, place: int,
         return None
     start, alternatives = found
     return probability_of(alternatives, positive, negative, lead=text[start:place])
+
+
+def share_of(alternatives: Mapping[str, float], meanings: Mapping[str, bool]) -> float | None:
+    """P(what means the first label), where an answer is one of many words that are a token each.
+
+    Args:
+        alternatives: probability (0 to 1) by token text.
+        meanings: whether a word means the first label, by the word in lower case.
+
+    Returns:
+        0 to 1, or None where no token is such a word.
+    """
+    mass = {True: 0.0, False: 0.0}
+    for token, probability in alternatives.items():
+        if (meaning := meanings.get(token.strip().lower())) is not None:
+            mass[meaning] += probability
+    total = sum(mass.values())
+    return None if total <= 0.0 else min(1.0, max(0.0, mass[True] / total))
+
+
+def doubtful(finding: Finding, doubt: tuple[float, float]) -> bool:
+    """Whether a finding calls for a closer look: undetermined, without a probability, or with one inside the interval.
+
+    Args:
+        finding: the answer to a task.
+        doubt: the interval, without its ends.
+    """
+    return finding.score is None or doubt[0] < finding.score < doubt[1]

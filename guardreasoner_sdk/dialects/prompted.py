@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from guardreasoner_sdk.dialects.guardreasoner import DOUBT, MAX_NEW_TOKENS, GuardReasonerDialect, interaction
+from guardreasoner_sdk.dialects.guardreasoner import MAX_NEW_TOKENS, GuardReasonerDialect, interaction
+from guardreasoner_sdk.dialects.probabilities import DOUBT
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Message, Query

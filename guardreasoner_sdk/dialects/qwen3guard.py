@@ -17,7 +17,7 @@ from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, join_ans
 from guardreasoner_sdk.errors import BackendError, ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Capabilities, Completion, TokenProbabilities
-from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
+from guardreasoner_sdk.verdict import TASKS, Finding, Judgement, Task, undetermined
 
 __all__ = ["CATEGORIES", "Controversial", "Qwen3GuardDialect"]
 
@@ -67,6 +67,8 @@ class Qwen3GuardDialect:
     """
 
     name = "qwen3guard"
+    judges: tuple[Task, ...] = TASKS
+    modes: tuple[Reasoning, ...] = ("auto", "off")
 
     def __init__(self, controversial: Controversial = "undetermined") -> None:
         if controversial not in ("undetermined", "harmful", "unharmful"):

@@ -17,7 +17,7 @@ from guardreasoner_sdk.dialects.single_label import Side, join_answers, span, un
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Capabilities, Message, Query
-from guardreasoner_sdk.verdict import Finding, Judgement, undetermined
+from guardreasoner_sdk.verdict import Finding, Judgement, Task, undetermined
 
 __all__ = ["POLICIES", "ShieldGemmaDialect"]
 
@@ -69,6 +69,8 @@ class ShieldGemmaDialect:
     """
 
     name = "shieldgemma"
+    judges: tuple[Task, ...] = ("prompt_harmfulness", "response_harmfulness")
+    modes: tuple[Reasoning, ...] = ("auto", "off")
 
     def ask(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> JudgementProgram:
         """Begin a judgement.

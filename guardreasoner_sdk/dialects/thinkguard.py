@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from guardreasoner_sdk.dialects.base import Answer, JudgementProgram, Reasoning
-from guardreasoner_sdk.dialects.guardreasoner import DOUBT, doubtful
 from guardreasoner_sdk.dialects.llama_guard import LABEL_TOKENS, SafetyAnswer, read_safety
-from guardreasoner_sdk.dialects.probabilities import CHOICES
+from guardreasoner_sdk.dialects.probabilities import CHOICES, DOUBT, doubtful
 from guardreasoner_sdk.dialects.single_label import CONVERSATION, Side, join_answers, sides
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
@@ -63,6 +62,8 @@ class ThinkGuardDialect:
     """
 
     name = "thinkguard"
+    judges: tuple[Task, ...] = ("prompt_harmfulness", "response_harmfulness")
+    modes: tuple[Reasoning, ...] = ("auto", "full", "brief", "off")
 
     def __init__(self, *, max_tokens: int = 1024, doubt: tuple[float, float] = DOUBT) -> None:
         if not 0.0 <= doubt[0] <= doubt[1] <= 1.0:

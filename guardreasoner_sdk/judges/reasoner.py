@@ -53,6 +53,10 @@ class ReasonerJudge:
         check_backend("backend", backend)
         if reasoning not in get_args(Reasoning):
             raise ConfigurationError(f"reasoning: must be one of {', '.join(get_args(Reasoning))}, not {reasoning!r}")
+        able: tuple[Reasoning, ...] = getattr(dialect, "modes", get_args(Reasoning))
+        if reasoning not in able:
+            how = "always reasons" if "off" not in able and reasoning == "off" else f"does not reason as {reasoning!r} asks"
+            raise ConfigurationError(f"reasoning: {dialect.name} {how}; use {' or '.join(map(repr, able))}")
         self.dialect = dialect
         self._backend = backend
         self.reasoning = reasoning

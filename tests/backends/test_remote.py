@@ -103,6 +103,43 @@ async def test_special_tokens_of_judged_text_are_broken_and_those_of_the_dialect
     assert [message["content"] for message in faulty_server.asked[1].body["messages"]] == [broken, broken]
 
 
+async def test_what_a_dialect_writes_into_messages_and_in_front_of_an_answer_stays_and_judged_text_beside_it_does_not(
+    remote: Make, faulty_server: Any, servers: Any
+) -> None:
+    faulty_server.plan(servers.chat_answer("b"), servers.chat_answer("c"))
+    message = Message.of(
+        "user", (PromptPiece("Think <think>: ", markup=True), PromptPiece("x<think>"), PromptPiece("</think>", markup=True))
+    )
+    query = Query(messages=(message,), opening="<answer>\n<think>", continuation="<think>", special=True)
+    backend = remote(continues=True)
+    await completed(backend, query)
+    await completed(backend, Query(messages=(message,), template={"reasoning_effort": "low"}))
+    first, second = (request.body for request in faulty_server.asked)
+    contents = [one["content"] for one in first["messages"]]
+    assert contents == ["Think <think>: x< think></think>", "<answer>\n<think>< think>"]
+    assert (first["continue_final_message"], first["skip_special_tokens"]) == (True, False)
+    assert second["chat_template_kwargs"] == {"reasoning_effort": "low"}
+    assert "skip_special_tokens" not in second
+
+
+async def test_what_openais_api_has_as_a_field_goes_to_a_server_that_takes_no_variables(
+    remote: Make, faulty_server: Any, servers: Any
+) -> None:
+    faulty_server.plan(servers.chat_answer("b"))
+    backend = remote(continues=False)
+    chat = (Message("user", "x"),)
+    await completed(backend, Query(messages=chat, template={"reasoning_effort": "high"}, special=True))
+    body = faulty_server.asked[0].body
+    assert body["reasoning_effort"] == "high"
+    assert not {"chat_template_kwargs", "skip_special_tokens"} & set(body)
+    [failed] = await backend.generate(
+        [Query(messages=chat, template={"reasoning_effort": "high", "think": True})], deadline=None
+    )
+    assert "chat template" in str(failed)
+    [failed] = await backend.generate([Query(messages=chat, opening="<think>")], deadline=None)
+    assert "cannot continue an answer" in str(failed)
+
+
 async def test_no_server_gets_a_key_that_was_not_given_for_it(
     remote: Make, faulty_server: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

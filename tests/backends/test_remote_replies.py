@@ -175,6 +175,14 @@ def test_whatever_a_server_says_is_read_or_refused(said: Any) -> None:
                 assert all(0 <= p <= 1 for p in completion.choices.alternatives(number).values())
 
 
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_what_a_server_sets_apart_as_reasoning_is_no_part_of_the_text(field: str) -> None:
+    for said, expected in (("Hm.", "Hm."), (None, ""), ({"a": 1}, "")):
+        body = json.dumps({"choices": [{"message": {"content": "SAFE", field: said}}]})
+        answer = read_answer(body, CHAT)
+        assert (answer.text, answer.reasoning) == ("SAFE", expected)
+
+
 def test_the_owner_of_the_model_asked_for_counts() -> None:
     listed = [{"id": "other", "owned_by": "vllm"}, {"id": "mine", "owned_by": "llamacpp"}]
     assert read_owner(json.dumps({"data": listed}), "mine") == "llamacpp"

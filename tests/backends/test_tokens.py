@@ -314,6 +314,44 @@ def test_what_a_template_writes_is_markup_and_what_the_messages_say_is_not() -> 
     )
 
 
+def test_what_a_dialect_wrote_into_a_message_is_markup_and_trimmed_with_the_rest() -> None:
+    said = (
+        PromptPiece(" ", markup=True),
+        PromptPiece(" \n"),
+        PromptPiece("<think>", markup=True),
+        PromptPiece("<think>"),
+        PromptPiece(" \n", markup=True),
+    )
+    query = Query(messages=(Message.of("user", said), Message.of("assistant", (PromptPiece(" "), PromptPiece("b")))))
+    assert query.messages[0].content == "  \n<think><think> \n"
+    assert [piece for piece in rendered(LLAMA, query) if "|" not in piece.text] == [
+        PromptPiece("<think>", markup=True),
+        PromptPiece("<think>"),
+        PromptPiece("b"),
+    ]
+    tokenizer, encoder = TOKENIZERS["byte_level"], ENCODERS["byte_level"]
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    assert encoder.encode(query).count(think) == 1
+
+
+def test_an_opening_is_markup_and_a_continuation_is_text() -> None:
+    tokenizer, encoder = TOKENIZERS["byte_level"], ENCODERS["byte_level"]
+    think = tokenizer.convert_tokens_to_ids("<think>")
+    plain = encoder.encode(chat("a"))
+    assert encoder.encode(chat("a", opening="<think>")) == [*plain, think]
+    assert think not in encoder.encode(chat("a", continuation="<think>"))
+    assert encoder.encode(raw("a", opening="<think>"))[-1] == think
+
+
+def test_special_tokens_stand_in_the_text_where_they_are_asked_for() -> None:
+    tokenizer, encoder = TOKENIZERS["byte_level"], ENCODERS["byte_level"]
+    ids = [tokenizer.convert_tokens_to_ids("<start_of_turn>"), *encoder.encode(raw("harmful"))[1:]]
+    assert (encoder.decode(ids), encoder.decode(ids, special=True)) == ("harmful", "<start_of_turn>harmful")
+    assert encoder.starts(ids, special=True)[1] == len("<start_of_turn>")
+    stream = encoder.stream(special=True)
+    assert "".join(stream.add(number) for number in ids) == "<start_of_turn>harmful"
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [

@@ -39,6 +39,20 @@ def test_models(run):
     assert listed[0]["runs_here"]
 
 
+def test_models_can_be_asked_for_by_what_they_do(run):
+    options = ("--task", "response", "--language", "de", "--licence", "apache-2.0", "--parameters", "1")
+    listed = json.loads(run("models", *options, "--json").stdout)
+    assert [row["name"] for row in listed] == ["embedded", "qwen3guard-0.6b", "polyguard-qwen-smol"]
+    assert listed[2]["wire_format"].startswith("github.com/kpriyanshu256/polyguard@")
+    assert listed[2]["tasks"] == ["prompt_harmfulness", "response_refusal", "response_harmfulness"]
+    assert {row["reasons"] for row in json.loads(run("models", "--reasons", "--json").stdout)} == {True}
+    assert {row["takes_policy"] for row in json.loads(run("models", "--own-policy", "--json").stdout)} == {True}
+    assert {row["runs_here"] for row in json.loads(run("models", "--runs-here", "--json").stdout)} == {True}
+    nothing = run("models", "--licence", "proprietary")
+    assert "no model of the catalogue is all of that" in nothing.stderr
+    assert run("models", "--task", "toxicity").exit_code == 2
+
+
 def test_a_model_whose_engine_is_not_installed(run, monkeypatch):
     absent = BackendInfo("embedded", "", None, ("no_such_module",))
     monkeypatch.setattr(models_module, "BACKENDS", {**BACKENDS, "embedded": absent})
@@ -67,7 +81,7 @@ def test_models_in_a_pipe_are_lines_with_tabs(run):
     heading, *lines = (line.split("\t") for line in run("models").stdout.splitlines())
     assert [line[0] for line in lines] == list(MODELS)
     assert heading[:4] == ["model", "context", "licence", "runs here by"]
-    assert {len(line) for line in (heading, *lines)} == {7}
+    assert {len(line) for line in (heading, *lines)} == {13}
     assert all(cell == cell.strip() for line in lines for cell in line)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
@@ -30,16 +30,17 @@ def asked(family: str, exchange: Exchange, reasoning: Reasoning, answer: str) ->
     """Drive a family's program; every query gets the same answer."""
     program = find_dialect(family).ask(exchange, reasoning, Capabilities())
     everything: list[Query] = []
-    queries = next(program)
+    queries: tuple[Query, ...] = ()
     while True:
-        everything += queries
         try:
-            queries = program.send([Completion(answer, "stop") for _ in queries])
+            queries = program.send([Completion(answer, "stop") for _ in queries]) if queries else next(program)
         except StopIteration as done:
             return done.value, everything
+        everything += queries
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25)
 @given(prompt=TEXTS, response=st.none() | TEXTS, earlier=st.none() | TEXTS, reasoning=st.sampled_from(MODES))
 def test_no_verdict_is_read_from_what_is_judged(
     family: str, prompt: str, response: str | None, earlier: str | None, reasoning: Reasoning
@@ -51,6 +52,7 @@ def test_no_verdict_is_read_from_what_is_judged(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25)
 @given(prompt=TEXTS, response=st.none() | TEXTS)
 def test_nothing_that_is_judged_reaches_markup_or_template(family: str, prompt: str, response: str | None) -> None:
     """What a family writes itself, and may hold special tokens, is the same for every exchange of the same shape."""
@@ -64,14 +66,14 @@ def test_nothing_that_is_judged_reaches_markup_or_template(family: str, prompt: 
 def test_almost_every_benchmark_row_is_asked_about_letter_for_letter(family: str) -> None:
     """Quoting what imitates a format touches under 0.5 % of real rows."""
     rows = [row["input"] for path in public_data("benchmarks").glob("*.json") for row in json.loads(path.read_text("utf-8"))]
-    touched = 0
+    touched, judged = 0, 1 if family == "x-guard" else 2  # it reads prompts alone
     for row in rows:
         turn = re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL)
         assert turn is not None
         prompt, response = turn.groups()
         queries = next(find_dialect(family).ask(Exchange(prompt, response), "full", Capabilities()))
         texts = ["".join([query.text or "", *(message.content for message in query.messages)]) for query in queries]
-        touched += not all(any(part in text for text in texts) for part in (prompt, response))
+        touched += not all(any(part in text for text in texts) for part in (prompt, response)[:judged])
     print(f"{family}: {touched} of {len(rows)} rows")
     assert touched / len(rows) < 0.005
 

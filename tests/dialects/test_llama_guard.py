@@ -36,9 +36,9 @@ def test_a_response_is_judged_by_a_second_query_and_categories_are_merged(ask) -
     assert judgement.usage == Usage(input_tokens=20, output_tokens=2)
 
 
-@pytest.mark.parametrize("version", [2, 5, "3"])
+@pytest.mark.parametrize("version", [0, 5, "3"])
 def test_another_version_is_refused(version: object) -> None:
-    with pytest.raises(ConfigurationError, match="version: .* is unknown; use 3 or 4"):
+    with pytest.raises(ConfigurationError, match="version: .* is unknown; use 1, 2, 3 or 4"):
         LlamaGuardDialect(version)  # type: ignore[arg-type]
 
 

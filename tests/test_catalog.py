@@ -1,0 +1,104 @@
+"""The models that are known by name: what can be asked of them, and what pages and notices say of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardreasoner_sdk import ConfigurationError, UnknownModelError
+from guardreasoner_sdk.catalog import BACKENDS, MODELS, NOT_HERE, find_model, select_models
+from guardreasoner_sdk.cli import main
+from guardreasoner_sdk.dialects.families import FAMILIES
+from guardreasoner_sdk.dialects.wire import read_wire_format
+from guardreasoner_sdk.verdict import TASKS
+
+ROOT = Path(__file__).parents[1]
+WIRE = sorted(path.name.removesuffix(".txt") for path in files("guardreasoner_sdk.dialects").joinpath("wire").iterdir())
+
+
+@pytest.mark.parametrize("info", MODELS.values(), ids=list(MODELS))
+def test_every_row_is_whole(info: Any) -> None:
+    assert info.dialect is None or info.dialect in FAMILIES
+    assert set(info.weights) <= set(BACKENDS)
+    assert info.licence
+    assert info.source
+    assert 0 < info.parameters < 200
+    assert 256 <= info.context <= 131_072
+    assert all(re.fullmatch(r"[a-z]{2}|mul", language) for language in info.languages)
+    assert len(set(info.languages)) == len(info.languages)
+    assert info.tasks
+    assert set(info.tasks) <= set(TASKS)
+    assert find_model(info.weights.get("remote", info.name)) is info
+
+
+def test_there_are_more_guards_than_elsewhere_and_every_family_but_the_general_ones_has_a_row() -> None:
+    assert len(MODELS) >= 45
+    spoken = {info.dialect for info in MODELS.values()}
+    assert set(FAMILIES) - spoken == {"guardreasoner-chat", "prompted", "rsafe"}
+    assert len({info.source for info in MODELS.values()}) >= 15
+
+
+def test_what_is_asked_for_is_what_comes() -> None:
+    assert select_models() == tuple(MODELS.values())
+    for info in select_models(task="refusal"):
+        assert "response_refusal" in info.tasks
+    assert select_models(task="refusal") == select_models(task="response_refusal")
+    assert {"llama-guard-3-8b", "qwen3guard-8b", "polyguard-qwen"} <= {info.name for info in select_models(language="de")}
+    assert "wildguard" not in {info.name for info in select_models(language="de")}
+    assert {info.licence for info in select_models(licence="apache-2.0")} == {"Apache-2.0", "Apache-2.0, gated"}
+    assert {info.name for info in select_models(takes_policy=True, parameters=2)} == {"dynaguard-1.7b", "yufeng-xguard-0.6b"}
+    reasoning = {info.name for info in select_models(reasons=True)}
+    assert {"guardreasoner-8b", "thinkguard-8b", "gpt-oss-safeguard-20b", "granite-guardian-3.3-8b"} <= reasoning
+    assert not {"embedded", "llama-guard-3-8b", "granite-guardian-3.2-5b"} & reasoning
+    assert reasoning | {info.name for info in select_models(reasons=False)} == set(MODELS)
+    assert "embedded" in {info.name for info in select_models(runs_here=True)}
+    assert "nemoguard-8b" in {info.name for info in select_models(runs_here=False)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "toxicity"}, "task: 'toxicity' is unknown; use prompt, refusal or response"),
+        ({"language": "German"}, "language: must be a code of two letters such as 'de', not 'German'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        select_models(**options)
+
+
+def test_guards_that_are_asked_for_and_not_here_are_told_why() -> None:
+    for name, asked in (("bingoguard", "BingoGuard-8B"), ("roguard", "Roblox/Llama-3.1-8B-Instruct-RoGuard-1.0")):
+        with pytest.raises(UnknownModelError, match=re.escape(NOT_HERE[name])):
+            find_model(asked)
+
+
+def test_the_embedded_guards_languages_are_those_it_was_measured_in() -> None:
+    config = json.loads((ROOT / "guardreasoner_sdk/assets/embedded/config.json").read_text("utf-8"))
+    assert list(MODELS["embedded"].languages) == config["measured_languages"]
+
+
+def test_the_page_shows_what_the_command_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/guards.md").read_text("utf-8")
+    shown = page.partition("<!-- models -->\n")[2].partition("<!-- end of models -->")[0]
+    assert main(["models", "--markdown"]) == 0
+    assert shown == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_a_published_request_says_where_it_is_from_and_stands_in_the_notice(name: str) -> None:
+    wire = read_wire_format(name)
+    notice = (ROOT / "NOTICE").read_text("utf-8")
+    entry = f"{name}.txt\n  for      {wire.version}\n  source   {wire.source}\n  licence  {wire.licence}\n"
+    assert entry in notice
+
+
+def test_every_published_request_is_used() -> None:
+    sources = {info.wire_format for info in MODELS.values()} | {read_wire_format("rsafe").source}
+    assert {read_wire_format(name).source for name in WIRE} == sources - {None}
+    assert MODELS["llama-guard-3-8b"].wire_format is MODELS["embedded"].wire_format is None
