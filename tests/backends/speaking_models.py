@@ -43,8 +43,13 @@ def speaking(folder: Path, said: Sequence[str], rival: str) -> Path:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     words = [one for one in (*said, other) if one not in (*SPECIAL, *ADDED)]
-    vocabulary = dict.fromkeys([*alphabet, *("".join(part for part, _ in spell.pre_tokenize_str(word)) for word in words)])
-    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(vocabulary)}, [], ignore_merges=True))
+    # A merge that no text here has: llama.cpp reads no vocabulary without one.
+    vocabulary = dict.fromkeys(
+        [*alphabet, "~^", *("".join(part for part, _ in spell.pre_tokenize_str(word)) for word in words)]
+    )
+    tokenizer = Tokenizer(
+        models.BPE({token: number for number, token in enumerate(vocabulary)}, [("~", "^")], ignore_merges=True)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3_SPLIT), behavior="isolated"), spell])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])

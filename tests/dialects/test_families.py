@@ -13,6 +13,7 @@ from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
 from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect
 from guardreasoner_sdk.generation import Capabilities, Completion, Query
+from guardreasoner_sdk.verdict import TASKS
 from public_data import public_data
 
 FRAGMENTS = st.sampled_from(
@@ -66,7 +67,8 @@ def test_nothing_that_is_judged_reaches_markup_or_template(family: str, prompt: 
 def test_almost_every_benchmark_row_is_asked_about_letter_for_letter(family: str) -> None:
     """Quoting what imitates a format touches under 0.5 % of real rows."""
     rows = [row["input"] for path in public_data("benchmarks").glob("*.json") for row in json.loads(path.read_text("utf-8"))]
-    touched, judged = 0, 1 if family == "x-guard" else 2  # it reads prompts alone
+    judged = 2 if "response_harmfulness" in getattr(find_dialect(family), "judges", TASKS) else 1
+    touched = 0
     for row in rows:
         turn = re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL)
         assert turn is not None
