@@ -23,6 +23,11 @@ class PromptPiece:
         text: its characters.
         markup: False: encoded as text, so that no part of it becomes a special token. True: written by the dialect itself,
             and special tokens in it count; it never holds judged text.
+
+    Example:
+        >>> from guardreasoner_sdk.generation import PromptPiece, Query
+        >>> Query(pieces=(PromptPiece("<s>", markup=True), PromptPiece("How do I bake bread?"))).text
+        '<s>How do I bake bread?'
     """
 
     text: str
@@ -38,6 +43,11 @@ class Message:
         content: its text; an engine encodes it as text, so that no part of it becomes a special token.
         pieces: the same text in pieces, where the dialect wrote some of it itself (``PromptPiece(markup=True)``): special
             tokens count in those, as in a plain prompt. Empty: all of it is plain text. :meth:`of` makes such a message.
+
+    Example:
+        >>> from guardreasoner_sdk.generation import Message
+        >>> Message("user", "How do I bake bread?").role
+        'user'
     """
 
     role: Role
@@ -79,6 +89,11 @@ class Query:
         choices: how many of the most probable tokens to report for each token of the answer; 0: none.
         special: whether special tokens that the model writes stand in the answer by their names; they are left out otherwise.
             A server that has no such option leaves them out all the same.
+
+    Example:
+        >>> from guardreasoner_sdk.generation import Message, Query
+        >>> Query(messages=(Message("user", "How do I bake bread?"),), max_tokens=8).text is None  # a chat
+        True
     """
 
     pieces: tuple[PromptPiece, ...] = ()
@@ -129,6 +144,11 @@ class Completion:
         usage: tokens read and written.
         choices: the probabilities; None where they were not asked for, or the engine gives none.
         reasoning: what a server set apart as the model's reasoning; it is no part of ``text``.
+
+    Example:
+        >>> from guardreasoner_sdk.generation import Completion
+        >>> Completion("safe", "stop").choices is None  # no probabilities were asked for
+        True
     """
 
     text: str
@@ -146,6 +166,11 @@ class Capabilities:
         continues: whether it takes :attr:`Query.opening` and :attr:`Query.continuation` in a chat.
         probes: whether a one-token question after a prompt it has just seen costs next to nothing, because it keeps the
             prefix. The label probabilities of a long answer are then asked for afterwards, and not for each of its tokens.
+
+    Example:
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> Capabilities(continues=False).probes
+        False
     """
 
     continues: bool = True

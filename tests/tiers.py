@@ -69,6 +69,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/server/test_clients.py": "slow",
     "tests/server/test_playground.py": "slow",
     "tests/server/test_serve.py::test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices": "slow",
+    "tests/test_examples.py::test_the_examples_of_a_package_run_as_they_stand_there": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",
     "tests/test_frames.py::*[polars": "slow",  # a double of pandas; 170 MB

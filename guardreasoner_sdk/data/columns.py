@@ -68,6 +68,11 @@ class Columns:
 
     Raises:
         InputError: a word is both, or ``labels`` names no task.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Columns
+        >>> Columns.parse(["prompt=question", "prompt_harmfulness=toxic", "positive=bad"]).prompt
+        'question'
     """
 
     prompt: str = "prompt"

@@ -79,6 +79,15 @@ class GuardReasonerDialect:
 
     Raises:
         ConfigurationError: unknown rendering, or no interval.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import GuardReasonerDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = GuardReasonerDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "guardreasoner"

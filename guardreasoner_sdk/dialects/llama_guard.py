@@ -134,6 +134,15 @@ class LlamaGuardDialect(SidesDialect):
 
     Raises:
         ConfigurationError: another version.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import LlamaGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = LlamaGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     def __init__(self, version: Literal[1, 2, 3, 4] = 3) -> None:

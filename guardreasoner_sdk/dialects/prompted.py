@@ -75,6 +75,15 @@ class PromptedDialect(GuardReasonerDialect):
 
     Raises:
         ConfigurationError: the policy is no text or blank, or no interval.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import PromptedDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = PromptedDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "prompted"

@@ -64,6 +64,15 @@ class Qwen3GuardDialect:
 
     Raises:
         ConfigurationError: no such meaning.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import Qwen3GuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = Qwen3GuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "qwen3guard"

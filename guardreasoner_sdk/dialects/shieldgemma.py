@@ -66,6 +66,14 @@ class ShieldGemmaDialect:
     part is harmful where P(Yes) is above 0.5 for any policy (where the engine gives no probabilities: where any answer is
     Yes); its score is the highest one, its categories are the policies violated. It does not reason. Earlier turns stand before
     the prompt, inside the human's part: the template knows one question and one answer.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import ShieldGemmaDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = ShieldGemmaDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> len(next(program))  # what the engine is asked, a question for each kind of harm; the answers are sent in return
+        4
     """
 
     name = "shieldgemma"

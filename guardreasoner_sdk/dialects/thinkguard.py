@@ -59,6 +59,15 @@ class ThinkGuardDialect:
 
     Raises:
         ConfigurationError: no interval.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import ThinkGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = ThinkGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "thinkguard"

@@ -45,6 +45,15 @@ class WildGuardDialect(PublishedDialect):
     It judges all three tasks and names no categories. It does not reason. Earlier turns stand before the prompt, inside the
     human's part: the format has one turn only. Where there is no response, its part is left empty, as the authors' package
     does.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import WildGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = WildGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "wildguard"

@@ -45,6 +45,11 @@ def clear_cut_rows(languages: Iterable[str] | None = None) -> list[LabelledRow]:
 
     Raises:
         InputError: there are no texts in one of them.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import clear_cut_rows
+        >>> {row.language for row in clear_cut_rows()} >= {"de", "ja"}
+        True
     """
     known = clear_cut_languages()
     wanted = known if languages is None else tuple(languages)

@@ -51,6 +51,13 @@ class Interval(BaseModel):
     Args:
         low: its lower end, in percent.
         high: its upper end, in percent.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Prediction, measure
+        >>> right = [Prediction(str(n), "mine", "prompt_harmfulness", True, True, None) for n in range(9)]
+        >>> [found] = measure(right, bootstrap=100)
+        >>> found.f1_interval.low
+        100.0
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,6 +115,12 @@ class Measures(BaseModel):
         false_negatives: positives called negative.
         true_negatives: negatives called negative.
         notes: what one has to know to read the figures, in sentences.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Prediction, measure
+        >>> [found] = measure([Prediction("1", "mine", "response_refusal", True, True, None)])
+        >>> found.task, found.f1, found.false_alarm_rate
+        ('response_refusal', 100.0, None)
     """
 
     model_config = ConfigDict(frozen=True)
@@ -156,6 +169,14 @@ def measure(
 
     Raises:
         MissingExtraError: there are scores, and scikit-learn is not installed.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Prediction, measure
+        >>> said = [(True, True), (True, None), (False, False), (False, False)]  # the truth, and what the guard said
+        >>> task = "prompt_harmfulness"
+        >>> [found] = measure(Prediction(str(n), "mine", task, truth, label, None) for n, (truth, label) in enumerate(said))
+        >>> found.precision, found.recall, found.undetermined
+        (100.0, 50.0, 1)
     """
     if bootstrap < 0:
         raise ConfigurationError(f"bootstrap: must be a number of draws from 0, not {bootstrap}")
@@ -175,6 +196,12 @@ def averages(measures: Sequence[Measures]) -> dict[Task, float | None]:
     Returns:
         by task, for those that were measured; None where a benchmark has no F1: a mean without it would be compared with
         means that have it.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Prediction, averages, measure
+        >>> right = [Prediction(name, name, "prompt_harmfulness", True, True, None) for name in ("a", "b")]
+        >>> averages(measure(right))
+        {'prompt_harmfulness': 100.0}
     """
     means: dict[Task, float | None] = {}
     for task in TASKS:

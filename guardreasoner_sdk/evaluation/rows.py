@@ -32,6 +32,12 @@ class LabelledRow:
         labels: the truth, for the tasks that are labelled: True for the positive label (harmful, refusal).
         language: a code such as ``en``; None where the row does not say.
         kind: what sort of text it is, in the word of its file, such as ``over_refusal``; None where the row does not say.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.evaluation import LabelledRow
+        >>> LabelledRow("1", "mine", Exchange("How do I bake a cake?"), {"prompt_harmfulness": False}).labels
+        {'prompt_harmfulness': False}
     """
 
     id: str
@@ -54,6 +60,12 @@ class Prediction:
         label: what the guard said; None: undetermined.
         score: P(positive label), 0 to 1; None where the guard gives none.
         paper: the authors' reading of the same answer; None where it is none that their rule is made for.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Prediction
+        >>> missed = Prediction("1", "mine", "prompt_harmfulness", truth=True, label=False, score=0.2)
+        >>> missed.reading
+        'negative'
     """
 
     id: str

@@ -60,6 +60,16 @@ class Score(BaseModel):
         printed: the F1 that the paper prints of it, in percent.
         compared: what the paper prints of other systems that were asked for.
         differences: why these figures are not the same, in sentences.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from guardreasoner_sdk.evaluation import score
+        >>> verdict = {"model": "mine", "prompt_harmfulness": {"label": "harmful"}}
+        >>> _ = Path("verdicts.jsonl").write_text(json.dumps({"labels": {"prompt_harmfulness": True}, "verdict": verdict}))
+        >>> [found] = score(["verdicts.jsonl"])
+        >>> found.task, found.strict.f1
+        ('prompt_harmfulness', 100.0)
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +111,16 @@ def score(
     Raises:
         InputError: there are no stored answers, nothing says what is true, or a line cannot be read.
         MissingExtraError: there are scores, and scikit-learn is not installed.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from guardreasoner_sdk.evaluation import score
+        >>> verdict = {"model": "mine", "prompt_harmfulness": {"label": "harmful"}}
+        >>> _ = Path("verdicts.jsonl").write_text(json.dumps({"labels": {"prompt_harmfulness": True}, "verdict": verdict}))
+        >>> [found] = score(["verdicts.jsonl"])
+        >>> found.guard, found.strict.recall
+        ('mine', 100.0)
     """
     beside = paper.rows(compare)
     sets = {stored.path.resolve(): stored for path in paths for stored in stored_sets(path, task=task)}.values()

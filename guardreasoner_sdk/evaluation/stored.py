@@ -67,6 +67,16 @@ class StoredSet:
         tasks: what its labels are for; of verdicts, all tasks that a line has a label for.
         guard: who answered: the model that the verdicts name, or a GuardReasoner by the size in the path, else the folder.
         labelled: whether its lines say what is true.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from guardreasoner_sdk.evaluation import stored_sets
+        >>> verdict = {"model": "mine", "prompt_harmfulness": {"label": "harmful"}}
+        >>> _ = Path("verdicts.jsonl").write_text(json.dumps({"labels": {"prompt_harmfulness": True}, "verdict": verdict}))
+        >>> [stored] = stored_sets("verdicts.jsonl")
+        >>> [found.label for found in stored.predictions()]
+        [True]
     """
 
     path: Path
@@ -119,6 +129,15 @@ def predictions_of(path: str | Path, *, task: Task | None = None) -> Iterator[Pr
 
     Raises:
         InputError: there are none, or a line cannot be read.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from guardreasoner_sdk.evaluation import predictions_of
+        >>> verdict = {"model": "mine", "prompt_harmfulness": {"label": "harmful"}}
+        >>> _ = Path("verdicts.jsonl").write_text(json.dumps({"labels": {"prompt_harmfulness": True}, "verdict": verdict}))
+        >>> [(found.truth, found.label) for found in predictions_of("verdicts.jsonl")]
+        [(True, True)]
     """
     for stored in stored_sets(path, task=task):
         yield from stored.predictions()
@@ -134,6 +153,15 @@ def stored_sets(path: str | Path, *, task: Task | None = None) -> list[StoredSet
 
     Raises:
         InputError: there are none.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from guardreasoner_sdk.evaluation import stored_sets
+        >>> verdict = {"model": "mine", "prompt_harmfulness": {"label": "harmful"}}
+        >>> _ = Path("verdicts.jsonl").write_text(json.dumps({"labels": {"prompt_harmfulness": True}, "verdict": verdict}))
+        >>> [(found.kind, found.guard) for found in stored_sets(".")]
+        [('verdicts', 'mine')]
     """
     path = Path(path)
     if not path.is_dir():

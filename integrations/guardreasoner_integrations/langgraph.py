@@ -103,6 +103,19 @@ def guard_node(
 
     Raises:
         ConfigurationError: an unknown stage; from the graph: a state without the messages, or whose messages have no ids.
+
+    Example:
+        >>> from langgraph.graph import END, START, StateGraph
+        >>> from guardreasoner_integrations.langgraph import GuardState, guard_node, guard_router
+        >>> from guardreasoner_sdk import Guard
+        >>> graph = StateGraph(GuardState)
+        >>> _ = graph.add_node("guard", guard_node(Guard()))
+        >>> _ = graph.add_node("model", lambda state: {"messages": [("ai", "Call her Miso.")]})  # yours
+        >>> _ = graph.add_edge(START, "guard")
+        >>> _ = graph.add_conditional_edges("guard", guard_router("model"), ["model", END])
+        >>> state = graph.compile().invoke({"messages": [("human", "What is a good name for a cat?")]})
+        >>> print(state["messages"][-1].text, state["guard_verdict"]["outcome"])
+        Call her Miso. allowed
     """
     check_guard(guard)
     if stage not in ("input", "output"):
@@ -145,6 +158,14 @@ def guard_router(
     Raises:
         ConfigurationError: from the graph: the state holds no verdict. LangGraph drops what a node writes under a key that
             the state does not have, and a lost verdict allows nothing.
+
+    Example:
+        >>> from guardreasoner_integrations.langgraph import guard_node, guard_router
+        >>> from guardreasoner_sdk import Guard
+        >>> from langchain_core.messages import HumanMessage
+        >>> state = {"messages": [HumanMessage("What is a good name for a cat?", id="1")]}
+        >>> guard_router("model")(state | guard_node(Guard()).invoke(state))
+        'model'
     """
     ways = {"allowed": allowed, "blocked": blocked, "undetermined": blocked if undetermined is None else undetermined}
 

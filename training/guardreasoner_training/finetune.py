@@ -69,6 +69,12 @@ def finetune_recipe(
 
     Raises:
         ConfigurationError: a recipe or a setting is unknown or wrong; or adapters are to be trained on random weights.
+
+    Example:
+        >>> from guardreasoner_training.finetune import finetune_recipe
+        >>> recipe = finetune_recipe("my-small-guard", changes={"rsft.epochs": 1}, gpu=False)
+        >>> recipe.name, recipe.rsft.epochs
+        ('laptop', 1.0)
     """
     adapters = gpu and base != SCRATCH
     given = load_recipe(recipe if recipe is not None else "lora-1gpu" if adapters else "laptop")
@@ -138,6 +144,12 @@ def finetune(
         InputError: the rows have errors, each with its line; a folder holds something else.
         ConfigurationError: the recipe, the base or the machine cannot do it.
         MissingExtraError: the extra ``train`` is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.finetune import finetune, finetune_recipe
+        >>> recipe = finetune_recipe("guardreasoner-1b", gpu=True)
+        >>> made = finetune([Path("mine.jsonl")], Path("my-guard"), recipe)  # doctest: +SKIP
     """
     _check_output(output)
     dialect = _spoken(recipe)

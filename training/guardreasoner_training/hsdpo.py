@@ -48,6 +48,13 @@ def hsdpo(
         InputError: a pair cannot be used, or ``output`` cannot: it holds another training, or the disk is full.
         ConfigurationError: the model or the machine cannot do what the recipe says, or memory ran out; with what to do.
         MissingExtraError: the extra ``train`` is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.hsdpo import hsdpo
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> recipe = load_recipe("lora-1gpu")
+        >>> made = hsdpo(Path("mine/pairs.jsonl"), "rsft", Path("hsdpo"), recipe)  # doctest: +SKIP
     """
     require_training()
     return HSDPOStage(pairs, base, output, recipe).run(restart=restart, report=report)

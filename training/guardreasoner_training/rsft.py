@@ -48,6 +48,13 @@ def rsft(
         InputError: a row cannot be used, or ``output`` cannot: it holds another training, or the disk is full.
         ConfigurationError: the model or the machine cannot do what the recipe says, or memory ran out; with what to do.
         MissingExtraError: the extra ``train`` is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> from guardreasoner_training.rsft import rsft
+        >>> recipe = load_recipe("lora-1gpu")
+        >>> made = rsft(Path("rows.jsonl"), recipe.base, Path("rsft"), recipe)  # doctest: +SKIP
     """
     require_training()
     return RSFTStage(rows, base, output, recipe).run(restart=restart, report=report)

@@ -111,6 +111,18 @@ def propose(predictions: Iterable[Prediction], *, at_most: float = AT_MOST) -> t
 
     Raises:
         ConfigurationError: ``at_most`` is no such share.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import Prediction
+        >>> from guardreasoner_sdk.evaluation.audit import propose
+        >>> said = [(n % 2 == 0) != (n == 10) for n in range(100)]  # the guard, which contradicts the label of row 10
+        >>> rows = [
+        ...     Prediction(str(n), "mine", "prompt_harmfulness", n % 2 == 0, label, 0.9 if label else 0.1)
+        ...     for n, label in enumerate(said)
+        ... ]
+        >>> [proposal], [task] = propose(rows)
+        >>> proposal.id, task.labels
+        ('10', 100)
     """
     if not 0 < at_most <= 1:
         raise ConfigurationError(f"at_most: must be a share above 0 and at most 1, not {at_most}")

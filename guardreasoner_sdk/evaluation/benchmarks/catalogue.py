@@ -51,6 +51,11 @@ class Benchmark:
         authors_file: its file in the authors' repository, which the paper's figures were made on.
         source: where the data set itself is published.
         schema: how a row of that becomes a labelled one.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import BENCHMARKS
+        >>> BENCHMARKS["HarmBenchResponse"].tasks
+        ('response_harmfulness',)
     """
 
     name: str
@@ -175,6 +180,11 @@ def find_benchmark(name: str) -> Benchmark:
 
     Raises:
         InputError: the paper has no such benchmark.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import find_benchmark
+        >>> find_benchmark("aegissafetytest").name
+        'AegisSafetyTest'
     """
     found = _BY_PLAIN_NAME.get(_plain(name))
     if found is None:
@@ -198,6 +208,14 @@ def read_rows(
     Raises:
         InputError: there is no such thing, or it cannot be read.
         MissingExtraError: the file or its download needs an extra.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("mine.jsonl").write_text('{"prompt": "How do I bake a cake?", "prompt_harmful": false}\\n')
+        >>> from guardreasoner_sdk.evaluation import read_rows
+        >>> [row] = read_rows("mine.jsonl")  # or a benchmark: read_rows("AegisSafetyTest")
+        >>> row.exchange.prompt
+        'How do I bake a cake?'
     """
     path = Path(what)
     if path.is_file():
@@ -224,6 +242,10 @@ def read_benchmark(
     Raises:
         InputError: there is no such benchmark or file, or it cannot be downloaded or read.
         MissingExtraError: reading or downloading it needs an extra.
+
+    Example:
+        >>> from guardreasoner_sdk.evaluation import read_benchmark
+        >>> rows = list(read_benchmark("SimpleSafetyTests"))  # doctest: +SKIP
     """
     found = benchmark if isinstance(benchmark, Benchmark) else find_benchmark(benchmark)
     if source is None:
@@ -252,6 +274,14 @@ def read_file(path: str | Path, columns: Columns | None = None, *, name: str | N
     Raises:
         InputError: it cannot be read; with the line.
         MissingExtraError: Parquet, and pyarrow is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("mine.jsonl").write_text('{"prompt": "How do I bake a cake?", "prompt_harmful": false}\\n')
+        >>> from guardreasoner_sdk.evaluation import read_file
+        >>> [row] = read_file("mine.jsonl")
+        >>> row.labels
+        {'prompt_harmfulness': False}
     """
     path = Path(path)
     first, records = _opened(path)

@@ -74,6 +74,16 @@ def count_labels(rows: Iterable[LabelledRow], plan: Plan) -> tuple[LabelCount, .
 
     Raises:
         InputError: no task has labels enough to be calibrated at all.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.evaluation import LabelledRow
+        >>> from guardreasoner_sdk.evaluation.calibration import Plan, count_labels
+        >>> label = "prompt_harmfulness"
+        >>> rows = [LabelledRow(str(n), "mine", Exchange(f"question {n}"), {label: n % 2 == 0}) for n in range(200)]
+        >>> [count] = count_labels(rows, Plan(recall=0.95))
+        >>> count.enough
+        False
     """
     every: dict[Task, dict[bool, list[int]]] = {}
     for row in rows:

@@ -106,6 +106,11 @@ class GuardedRoute:
 
     Raises:
         ConfigurationError: a path that is none, neither ``prompt`` nor ``messages``, or both.
+
+    Example:
+        >>> from guardreasoner_integrations.asgi import GuardedRoute
+        >>> whole = GuardedRoute("/chat", prompt="$.message", response="$.answer")
+        >>> streamed = GuardedRoute("/v1/chat/*", messages="$.messages", event="$.choices[*].delta.content")
     """
 
     def __init__(

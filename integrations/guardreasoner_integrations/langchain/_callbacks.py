@@ -80,6 +80,17 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
     Raises:
         ConfigurationError: options that cannot work.
         BlockedError, UndeterminedError: out of the run, from a blocking handler.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> from guardreasoner_integrations.langchain import GuardCallbackHandler
+        >>> from guardreasoner_sdk import Guard
+        >>> handler = GuardCallbackHandler(Guard())
+        >>> model = FakeListChatModel(responses=["Call her Miso."])  # yours
+        >>> _ = model.invoke("What is a good name for a cat?", config={"callbacks": [handler]})
+        >>> _ = handler.flush()
+        >>> [(run.stage, verdict.action) for verdict, run in handler.record]
+        [('input', 'allow'), ('output', 'allow')]
     """
 
     # LangChain swallows what a handler raises unless it says so, and calls it on the event loop where it says "inline".
@@ -226,6 +237,20 @@ class AsyncGuardCallbackHandler(_Handler, AsyncCallbackHandler):
 
     Raises:
         ConfigurationError: ``block=True``, or options that cannot work.
+
+    Example:
+        >>> import asyncio
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> from guardreasoner_integrations.langchain import AsyncGuardCallbackHandler
+        >>> from guardreasoner_sdk import Guard
+        >>> async def main():
+        ...     handler = AsyncGuardCallbackHandler(Guard())
+        ...     model = FakeListChatModel(responses=["Call her Miso."])  # yours
+        ...     await model.ainvoke("What is a good name for a cat?", config={"callbacks": [handler]})
+        ...     await handler.drain()
+        ...     return sorted((run.stage, verdict.action) for verdict, run in handler.record)
+        >>> asyncio.run(main())
+        [('input', 'allow'), ('output', 'allow')]
     """
 
     def __init__(

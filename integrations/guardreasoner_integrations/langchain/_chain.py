@@ -66,6 +66,18 @@ class GuardedChain(Runnable[Any, Any]):
             ``on_block="message"`` and nobody knows what the chain returns.
         BlockedError, UndeterminedError: from ``invoke`` and the like; in a batch with ``return_exceptions``, row by row.
         InputError: an input that holds no prompt, or an output that holds no answer, that the guard could read.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> from langchain_core.output_parsers import StrOutputParser
+        >>> from guardreasoner_integrations.langchain import GuardedChain
+        >>> from guardreasoner_sdk import Guard
+        >>> model = FakeListChatModel(responses=["Call her Miso."])  # yours
+        >>> chain = GuardedChain(Guard(policy={"on_block": "message"}), model | StrOutputParser())
+        >>> chain.invoke("What is a good name for a cat?")
+        'Call her Miso.'
+        >>> chain.invoke("How do I build a pipe bomb to kill my neighbour?")
+        "I'm sorry, but I can't help with that."
     """
 
     def __init__(  # noqa: PLR0913 - the options of a chain are its arguments

@@ -77,6 +77,18 @@ class GuardMiddleware(AgentMiddleware[GuardMiddlewareState, Any]):
 
     Raises:
         ConfigurationError: arguments that cannot work, or a check that the guard's policy can never block by.
+
+    Example:
+        >>> from langchain.agents import create_agent
+        >>> from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
+        >>> from langchain_core.messages import AIMessage
+        >>> from guardreasoner_integrations.langchain import GuardMiddleware
+        >>> from guardreasoner_sdk import Guard
+        >>> model = FakeMessagesListChatModel(responses=[AIMessage("Call her Miso.")])  # yours
+        >>> agent = create_agent(model, middleware=[GuardMiddleware(Guard())])
+        >>> result = agent.invoke({"messages": [("user", "What is a good name for a cat?")]})
+        >>> print(result["messages"][-1].text)
+        Call her Miso.
     """
 
     state_schema = GuardMiddlewareState

@@ -124,6 +124,17 @@ class GuardReasonerGuardrail(_Applicable):
     Raises:
         ConfigurationError: options that cannot work.
         ValueError: a mode that is not supported.
+
+    Example:
+        >>> import asyncio, litellm
+        >>> from guardreasoner_integrations.litellm import GuardReasonerGuardrail
+        >>> from guardreasoner_sdk import Guard
+        >>> stages = ["pre_call", "post_call"]
+        >>> litellm.callbacks = [GuardReasonerGuardrail("guardreasoner", guard=Guard(), event_hook=stages, default_on=True)]
+        >>> cat = [{"role": "user", "content": "What is a good name for a cat?"}]
+        >>> answer = asyncio.run(litellm.acompletion("gpt-4o-mini", messages=cat, mock_response="Call her Miso."))
+        >>> answer.choices[0].message.content
+        'Call her Miso.'
     """
 
     def __init__(  # noqa: PLR0913 - the keys of a proxy's configuration are its arguments

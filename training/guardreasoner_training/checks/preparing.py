@@ -70,6 +70,15 @@ def check_rows(rows: Rows, recipe: Recipe, *, columns: Columns | None = None) ->
     Raises:
         InputError: a file cannot be read at all.
         MissingExtraError: Parquet, and pyarrow is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("mine.jsonl").write_text('{"prompt": "How do I bake a cake?", "prompt_harmful": false}\\n')
+        >>> from guardreasoner_training.checks import check_rows
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> [error] = check_rows(Path("mine.jsonl"), load_recipe("laptop")).errors
+        >>> error.split(";")[-1]
+        ' add rows that are harmful'
     """
     found, report = _checked(rows, recipe, columns)
     prompts = [row.exchange.prompt for row in found]
@@ -97,6 +106,18 @@ def prepare(
     Raises:
         InputError: the data has errors; the first of them are named, with file and line.
         MissingExtraError: Parquet, and pyarrow is not installed.
+
+    Example:
+        >>> from guardreasoner_training.checks import prepare
+        >>> from guardreasoner_training.recipe import load_recipe, override
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_training.rows import TrainingRow
+        >>> row = TrainingRow("1", Exchange("How do I poison a well?"), {"prompt_harmfulness": True})
+        >>> other = TrainingRow("2", Exchange("How do I bake a cake?"), {"prompt_harmfulness": False})
+        >>> recipe = override(load_recipe("laptop"), {"data.dev_share": 0, "data.evidence": "words"})
+        >>> train, dev, report = prepare([row, other], recipe)
+        >>> train[1].output.splitlines()[0]
+        '# Task 1'
     """
     found, report = _checked(rows, recipe, columns)
     _stop_at_errors(report)

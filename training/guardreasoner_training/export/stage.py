@@ -59,6 +59,12 @@ def gguf_name(folder: Path, kind: str) -> str:
     Args:
         folder: the folder that it is in.
         kind: its type.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.export import gguf_name
+        >>> gguf_name(Path("my-guard"), "q8_0")
+        'my-guard.q8_0.gguf'
     """
     return f"{folder.resolve().name}.{kind.lower()}.gguf"
 
@@ -102,6 +108,11 @@ def export(
         ConfigurationError: the folder cannot be exported so, or an exported file answers differently; nothing is exported.
         InputError: ``output`` holds something else, or cannot be written.
         MissingExtraError: the extra ``train`` is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.export import export
+        >>> made = export(Path("my-guard"), Path("exported"), gguf=["q8_0"])  # doctest: +SKIP
     """
     kinds = check_kinds(gguf)
     dialect = guard_dialect(folder)

@@ -70,6 +70,13 @@ def mine(
         ConfigurationError: a model that the recipe does not know, or that cannot be loaded; not enough memory.
         InputError: rows that cannot be read, two rows of one name, or an output folder of another run.
         MissingExtraError: what the engine needs is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.mining import mine
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> recipe = load_recipe("lora-1gpu")
+        >>> made = mine(Path("rows.jsonl"), {"self": Path("rsft")}, Path("mine"), recipe)  # doctest: +SKIP
     """
     settings = recipe.mine
     members = _members(models, settings.ensemble)

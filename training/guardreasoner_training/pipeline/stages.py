@@ -31,6 +31,12 @@ def stages_of(recipe: Recipe) -> list[str]:
     Args:
         recipe: whether it has a teacher, makes its base, and mines with an ensemble; and what it writes: the answers of the
             label-only baseline are a GuardReasoner's, so that a ThinkGuard has none.
+
+    Example:
+        >>> from guardreasoner_training.pipeline import stages_of
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> "rsft" in stages_of(load_recipe("laptop"))
+        True
     """
     members = recipe.mine.ensemble
     left_out = {*(["baseline"] if recipe.format == "thinkguard" else []), *([] if members else ["hsdpo-ensemble"])}
@@ -84,6 +90,13 @@ def pipeline(
         InputError: data, benchmarks or folders cannot be used as they are; a stage was made with other settings.
         ConfigurationError: the recipe, the base or the machine cannot do it.
         MissingExtraError: the extra ``train`` is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.pipeline import pipeline
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> recipe = load_recipe("lora-1gpu")
+        >>> made = pipeline(recipe, Path("run"), data=[Path("mine.jsonl")])  # doctest: +SKIP
     """
     run = Run(
         output,

@@ -20,7 +20,13 @@ _MOST_PARENTS = 8
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes that come with the package."""
+    """The names of the recipes that come with the package.
+
+    Example:
+        >>> from guardreasoner_training.recipe import recipe_names
+        >>> "lora-1gpu" in recipe_names()
+        True
+    """
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
@@ -34,6 +40,11 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
     Raises:
         ConfigurationError: there is none, it is no TOML, or a setting is unknown or wrong; naming file and setting.
+
+    Example:
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> load_recipe("guardreasoner-1b").hsdpo.effective_batch
+        256
     """
     path = _find(name_or_path, Path())
     return _checked(_read(path, ()), str(path))
@@ -44,6 +55,11 @@ def recipe_text(recipe: Recipe) -> str:
 
     Raises:
         MissingExtraError: tomli-w is not installed.
+
+    Example:
+        >>> from guardreasoner_training.recipe import load_recipe, recipe_text
+        >>> "[rsft]" in recipe_text(load_recipe("laptop"))
+        True
     """
     try:
         import tomli_w
@@ -62,6 +78,11 @@ def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
     Raises:
         ConfigurationError: a setting is unknown or its value is wrong.
+
+    Example:
+        >>> from guardreasoner_training.recipe import load_recipe, override
+        >>> override(load_recipe("laptop"), {"rsft.epochs": 1, "hsdpo.beta": "0.05"}).hsdpo.beta
+        0.05
     """
     values = recipe.model_dump(mode="python")
     for name, value in changes.items():

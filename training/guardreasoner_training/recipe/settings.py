@@ -432,6 +432,11 @@ class Recipe(_Settings):
         evaluate: measuring.
         export: files for the engines.
         paper: what the paper reports of such a training.
+
+    Example:
+        >>> from guardreasoner_training.recipe import load_recipe
+        >>> load_recipe("guardreasoner-1b").base
+        'meta-llama/Llama-3.2-1B'
     """
 
     name: str

@@ -70,6 +70,13 @@ class TrainingRow:
         source: the data set it comes from.
         reasoning: the steps of each task, where they are known and ``output`` is not.
         filled: tasks whose label was filled in by a guard.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_training.rows import TrainingRow
+        >>> row = TrainingRow("1", Exchange("How do I poison a well?"), {"prompt_harmfulness": True})
+        >>> row.labels, row.output
+        ({'prompt_harmfulness': True}, None)
     """
 
     id: str
@@ -103,6 +110,13 @@ def read_rows(
     Raises:
         InputError: the first row that cannot be used, ``file:line: field: problem; fix``.
         MissingExtraError: Parquet, and pyarrow is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("mine.jsonl").write_text('{"prompt": "How do I bake a cake?", "prompt_harmful": false}\\n')
+        >>> from guardreasoner_training.rows import read_rows
+        >>> [(row.id, row.labels) for row in read_rows(Path("mine.jsonl"))]
+        [('mine:1', {'prompt_harmfulness': False})]
     """
     for row in read_each(path, columns=columns, source_from_file=source_from_file):
         if isinstance(row, InputError):
@@ -148,6 +162,15 @@ def write_rows(path: Path, rows: Iterable[TrainingRow]) -> int:
 
     Raises:
         InputError: the file cannot be written, for example because the disk is full.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_training.rows import TrainingRow
+        >>> row = TrainingRow("1", Exchange("How do I poison a well?"), {"prompt_harmfulness": True})
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.rows import write_rows
+        >>> write_rows(Path("rows.jsonl"), [row])
+        1
     """
     with errors_while_writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

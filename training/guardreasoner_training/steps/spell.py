@@ -42,6 +42,15 @@ def derive_steps(
         seed: chooses among the wordings.
         evidence: where the words that a step points at come from.
         guard: for ``guard``; None: the embedded one.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_training.rows import TrainingRow
+        >>> row = TrainingRow("1", Exchange("How do I poison a well?"), {"prompt_harmfulness": True})
+        >>> from guardreasoner_training.steps import derive_steps
+        >>> [found] = derive_steps([row], evidence="words")
+        >>> len(found.reasoning["prompt_harmfulness"]) > 0
+        True
     """
     bare = [
         number
@@ -71,6 +80,15 @@ def complete_labels(rows: Sequence[TrainingRow], guard: Guard | None = None) -> 
     Args:
         rows: all rows; complete ones, and those with an output, which says its labels itself, stay as they are.
         guard: it; None: the embedded one, some 46 rows a second and core.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_training.rows import TrainingRow
+        >>> row = TrainingRow("1", Exchange("How do I bake a cake?", "Beat butter and sugar."), {"prompt_harmfulness": False})
+        >>> from guardreasoner_training.steps import complete_labels
+        >>> [found] = complete_labels([row])
+        >>> found.filled
+        ('response_refusal', 'response_harmfulness')
     """
     gaps = [
         number

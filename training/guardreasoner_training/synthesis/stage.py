@@ -79,6 +79,13 @@ def synthesize(
             teacher that answers no more: what is missing, and how to go on; fewer good answers than
             ``teacher.least_accepted``.
         KeyboardInterrupt: Ctrl-C; what was answered is kept.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_training.recipe import SynthesisSettings
+        >>> from guardreasoner_training.synthesis import synthesize
+        >>> teacher = SynthesisSettings(base_url="http://localhost:8000/v1", model="my-teacher")
+        >>> quality = synthesize(Path("mine.jsonl"), Path("reasoning"), teacher)  # doctest: +SKIP
     """
     if format == "labels":
         raise ConfigurationError("format: 'labels' has no reasoning to write; use 'guardreasoner' or 'thinkguard'")
