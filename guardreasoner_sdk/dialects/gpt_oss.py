@@ -67,6 +67,15 @@ class GptOssSafeguardDialect(SidesDialect):
 
     Raises:
         ConfigurationError: the policy is no text, or blank.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import GptOssSafeguardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = GptOssSafeguardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "gpt-oss-safeguard"

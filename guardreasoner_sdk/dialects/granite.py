@@ -51,6 +51,15 @@ class GraniteGuardianDialect(SidesDialect):
 
     Raises:
         ConfigurationError: another version, or a policy that is no text.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import GraniteGuardianDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = GraniteGuardianDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     def __init__(self, version: Version = "3.3", *, policy: str | None = None) -> None:

@@ -41,6 +41,15 @@ class GuardReasonerOmniDialect(PublishedDialect):
 
     Raises:
         ConfigurationError: another one.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import GuardReasonerOmniDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = GuardReasonerOmniDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     judges = ("prompt_harmfulness", "response_harmfulness")

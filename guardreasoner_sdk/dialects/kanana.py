@@ -57,6 +57,15 @@ class KananaSafeguardDialect(SidesDialect):
 
     Raises:
         ConfigurationError: another kind.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import KananaSafeguardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = KananaSafeguardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     def __init__(self, kind: Kind = "harm") -> None:

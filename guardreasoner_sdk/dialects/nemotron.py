@@ -61,6 +61,15 @@ class NemotronSafetyGuardDialect(_Nemotron):
 
     It judges harm, of the prompt and of the response, and names categories; it does not say whether the response refuses. It
     does not reason. Earlier turns stand before the prompt, inside the user's part.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import NemotronSafetyGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = NemotronSafetyGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "nemotron-safety-guard"
@@ -86,6 +95,15 @@ class NemotronReasoningDialect(_Nemotron):
 
     Raises:
         ConfigurationError: the policy is no text, or blank.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import NemotronReasoningDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = NemotronReasoningDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "nemotron-content-safety-reasoning"
@@ -125,6 +143,15 @@ class NemotronContentSafetyDialect(_Nemotron):
 
     Raises:
         ConfigurationError: another version, or a policy that is no text or that the version does not take.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import NemotronContentSafetyDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = NemotronContentSafetyDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     def __init__(self, version: Literal["3", "3.5"] = "3.5", *, policy: str | None = None) -> None:

@@ -32,6 +32,15 @@ class PolyGuardDialect(PublishedDialect):
 
     It judges all three tasks and names categories, those of the prompt and the response together. It does not reason. Earlier
     turns stand before the prompt, inside the human's part: the format has one turn only.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import PolyGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = PolyGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "polyguard"

@@ -31,6 +31,15 @@ class RSafeDialect(SidesDialect):
 
     It judges harm, of the prompt and of the response; it does not say whether the response refuses, and names no categories. It
     always reasons. Earlier turns stand before the prompt, inside the user's part.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import RSafeDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = RSafeDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "rsafe"

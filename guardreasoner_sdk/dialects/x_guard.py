@@ -31,6 +31,15 @@ class XGuardDialect(SidesDialect):
 
     It judges the prompt alone: nothing is published about responses. It always reasons. Its authors translate what is not
     English first (mBART-50); that is not done here. Earlier turns stand before the prompt.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import XGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = XGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "x-guard"

@@ -74,6 +74,15 @@ class YuFengXGuardDialect(SidesDialect):
 
     Raises:
         ConfigurationError: the policy is no text, or holds no such line.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import YuFengXGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = YuFengXGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "yufeng-xguard"

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from guardreasoner_sdk.data.atomic import errors_while_writing, replacing
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
@@ -328,6 +327,8 @@ def _add_special_tokens(writer: GGUFWriter, model: _Llama, folder: Path, tokens:
         writer.add_eot_token_id(tokens.index("<|eot_id|>"))
     if bos is not None:
         writer.add_bos_token_id(bos)
+    from tokenizers import Tokenizer  # late: recipes and folders are looked at without the extra
+
     # What the tokenizer does, however its file says so.
     around = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("").ids
     writer.add_add_bos_token(bos is not None and around[:1] == [bos])
