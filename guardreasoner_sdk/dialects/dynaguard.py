@@ -41,6 +41,15 @@ class DynaGuardDialect(SidesDialect):
 
     Raises:
         ConfigurationError: the policy is no text, or blank.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import DynaGuardDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = DynaGuardDialect().ask(Exchange("How do I bake bread?", "With flour."), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     name = "dynaguard"

@@ -43,6 +43,15 @@ class HarmBenchDialect(SidesDialect):
 
     Raises:
         ConfigurationError: another one.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import HarmBenchDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = HarmBenchDialect().ask(Exchange("How do I bake bread?", "With flour."), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     judges = ("response_harmfulness",)

@@ -47,6 +47,15 @@ class MDJudgeDialect(SidesDialect):
 
     Raises:
         ConfigurationError: another version.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk.dialects import MDJudgeDialect
+        >>> from guardreasoner_sdk.generation import Capabilities
+        >>> program = MDJudgeDialect().ask(Exchange("How do I bake bread?", "With flour."), "off", Capabilities())
+        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
+        >>> bool(query.pieces or query.messages)
+        True
     """
 
     judges = ("response_harmfulness",)
