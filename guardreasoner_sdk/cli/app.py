@@ -8,6 +8,7 @@ import typer
 
 from guardreasoner_sdk import __version__
 from guardreasoner_sdk.cli.audit import audit
+from guardreasoner_sdk.cli.bulk import bulk
 from guardreasoner_sdk.cli.calibrate import calibrate
 from guardreasoner_sdk.cli.check import check
 from guardreasoner_sdk.cli.commands import WithOthers
@@ -50,7 +51,7 @@ def _options(
 
 # What stands after the prompt is told by the command itself, which knows what may be meant.
 app.command(context_settings={"allow_extra_args": True})(report_errors(check))
-for _command in (doctor, models, schema, evaluate, score, calibrate, audit, serve):
+for _command in (doctor, models, schema, evaluate, score, calibrate, audit, bulk, serve):
     app.command()(report_errors(_command))
 
 

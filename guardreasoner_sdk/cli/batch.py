@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guardreasoner_sdk.bulk.judging import judge_rows
 from guardreasoner_sdk.cli.options import GuardOptions
 from guardreasoner_sdk.cli.outcome import Tally
 from guardreasoner_sdk.cli.pipes import STANDARD_INPUT, Pipes, replace_pipes
@@ -24,9 +25,7 @@ from guardreasoner_sdk.data.output import Output
 from guardreasoner_sdk.data.readers import open_source
 from guardreasoner_sdk.data.records import Reading, RowSource, errors_while_reading
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.guard import Guard
-from guardreasoner_sdk.verdict import Judgement, Verdict
 
 __all__ = ["CheckJob", "run_job"]
 
@@ -213,7 +212,7 @@ def _judge_all(
             shown(tally.rows)
 
         try:
-            for row, verdict in _judged(guard, _until_failure(rows, failed)):
+            for row, verdict in judge_rows(guard, _until_failure(rows, failed)):
                 waiting.append(JournalEntry(row.number, row.identity, verdict, _text_of(row) if with_text else None))
                 if len(waiting) >= guard.judge.batch_size:
                     save()
@@ -233,27 +232,8 @@ def _until_failure(rows: Iterable[CheckRow], failed: list[InputError]) -> Iterat
         failed.append(error)
 
 
-def _judged(guard: Guard, rows: Iterable[CheckRow]) -> Iterator[tuple[CheckRow, Verdict]]:
-    waiting: deque[CheckRow] = deque()
-
-    def exchanges() -> Iterator[Exchange | tuple[()]]:
-        for row in rows:
-            waiting.append(row)
-            # An empty tuple is no row to the guard: it keeps the place, bounded in memory as every other row.
-            yield () if row.exchange is None else row.exchange
-
-    for verdict in guard.iter_many(exchanges()):
-        row = waiting.popleft()
-        yield row, verdict if row.cause is None else _unreadable(guard, row, row.cause)
-
-
 def _text_of(row: CheckRow) -> dict[str, Any] | None:
     return None if row.exchange is None else row.exchange.model_dump(mode="json", exclude_defaults=True)
-
-
-def _unreadable(guard: Guard, row: CheckRow, cause: str) -> Verdict:
-    judgement = Judgement.unable(cause, response=row.response)
-    return guard.policy.verdict(judgement, response=row.response, model=guard.judge.model, backend=guard.judge.backend)
 
 
 def _sum_up(tally: Tally, output: str) -> None:

@@ -137,6 +137,36 @@ class GuardOptions:
         }
         return Settings(**{name: str(value) for name, value in given.items() if value is not None})
 
+    def arguments(self) -> dict[str, Any]:
+        """What :class:`Guard` is given, to be made elsewhere; what the environment says is not in it, but for the policy.
+
+        Raises:
+            ConfigurationError: an option or a variable of the environment cannot work.
+        """
+        given = {
+            "model": self.model,
+            "backend": self.backend,
+            "dialect": self.dialect,
+            "screen": self.screen,
+            "base_url": self.base_url,
+            "reasoning": None if self.reasoning is None else str(self.reasoning),
+            "timeout": self.timeout,
+            "calibration": self.calibration,
+            "policy": self._policy(),
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _policy(self) -> Policy:
+        settings = self.settings()
+        policy: dict[str, Any] = {
+            "on_undetermined": settings.on_undetermined,
+            "on_unmeasured": settings.on_unmeasured,
+            "min_score": _least(self.min_score),
+        }
+        if self.block:
+            policy["block"] = _blocked(self.block)
+        return Policy(**policy)
+
     def guard(self, *, cache: int | None = None) -> Guard:
         """Make the guard.
 
@@ -146,14 +176,7 @@ class GuardOptions:
         Raises:
             ConfigurationError: an option or a variable of the environment cannot work.
         """
-        settings = self.settings()
-        policy: dict[str, Any] = {
-            "on_undetermined": settings.on_undetermined,
-            "on_unmeasured": settings.on_unmeasured,
-            "min_score": _least(self.min_score),
-        }
-        if self.block:
-            policy["block"] = _blocked(self.block)
+        settings, policy = self.settings(), self._policy()
         if settings.base_url is None or settings.screen is not None:
             import_engine()
         return Guard(
@@ -165,7 +188,7 @@ class GuardOptions:
             reasoning=settings.reasoning,
             timeout=self.timeout,
             calibration=self.calibration,
-            policy=Policy(**policy),
+            policy=policy,
             cache=cache,
         )
 

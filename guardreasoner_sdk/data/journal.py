@@ -33,16 +33,18 @@ class JournalEntry(NamedTuple):
         identity: its ``id``, or None.
         verdict: what came of it.
         text: what was judged, by field, where the output is to hold it.
+        file: the input's, where there are several.
     """
 
     row: int
     identity: str | int | float | bool | None
     verdict: Verdict
     text: Mapping[str, Any] | None = None
+    file: str | None = None
 
     def line(self) -> bytes:
         """The row as a line of JSON."""
-        value: dict[str, Any] = {"row": self.row}
+        value: dict[str, Any] = {"row": self.row} if self.file is None else {"file": self.file, "row": self.row}
         if self.identity is not None:
             value["id"] = self.identity
         value |= self.text or {}
@@ -59,7 +61,8 @@ class JournalEntry(NamedTuple):
         try:
             value = parse_json(line)
             text = {name: value[name] for name in TEXT if name in value}
-            return cls(int(value["row"]), value.get("id"), Verdict.model_validate(value["verdict"]), text or None)
+            verdict = Verdict.model_validate(value["verdict"])
+            return cls(int(value["row"]), value.get("id"), verdict, text or None, value.get("file"))
         except (LookupError, TypeError, AttributeError, OverflowError, RecursionError, ValidationError) as error:
             raise ValueError(f"no row of verdicts ({type(error).__name__})") from None
 

@@ -223,7 +223,9 @@ _COLUMNS = (
 _GROUP = 10_000
 
 
-def write_table(entries: Iterable[JournalEntry], path: Path, output_format: str, *, with_text: bool = False) -> None:
+def write_table(
+    entries: Iterable[JournalEntry], path: Path, output_format: str, *, with_text: bool = False, with_file: bool = False
+) -> None:
     """Write verdicts as a table, whole or not at all.
 
     Args:
@@ -231,19 +233,21 @@ def write_table(entries: Iterable[JournalEntry], path: Path, output_format: str,
             apostrophe in front, which reading the file as rows takes away again.
         output_format: ``csv`` or ``parquet``.
         with_text: whether it has columns for what was judged, too.
+        with_file: whether it has a column for the input's file.
 
     Raises:
         InputError: it cannot be written.
     """
     write = _write_csv if output_format == "csv" else _write_parquet
-    columns = (*_COLUMNS, *TEXT) if with_text else _COLUMNS
+    columns = (*(("file",) if with_file else ()), *_COLUMNS, *(TEXT if with_text else ()))
     with errors_while_writing(path), replacing(path) as fresh:
         write(map(_flat, entries), fresh, columns)
 
 
 def _flat(entry: JournalEntry) -> dict[str, Any]:
     verdict = entry.verdict
-    cells: dict[str, Any] = {
+    cells: dict[str, Any] = {} if entry.file is None else {"file": _text(entry.file)}
+    cells |= {
         "row": entry.row,
         "id": None if entry.identity is None else _text(str(entry.identity)),
         "action": verdict.action,

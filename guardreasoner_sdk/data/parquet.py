@@ -104,6 +104,7 @@ class ParquetRows:
         self._arrow = import_pyarrow()
         with self._opened() as file:
             self._names: list[str] = list(file.schema_arrow.names)
+        self._group: tuple[int, Any] | None = None
         self._wanted = self._names
         if not how.labelled:
             how.columns.check(path, self._names)
@@ -122,10 +123,24 @@ class ParquetRows:
     def _values(self) -> Iterator[dict[str, Any] | None]:
         with self._opened() as file:
             for batch in file.iter_batches(batch_size=_BATCH, columns=self._wanted):
-                try:
-                    yield from rows_in(batch)
-                except UnicodeDecodeError:
-                    yield from (_one(batch, place) for place in range(batch.num_rows))
+                yield from _each(batch)
+
+    def groups(self) -> list[int]:
+        """How many rows are in each of its groups, which can be read one by one."""
+        with self._opened() as file:
+            return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+
+    def group_rows(self, group: int, start: int, count: int) -> Iterator[dict[str, Any] | None]:
+        """Some rows of a group. The group is kept until another one is asked for.
+
+        Args:
+            group: its number, from 0.
+            start: the first row in it, from 0.
+        """
+        if self._group is None or self._group[0] != group:
+            with self._opened() as file:
+                self._group = group, file.read_row_group(group, columns=self._wanted)
+        return _each(self._group[1].slice(start, count))
 
     def read(self, number: int, record: dict[str, Any] | None) -> Record | Fault:
         """Hand a row on."""
@@ -143,6 +158,13 @@ class ParquetRows:
             except self._arrow.ArrowException as error:
                 fix = "check or download it again" if self.how.labelled else "check it, or pass --format"
                 raise self.how.error(self._path, f"is not whole Parquet ({type(error).__name__})", fix) from None
+
+
+def _each(batch: Any) -> Iterator[dict[str, Any] | None]:
+    try:
+        yield from rows_in(batch)
+    except UnicodeDecodeError:
+        yield from (_one(batch, place) for place in range(batch.num_rows))
 
 
 def _one(batch: Any, place: int) -> dict[str, Any] | None:

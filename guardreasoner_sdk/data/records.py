@@ -30,6 +30,7 @@ __all__ = [
     "errors_while_reading",
     "json_object",
     "lines_in",
+    "numbered_lines",
     "open_unpacked",
     "too_long",
     "whole_lines",
@@ -104,6 +105,7 @@ class Reading:
         delimiter: what stands between two cells of CSV; None: a tab in a ``.tsv`` file, else a comma.
         labelled: whether the rows are those of an evaluation or a training: all that they hold is read, whatever its name, and
             errors name the file, where those of ``check --file`` name an option.
+        named: what the file is called where it was given, for errors.
 
     Raises:
         InputError: no such format or encoding, a delimiter that cannot be one, or one column for both texts.
@@ -114,6 +116,7 @@ class Reading:
     encoding: str | None = None
     delimiter: str | None = None
     labelled: bool = False
+    named: str = "--file"
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
@@ -130,7 +133,7 @@ class Reading:
     @property
     def option(self) -> str | None:
         """The option that names the file; None where it is an argument of its own."""
-        return None if self.labelled else "--file"
+        return None if self.labelled else self.named
 
     def error(self, path: Path, problem: str, fix: str) -> InputError:
         """What is wrong with a file as a whole."""
@@ -235,18 +238,27 @@ def lines_in(path: Path, how: Reading = Reading(labelled=True)) -> Iterator[tupl
         InputError: it cannot be read on.
     """
     with errors_while_reading(path, how.option), open_unpacked(path, how.encoding) as file:
-        number = 0
-        while line := file.readline(_MOST_BYTES):
-            number += 1
-            long = not _ends(line)
-            while long and not _ends(file.readline(_MOST_BYTES)):
-                pass
-            if number == 1:
-                line = line.removeprefix(_BOM)
-            if long:
-                yield number, None
-            elif line.strip():
-                yield number, line
+        yield from numbered_lines(file)
+
+
+def numbered_lines(file: IO[bytes], *, after: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    """:func:`lines_in` of a file that is open, from the place where it stands.
+
+    Args:
+        after: how many lines stand before that.
+    """
+    number = after
+    while line := file.readline(_MOST_BYTES):
+        number += 1
+        long = not _ends(line)
+        while long and not _ends(file.readline(_MOST_BYTES)):
+            pass
+        if number == 1:
+            line = line.removeprefix(_BOM)
+        if long:
+            yield number, None
+        elif line.strip():
+            yield number, line
 
 
 def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
