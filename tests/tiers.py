@@ -53,6 +53,7 @@ TIERS: Final[dict[str, Tier]] = {
     # Doubles of default tests, and seconds of work whose kind a default test proves.
     "tests/backends/test_families.py": "slow",  # every family; one engine's conformance is default
     "tests/backends/test_faults.py::test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline": "slow",
+    "tests/bulk/test_run.py": "slow",
     "tests/cli/test_evaluate.py::test_killed_half_way_and_started_again_it_gives_the_same_figures": "slow",
     "tests/cli/test_exit_codes.py::test_an_interrupted_file_is_130_and_goes_on": "slow",
     "tests/cli/test_resume.py::test_kill_9_twice_and_go_on[csv": "slow",
