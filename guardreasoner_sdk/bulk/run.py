@@ -37,6 +37,7 @@ from guardreasoner_sdk.guard import Guard
 __all__ = ["BulkOptions", "run_bulk"]
 
 _LOOKED_AT = 100
+_STARTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,12 +262,27 @@ def _ray_session(address: str | None) -> Iterator[Any]:
         yield ray
         return
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    local = {"include_dashboard": False} if address is None else {}
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigurationError(f"address: no Ray cluster answers there ({type(error).__name__}); check it") from error
+    if address is None:
+        _start_ray(ray)
+    else:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigurationError(f"address: no Ray cluster answers there ({type(error).__name__}); check it") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start_ray(ray: Any) -> None:
+    """Start it on this machine. It gives up after half a minute, by a bare ``Exception``: a busy machine may need longer."""
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not left:
+                fix = "run the same command again when the machine is less busy"
+                raise BackendError(f"Ray cannot be started on this machine ({type(error).__name__}); {fix}") from error
