@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
@@ -122,8 +121,9 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
 def _models() -> Iterator[ModelInfo]:
     """The rows of ``catalog.tsv``. Engines are those that load the weights as they are published: models of pictures and sound,
     and those that need code of their own, are loaded by vLLM alone, for text; an adapter without its base needs a server."""
-    lines = files(__package__).joinpath("catalog.tsv").read_text("utf-8").splitlines()
-    for row in csv.DictReader(lines, delimiter="\t"):
+    columns, *lines = (line.split("\t") for line in files(__package__).joinpath("catalog.tsv").read_text("utf-8").splitlines())
+    for line in lines:
+        row = dict(zip(columns, line, strict=True))
         cells = {column: None if cell == "-" else cell for column, cell in row.items()}
         weights = dict.fromkeys(cells["engines"].split(","), row["weights"]) if cells["engines"] else {}
         if cells["gguf"] is not None:
