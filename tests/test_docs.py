@@ -207,6 +207,14 @@ def test_what_observing_costs_is_the_measured_figure() -> None:
     assert f"takes {embedded['api alone']['check without, microseconds']:,.0f} microseconds" in page
 
 
+def test_what_was_killed_in_a_bulk_job_is_what_the_page_says() -> None:
+    found = json.loads((ROOT / "benchmarks/results/bulk-cpu.json").read_text("utf-8"))["faults"]
+    assert (found["workers killed"], found["jobs killed"]) == (2, 1)
+    assert found["each identity once, in order"]
+    assert found["verdicts unlike those of check_many"] == 0
+    assert f"with {found['rows']:,} rows in {found['blocks']} blocks" in (ROOT / "docs/bulk.md").read_text("utf-8")
+
+
 def test_the_embedded_guards_figures_are_the_measured_ones() -> None:
     metrics = json.loads((ROOT / "guardreasoner_sdk/assets/embedded/metrics.json").read_text("utf-8"))
     readme = (ROOT / "README.md").read_text("utf-8")
