@@ -385,7 +385,7 @@ class Scored:
                 ids = self._network.generate(
                     given, attention_mask=torch.ones_like(given), generation_config=how, logits_processor=[seen]
                 )
-        except Exception as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             raise self._too_large() from None

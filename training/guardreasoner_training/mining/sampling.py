@@ -154,7 +154,7 @@ class Sampler:
         try:
             with torch.inference_mode():
                 return self._sample(rows)
-        except Exception as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             error.__traceback__ = None  # it holds the tensors of the batch

@@ -111,7 +111,7 @@ def run_training(
         last = newest_complete(folder)
         report(f"interrupted; the same command goes on from {'the beginning' if last is None else last}")
         raise
-    except Exception as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise memory_advice(
