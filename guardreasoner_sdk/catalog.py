@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKENDS", "MODELS", "NOT_HERE", "BackendInfo", "ModelInfo", "find_model", "select_models"]
 
+_LANGUAGE = re.compile(r"[a-z]{2}")
+
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
@@ -189,7 +191,7 @@ def select_models(
     wanted = None if task is None else _TASKS.get(task, task)
     if wanted is not None and wanted not in TASKS:
         raise ConfigurationError(f"task: {task!r} is unknown; use prompt, refusal or response")
-    if language is not None and not re.fullmatch(r"[a-z]{2}", language):
+    if language is not None and not _LANGUAGE.fullmatch(language):
         raise ConfigurationError(f"language: must be a code of two letters such as 'de', not {language!r}")
 
     def fits(info: ModelInfo) -> bool:

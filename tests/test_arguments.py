@@ -205,7 +205,8 @@ def test_another_variable_is_named_once(monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 def test_every_variable_that_the_project_reads_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    from guardreasoner_sdk.settings import known_variables
+    from guardreasoner_sdk.server.settings import ServerSettings
+    from guardreasoner_sdk.settings import SERVER_PREFIX, known_variables
 
     files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(path for path in (ROOT / ".ci").rglob("*") if path.is_file())]
     for folder in ("guardreasoner_sdk", "integrations", "training", "benchmarks", "docs", "examples"):
@@ -213,7 +214,8 @@ def test_every_variable_that_the_project_reads_is_known(monkeypatch: pytest.Monk
     files += [path for path in (ROOT / "scripts").iterdir() if path.is_file()]
     named = {name for file in files for name in re.findall(r"\bGUARDREASONER_[A-Z_]*[A-Z]\b", file.read_text("utf-8"))}
     assert "GUARDREASONER_VENV" in named
-    assert named <= known_variables() | {"GUARDREASONER_TIMOUT"}
+    of_the_server = {f"{SERVER_PREFIX}{field.upper()}" for field in ServerSettings.model_fields}
+    assert named <= known_variables() | of_the_server | {"GUARDREASONER_TIMOUT"}
     for name in known_variables() - {f"GUARDREASONER_{field.upper()}" for field in Settings.model_fields}:
         monkeypatch.setenv(name, "x")
         Settings()

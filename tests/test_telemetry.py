@@ -67,8 +67,10 @@ class Told:
         return [dict(record.attributes or {}) for record in records if record.event_name == name]
 
     def points(self) -> dict[tuple[str, frozenset[tuple[str, Any]]], Any]:
-        data = json.loads(self.reader.get_metrics_data().to_json())
-        found = {}
+        measured = self.reader.get_metrics_data()
+        if measured is None:  # nothing was counted yet
+            return {}
+        data, found = json.loads(measured.to_json()), {}
         for scope in (scope for resource in data["resource_metrics"] for scope in resource["scope_metrics"]):
             for metric in scope["metrics"]:
                 for point in metric["data"]["data_points"]:

@@ -24,6 +24,7 @@ MARKS = r"[ \t\r*_`\"']*+"
 
 _PARAGRAPH = re.compile(r"\S(?:[^\n]|\n(?![ \t]*(?:\n|\Z)))*")
 _WORD = re.compile(r"\w")
+_OPENED = re.compile(rf"\s*{OPEN}")
 
 Words = Mapping[str, bool]
 """What an answer may say, in lower case, and whether it means the first label of its task; for instance yes and no. The first
@@ -54,7 +55,7 @@ def beyond_reasoning(answer: Completion, *, opened: bool = False) -> tuple[Span,
     """
     text = answer.text
     close = text.find(CLOSE)
-    begun = re.match(rf"\s*{OPEN}", text)
+    begun = _OPENED.match(text)
     if close < 0:
         if opened or OPEN in text:
             return (

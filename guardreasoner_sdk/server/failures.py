@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from guardreasoner_sdk._text import escape_unsafe, format_place
-from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.errors import InputError, PortableError
 from guardreasoner_sdk.verdict import Verdict
 
 __all__ = ["LINES", "Failure", "Kind", "check_surrogates", "invalid", "kind_of", "place_of", "undecided"]
@@ -33,7 +33,7 @@ Kind = Literal[
 
 
 @dataclass(eq=False)
-class Failure(Exception):  # noqa: N818 - it is what the contracts call an error
+class Failure(PortableError):  # noqa: N818 - it is what the contracts call an error
     """An answer that is an error; each contract writes it in its own shape.
 
     Args:

@@ -123,7 +123,7 @@ def test_without_probabilities_there_are_no_choices(logprobs: Any) -> None:
     ],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_read_is_an_error_that_quotes_nothing(body: str) -> None:
-    with pytest.raises(ValueError, match="^it (is no JSON|is no JSON object|holds no choices|holds no text)$"):
+    with pytest.raises(ValueError, match="^it (is not JSON|is not a JSON object|holds no choices|holds no text)$"):
         read_answer(body, RAW)
 
 

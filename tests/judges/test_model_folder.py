@@ -205,7 +205,7 @@ def test_a_damaged_configuration_is_refused_and_nothing_is_safe(folder: Path, ch
 def test_a_model_of_an_earlier_version_is_told_apart_from_a_damaged_one(folder: Path) -> None:
     (folder / "tokenizer.model").unlink()
     (folder / "tokenizer.json").write_text("{}", "utf-8")
-    with Guard(str(folder)) as guard, pytest.raises(ConfigurationError, match=r"was made for guardreasoner-sdk 0\.3; build"):
+    with Guard(str(folder)) as guard, pytest.raises(ConfigurationError, match=r"was made for guardreasoner-sdk 0\.3; rebuild"):
         guard.check(HARMFUL)
 
 

@@ -157,16 +157,16 @@ def score(number: float) -> Callable[[Any], object]:
     [
         (without("<s>"), "no piece that begins a text"),
         (without("</s>"), "or none that ends one"),
-        (without("<unk>"), "no model of sentencepiece: .*unk is not defined"),
+        (without("<unk>"), "not a model of sentencepiece: .*unk is not defined"),
         (lambda value: value.pieces[0].ClearField("type"), "no piece that begins a text"),
-        (lambda value: value.ClearField("pieces"), "no model of sentencepiece"),
-        (lambda value: value.pieces.add(piece="a", score=-1.0), "no model of sentencepiece: .*a is already defined"),
-        (lambda value: value.pieces.add(piece="", score=-1.0), "no model of sentencepiece"),
+        (lambda value: value.ClearField("pieces"), "not a model of sentencepiece"),
+        (lambda value: value.pieces.add(piece="a", score=-1.0), "not a model of sentencepiece: .*a is already defined"),
+        (lambda value: value.pieces.add(piece="", score=-1.0), "not a model of sentencepiece"),
         (lambda value: setattr(value.normalizer_spec, "add_dummy_prefix", False), "it changes texts"),
         (lambda value: setattr(value.normalizer_spec, "remove_extra_whitespaces", True), "it changes texts"),
         (lambda value: setattr(value.normalizer_spec, "escape_whitespaces", False), "it changes texts"),
         (lambda value: setattr(value.trainer_spec, "treat_whitespace_as_suffix", True), "it changes texts"),
-        *((score(bad), "no model of sentencepiece: .*score is NaN or Inf") for bad in (math.nan, math.inf, -math.inf)),
+        *((score(bad), "not a model of sentencepiece: .*score is NaN or Inf") for bad in (math.nan, math.inf, -math.inf)),
     ],
 )
 def test_a_model_of_another_make_is_refused_in_silence(
@@ -185,7 +185,7 @@ def test_a_model_of_another_make_is_refused_in_silence(
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"{}", bytes(100)])
 def test_what_is_no_model_is_refused_in_silence(content: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="no model of sentencepiece"):
+    with pytest.raises(ValueError, match="not a model of sentencepiece"):
         SentencePieces(content)
     assert capfd.readouterr() == ("", "")
 
