@@ -18,7 +18,7 @@ import logging
 import math
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,13 +124,14 @@ def run_bulk(
     arguments = complete_arguments(guard)
     root = source if source.is_dir() else None
     names = {str(file if root is None else file.relative_to(root)): file for file in files}
+    # Before the folder is anybody's: an input that is corrected is another one.
+    _check_readable(_cut(files, columns, options.block_rows), columns, source)
     with open_stage(
         "bulk", output, inputs=dict(names), settings=_identify(arguments, columns, options), restart=restart
     ) as stage:
         if stage.figures is not None:
             return stage.figures
-        blocks = _cut(files, columns, options.block_rows)
-        _check_readable(blocks, columns, source)
+        blocks = list(_cut(files, columns, options.block_rows))
         with Lines(output / "blocks.jsonl", durable=True) as journal:
             done = {line["block"]: line for line in journal if _part(output, line["block"], options).exists()}
             total, finished = sum(block.count for block in blocks), sum(blocks[number].count for number in done)
@@ -188,14 +189,15 @@ def _write(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | bool) else type(value).__name__
 
 
-def _cut(files: Sequence[Path], columns: Columns, size: int) -> list[Block]:
-    blocks: list[Block] = []
+def _cut(files: Sequence[Path], columns: Columns, size: int) -> Iterator[Block]:
+    first = 0
     for file in files:
-        blocks.extend(cut_file(file, columns, size, first=len(blocks)))
-    return blocks
+        for block in cut_file(file, columns, size, first=first):
+            yield block
+            first = block.number + 1
 
 
-def _check_readable(blocks: Sequence[Block], columns: Columns, source: Path) -> None:
+def _check_readable(blocks: Iterable[Block], columns: Columns, source: Path) -> None:
     """Look at the first rows before anything is begun: a column of another name is no reason for a million verdicts."""
     reader = BlockReader(columns)
     rows = itertools.chain.from_iterable(map(reader.rows, blocks))
