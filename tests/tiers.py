@@ -26,6 +26,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/backends/test_conformance.py::*[remote ": "engine",
     "tests/backends/test_conformance.py::*[vllm": "engine",
     "tests/backends/test_families.py::*llama_cpp]": "engine",
+    "tests/backends/test_families.py::test_special_tokens_that_carry_the_answer_are_read_on_vllm": "engine",
     "tests/backends/test_llama_cpp.py": "engine",
     "tests/backends/test_llama_vocabulary.py": "engine",
     "tests/backends/test_remote_servers.py": "engine",

@@ -15,7 +15,17 @@ from guardreasoner_sdk.dialects.single_label import span, unreadable
 from guardreasoner_sdk.generation import Completion, TokenProbabilities
 from guardreasoner_sdk.verdict import LABELS, Finding, ReasoningStep, Span, Task, undetermined
 
-__all__ = ["MARKS", "Fields", "Words", "beyond_reasoning", "read_categories", "read_word", "thoughts", "whole"]
+__all__ = [
+    "MARKS",
+    "Fields",
+    "Words",
+    "beyond_reasoning",
+    "category_fields",
+    "read_categories",
+    "read_word",
+    "thoughts",
+    "whole",
+]
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -103,7 +113,7 @@ def read_word(
 
     Args:
         answer: what the model wrote.
-        found: the places, with a group ``word``; with ``after`` also a group of that name, what follows on the line.
+        found: the places, with a group ``word``.
         words: what may stand there.
         task: what the label is about.
         start: where the answer begins in the judgement's raw text.
@@ -115,7 +125,7 @@ def read_word(
     for one in found:
         if one["word"].lower() not in words:
             return unreadable(answer, f"{yes} or {no}", one["word"])
-        if after is not None and not after.match(one["after"]):
+        if after is not None and not after.match(answer.text, one.end("word")):
             return undetermined("the answer goes on where a label ends")
     meanings = {words[one["word"].lower()] for one in found}
     if len(meanings) > 1:
@@ -141,27 +151,43 @@ class Field:
     words: Words
 
 
+@dataclass(frozen=True, slots=True)
 class Fields:
-    """Answers that name what they say: ``Harmful request: yes`` on a line, or the same as JSON.
+    """Answers that name what they say: ``Harmful request: yes`` on a line, or the same as JSON. :meth:`of` makes one.
 
     Args:
-        fields: the name and the words of each task's value.
-        others: names of further fields, such as categories.
+        fields: by task.
+        statement: a value with its name.
+        after: what may follow a value.
     """
 
-    def __init__(self, fields: Mapping[Task, tuple[str, Words]], *others: str) -> None:
-        self._fields = {task: Field(*field) for task, field in fields.items()}
-        names = "|".join(re.escape(field.name) for field in self._fields.values())
+    fields: Mapping[Task, Field]
+    statement: re.Pattern[str]
+    after: re.Pattern[str]
+
+    @classmethod
+    def of(cls, fields: Mapping[Task, tuple[str, Words]], *others: str) -> Fields:
+        """Describe the answers of a family.
+
+        Args:
+            fields: the name and the words of each task's value.
+            others: names of further fields, such as categories.
+        """
+        known = {task: Field(*field) for task, field in fields.items()}
+        names = "|".join(re.escape(field.name) for field in known.values())
         every = "|".join([names, *map(re.escape, others)])
-        words = {word for field in self._fields.values() for word in field.words} | {"n/a", "none", "null"}
+        words = {word for field in known.values() for word in field.words} | {"n/a", "none", "null"}
         behind = "".join(rf"|(?<=: {re.escape(word)})" for word in sorted(words))
-        self._statement = re.compile(
-            rf"(?:^|(?<=[,;.|{{>]){behind})[ \t>*_`\"'#-]*+(?P<field>{names})[ \t*_`\"']*+[:=][ \t*_`\"']*+"
-            r"(?P<word>[^\s,;.*_`\"'<{}]++)(?P<after>[^\n]*)",
+        statement = re.compile(
+            rf"(?:^|(?<=[,;.|{{])|(?<=\w>){behind})[ \t>*_`\"'#-]*+(?P<field>{names})[ \t*_`\"']*+[:=][ \t*_`\"']*+"
+            r"(?P<word>[^\s,;.*_`\"'<{}]++)",
             re.IGNORECASE | re.MULTILINE,
         )
         # Behind a value: nothing, punctuation, a special token, or the next field where all of them stand on one line.
-        self._after = re.compile(rf"[ \t\r.,;*_`\"'|{{}}-]*+(?:$|<|\(|(?:{every})\b)", re.IGNORECASE)
+        after = re.compile(
+            rf"(?<![ \t\r.,;*_`\"'|{{}}-])[ \t\r.,;*_`\"'|{{}}-]*+(?:$|<|\(|(?:{every})\b)", re.IGNORECASE | re.MULTILINE
+        )
+        return cls(known, statement, after)
 
     def read(self, answer: Completion, task: Task, start: int, begin: int = 0) -> Finding:
         """Read one task's value.
@@ -172,23 +198,31 @@ class Fields:
             start: where the answer begins in the judgement's raw text.
             begin: the place in the answer from which it counts.
         """
-        field = self._fields[task]
+        field = self.fields[task]
         found, at = [], begin
-        while (statement := self._statement.search(answer.text, at)) is not None:
+        while (statement := self.statement.search(answer.text, at)) is not None:
             at = statement.end("word")
             if statement["field"].lower() == field.name:
                 found.append(statement)
-        return read_word(answer, found, field.words, task, start, after=self._after)
+        return read_word(answer, found, field.words, task, start, after=self.after)
 
 
-def read_categories(text: str, fields: Sequence[str], taxonomy: Taxonomy) -> tuple[str, ...]:
+def category_fields(*names: str) -> re.Pattern[str]:
+    """The pattern of the fields in which an answer names categories.
+
+    Args:
+        names: of the fields, in lower case.
+    """
+    return re.compile(rf"(?:{'|'.join(map(re.escape, names))}){MARKS}[:=]{MARKS}(?P<names>[^\n\"{{}}]*)", re.IGNORECASE)
+
+
+def read_categories(text: str, fields: re.Pattern[str], taxonomy: Taxonomy) -> tuple[str, ...]:
     """The categories that an answer names in fields of its own; what the taxonomy does not have is left aside.
 
     Args:
         text: the answer.
-        fields: the names of the fields, as regular expressions.
+        fields: of :func:`category_fields`.
         taxonomy: the categories that there are.
     """
-    said = re.compile(rf"(?:{'|'.join(fields)}){MARKS}[:=]{MARKS}(?P<names>[^\n\"{{}}]*)", re.IGNORECASE)
-    names = (name for found in said.finditer(text) for name in found["names"].split(","))
+    names = (name for found in fields.finditer(text) for name in found["names"].split(","))
     return tuple(dict.fromkeys(known for name in names if (known := taxonomy.find(name)) is not None))

@@ -26,8 +26,8 @@ __all__ = ["GraniteGuardianDialect"]
 Version = Literal["3.0", "3.1", "3.2", "3.3", "4.1"]
 
 _WORDS = {"yes": True, "no": False}
-_FIRST = re.compile(r"[\s*_`\"']*+(?P<word>[^\s,;:.!*_`\"'<]++)(?P<after>[^\n]*)")
-_AFTER = re.compile(r"[ \t\r.!*_`\"']*+(?:$|<)")
+_FIRST = re.compile(r"[\s*_`\"']*+(?P<word>[^\s,;:.!*_`\"'<]++)")
+_AFTER = re.compile(r"(?<![ \t\r.!*_`\"'])[ \t\r.!*_`\"']*+(?:$|<)", re.MULTILINE)
 _SCORE = re.compile(r"<score>\s*+(?P<word>[^\s<]++)\s*+</score>", re.IGNORECASE)
 _SECTIONS = marks(
     "< /? (?:guardian|score|confidence|think|no-think)>",

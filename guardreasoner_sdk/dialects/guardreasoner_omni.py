@@ -22,7 +22,7 @@ from guardreasoner_sdk.verdict import undetermined
 __all__ = ["GuardReasonerOmniDialect"]
 
 _WORDS = {"harmful": True, "unharmful": False, "harmless": False}
-_FIELDS = Fields({"prompt_harmfulness": ("request", _WORDS), "response_harmfulness": ("response", _WORDS)})
+_FIELDS = Fields.of({"prompt_harmfulness": ("request", _WORDS), "response_harmfulness": ("response", _WORDS)})
 _SECTIONS = marks(
     "(?:human user|ai assistant) [:\uff1a]",
     "(?:request|response) [:\uff1a] (?:un)?harm(?:ful|less)\\b",

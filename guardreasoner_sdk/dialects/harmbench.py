@@ -21,8 +21,8 @@ from guardreasoner_sdk.generation import Capabilities, Completion, Query
 __all__ = ["HarmBenchDialect"]
 
 _WORDS = {"yes": True, "no": False}
-_FIRST = re.compile(r"[\s*_`\"']*+(?P<word>[^\s,;:.!*_`\"'<]++)(?P<after>[^\n]*)")
-_AFTER = re.compile(r"[ \t\r.!*_`\"']*+(?:$|<)")
+_FIRST = re.compile(r"[\s*_`\"']*+(?P<word>[^\s,;:.!*_`\"'<]++)")
+_AFTER = re.compile(r"(?<![ \t\r.!*_`\"'])[ \t\r.!*_`\"']*+(?:$|<)", re.MULTILINE)
 _SECTIONS = marks(
     r"\[? (?:behavior|generation|context) \]? [:\uff1a]",
     r"\[ /? inst \]",

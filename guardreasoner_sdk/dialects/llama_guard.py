@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 from guardreasoner_sdk.dialects.base import Answer, Reasoning
@@ -43,22 +42,26 @@ _HEADING = rf"(?:violated[ \t]+)?categor(?:y|ies){_MARKS}:{_MARKS}"
 _NAMED = re.compile(rf"{_LEAD}{_HEADING}(?P<line>[^\n]*)", re.IGNORECASE)
 
 
-@cache
-def _codes(letter: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Where codes of a letter begin, one of them with its name if it is given, and one at the very end."""
-    named = (name for taxonomy in _TAXONOMIES.values() for name in (*taxonomy.names.values(), *taxonomy.aliases))
-    names = "|".join(re.escape(name) for name in dict.fromkeys(named))
-    return (
-        re.compile(rf"{_LEAD}(?:{_HEADING})?(?={letter}\d{{1,2}}\b)", re.IGNORECASE),
-        re.compile(
-            rf"[\s,;.*_`\"'-]*+(?:and[ \t]+)?{letter}(?P<number>\d{{1,2}})\b(?:[ \t]*+[:.)-]?+[ \t]*+(?:{names})\b)?",
-            re.IGNORECASE,
-        ),
-        re.compile(rf"{letter}\d++\Z"),
-    )
-
-
 _TAXONOMIES = {1: LLAMA_GUARD_1, 2: LLAMA_GUARD_2, 3: MLCOMMONS, 4: MLCOMMONS}
+
+
+_LETTERS = sorted({taxonomy.letter for taxonomy in _TAXONOMIES.values()})
+_NAMES = "|".join(
+    re.escape(name)
+    for name in dict.fromkeys(
+        name for taxonomy in _TAXONOMIES.values() for name in (*taxonomy.names.values(), *taxonomy.aliases)
+    )
+)
+# By the letter of the codes: where they begin, one of them with its name if that is given, and one at the very end.
+_BEGIN = {letter: re.compile(rf"{_LEAD}(?:{_HEADING})?(?={letter}\d{{1,2}}\b)", re.IGNORECASE) for letter in _LETTERS}
+_CODE = {
+    letter: re.compile(
+        rf"[\s,;.*_`\"'-]*+(?:and[ \t]+)?{letter}(?P<number>\d{{1,2}})\b(?:[ \t]*+[:.)-]?+[ \t]*+(?:{_NAMES})\b)?",
+        re.IGNORECASE,
+    )
+    for letter in _LETTERS
+}
+_CODE_AT_END = {letter: re.compile(rf"{letter}\d++\Z") for letter in _LETTERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,13 @@ def read_safety(answer: Answer, start: int, taxonomy: Taxonomy = MLCOMMONS) -> S
 def _categories(answer: Completion, at: int, taxonomy: Taxonomy) -> tuple[tuple[str, ...], int]:
     """The categories behind a label, and where they end."""
     text = answer.text
-    begin, one, last = _codes(taxonomy.letter)
-    if (codes := begin.match(text, at)) is not None:
+    letter = taxonomy.letter
+    if (codes := _BEGIN[letter].match(text, at)) is not None:
         found, end = [], codes.end()
-        while (code := one.match(text, end)) is not None:
-            found.append(f"{taxonomy.letter}{int(code['number'])}")
+        while (code := _CODE[letter].match(text, end)) is not None:
+            found.append(f"{letter}{int(code['number'])}")
             end = code.end()
-        if answer.finish_reason == "length" and end == len(text) and last.search(text):
+        if answer.finish_reason == "length" and end == len(text) and _CODE_AT_END[letter].search(text):
             # "S1" at the very end may be the beginning of "S14".
             found.pop()
         return tuple(dict.fromkeys(taxonomy.label(code) for code in found)), end

@@ -25,10 +25,8 @@ from guardreasoner_sdk.generation import Capabilities, Completion, Message, Quer
 __all__ = ["MDJudgeDialect"]
 
 _WORDS = {"unsafe": True, "safe": False}
-_RESULT = re.compile(
-    rf"^[ \t#*]*+\[RESULT\][ \t:*]*+\n?+{MARKS}(?P<word>[^\s,;.*_`\"'<]++)(?P<after>[^\n]*)", re.IGNORECASE | re.MULTILINE
-)
-_AFTER = re.compile(rf"{MARKS}[.,]?{MARKS}(?:$|<|\[|O\d)", re.IGNORECASE)
+_RESULT = re.compile(rf"^[ \t#*]*+\[RESULT\][ \t:*]*+\n?+{MARKS}(?P<word>[^\s,;.*_`\"'<]++)", re.IGNORECASE | re.MULTILINE)
+_AFTER = re.compile(rf"(?<![ \t\r*_`\"']){MARKS}[.,]?{MARKS}(?:$|<|\[|O\d)", re.IGNORECASE | re.MULTILINE)
 _SECTIONS = marks(
     "(?:user|agent) [:\uff1a]",
     "< (?:begin|end) (?:unsafe|conversation)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from guardreasoner_sdk.dialects.answers import Fields, beyond_reasoning, read_categories, thoughts
+from guardreasoner_sdk.dialects.answers import Fields, beyond_reasoning, category_fields, read_categories, thoughts
 from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.hazards import NVIDIA
 from guardreasoner_sdk.dialects.probabilities import CHOICES
@@ -27,10 +27,11 @@ __all__ = ["NemotronContentSafetyDialect", "NemotronReasoningDialect", "Nemotron
 _SAFETY = {"unsafe": True, "safe": False}
 _HARM = {"harmful": True, "unharmful": False}
 _CATEGORIES = "safety categories"
-_SAFETY_FIELDS = Fields(
+_NAMED = category_fields(_CATEGORIES)
+_SAFETY_FIELDS = Fields.of(
     {"prompt_harmfulness": ("user safety", _SAFETY), "response_harmfulness": ("response safety", _SAFETY)}, _CATEGORIES
 )
-_HARM_FIELDS = Fields({"prompt_harmfulness": ("prompt harm", _HARM), "response_harmfulness": ("response harm", _HARM)})
+_HARM_FIELDS = Fields.of({"prompt_harmfulness": ("prompt harm", _HARM), "response_harmfulness": ("response harm", _HARM)})
 _SECTIONS = marks(
     "(?:user|agent|response) [:\uff1a]",
     "(?:human user|ai assistant) [:\uff1a]",
@@ -52,7 +53,7 @@ class _Nemotron(PublishedDialect):
             return Reading(dict.fromkeys(asked, undetermined(parts)))
         place, begin = parts
         findings = {task: self.fields.read(answer, task, start, begin) for task in asked}
-        named = read_categories(answer.text[begin:], (_CATEGORIES,), NVIDIA)
+        named = read_categories(answer.text[begin:], _NAMED, NVIDIA)
         return Reading(findings, named, tuple(thoughts(answer.text, place, start)))
 
 

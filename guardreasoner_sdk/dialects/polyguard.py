@@ -6,7 +6,7 @@ WildGuard and one with the categories of each part.
 
 from __future__ import annotations
 
-from guardreasoner_sdk.dialects.answers import Fields, read_categories
+from guardreasoner_sdk.dialects.answers import Fields, category_fields, read_categories
 from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.hazards import MLCOMMONS
 from guardreasoner_sdk.dialects.probabilities import CHOICES
@@ -24,7 +24,8 @@ _SECTIONS = marks(
     "(?:harmful request|response refusal|harmful response|(?:request|response) safety violations) [:\uff1a]",
 )
 _VIOLATIONS = ("request safety violations", "response safety violations")
-_FIELDS = Fields(FIELDS, *_VIOLATIONS)
+_FIELDS = Fields.of(FIELDS, *_VIOLATIONS)
+_NAMED = {"prompt": category_fields(_VIOLATIONS[0]), "pair": category_fields(*_VIOLATIONS)}
 
 
 class PolyGuardDialect(PublishedDialect):
@@ -58,5 +59,5 @@ class PolyGuardDialect(PublishedDialect):
     def read(self, title: str, query: Query, answer: Completion, exchange: Exchange, start: int) -> Reading:
         """Read the lines; those about a response that there is not are left aside."""
         findings = {task: _FIELDS.read(answer, task, start) for task in exchange.tasks}
-        asked = _VIOLATIONS[: 1 if exchange.response is None else 2]
-        return Reading(findings, read_categories(answer.text, asked, MLCOMMONS))
+        named = _NAMED["prompt" if exchange.response is None else "pair"]
+        return Reading(findings, read_categories(answer.text, named, MLCOMMONS))

@@ -36,7 +36,7 @@ FIELDS: Mapping[Task, tuple[str, Words]] = {
 }
 """The lines of an answer: their names, and what they may say."""
 
-_FIELDS = Fields(FIELDS)
+_FIELDS = Fields.of(FIELDS)
 
 
 class WildGuardDialect(PublishedDialect):

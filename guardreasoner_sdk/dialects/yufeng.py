@@ -114,7 +114,7 @@ class YuFengXGuardDialect(SidesDialect):
         """Read the category, and the explanation behind it or in front of it."""
         task = TASK_OF[title]
         first = bool(query.template["reason_first"])
-        found = (_LAST if first else _FIRST).match(answer.text)
+        found = _LAST.match(answer.text) if first else _FIRST.match(answer.text)
         word = found["word"].lower() if found else ""
         if found is None or (word != SAFE and word not in self._names):
             return Reading({task: unreadable(answer, "a category", found["word"] if found else None)})

@@ -100,6 +100,29 @@ def test_a_family_is_asked_and_read_on_a_real_engine(family: str, engine: str, m
     gc.collect()
 
 
+def test_special_tokens_that_carry_the_answer_are_read_on_vllm(
+    models: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers.skip_without("vllm")
+    for variable, value in servers.VLLM_ON_CPUS.items():
+        monkeypatch.setenv(variable, value)
+    mode, said, rival = what_is_said("gpt-oss-safeguard")
+    options = {
+        "dtype": "float32",
+        "enforce_eager": True,
+        "max_model_len": 4096,
+        "block_size": 32,
+        "gpu_memory_utilization": 0.1,
+    }
+    with Guard(str(models(said, rival)), backend="vllm", dialect="gpt-oss-safeguard", reasoning=mode, options=options) as guard:
+        verdict = guard.check(HOSTILE)
+        assert verdict.raw == "".join(said)
+        assert verdict.prompt_harmfulness is not None
+        assert (verdict.prompt_harmfulness.label, verdict.blocked_by) == ("harmful", "finding")
+        assert verdict.prompt_harmfulness.score == pytest.approx(0.881, abs=0.002)
+    gc.collect()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_part_of_judged_text_becomes_a_special_token(family: str, models: Any) -> None:
     from guardreasoner_sdk.backends._tokens import PromptEncoder
