@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +27,14 @@ def by_words(exchange: Exchange) -> Judgement:
         raise RuntimeError("secret words of the request")
     prompt = label(exchange.prompt)
     return judgement(prompt) if exchange.response is None else judgement(prompt, "compliance", label(exchange.response))
+
+
+def await_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for what a server does behind its answer, in its own thread: it counts and logs a request when the client has it already."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from guard_server import await_until
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, Judgement, Verdict
 from guardreasoner_sdk.server import ServerSettings, create_app, serve
 from guardreasoner_sdk.server.logs import JsonFormatter
@@ -253,7 +254,7 @@ def test_a_client_that_leaves_takes_its_work_along(serve: Serve) -> None:
     assert judge.cancelled.wait(30)
     judge.go.set()
     assert client.post("/v1/check", json={"prompt": "hi"}).status_code == 200
-    assert 'status="499"' in client.get("/metrics").text
+    await_until(lambda: 'status="499"' in client.get("/metrics").text)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(serve: Serve) -> None:
@@ -415,6 +416,7 @@ def test_the_log_has_a_line_for_each_request_and_no_text(serve: Serve, caplog: p
     client = serve()
     answer = client.post("/v1/check?word=hush", json={"prompt": "broken hush"}, headers={"x-request-id": "abc-1"})
     assert answer.headers["x-request-id"] == "abc-1"
+    await_until(lambda: any(record.getMessage() == "request" for record in caplog.records))
     lines = [JsonFormatter().format(record) for record in caplog.records]
     [line] = [json.loads(line) for line in lines if '"message": "request"' in line]
     expected = {"id": "abc-1", "method": "POST", "route": "/v1/check", "status": 200, "level": "info"}
