@@ -51,24 +51,27 @@ class ModelInfo:
     Args:
         name: as in ``Guard(model=...)``.
         dialect: how it is asked and read, as in ``Guard(dialect=...)``; None for a classifier.
-        context: tokens it can take in, answer included; a classifier cuts longer text into windows.
-        licence: licence of the weights.
+        context: tokens it can take in, answer included; a classifier cuts longer text into windows. None: not stated.
+        licence: licence of the weights; None: not stated.
         source: where it is described.
         weights: by backend, what to load: a hub repository, ``repository:file.gguf``, or ``package``. For ``remote`` it is the
             name that a server gives the model unless told otherwise. The first backend that is installed is the default.
-        parameters: how many there are, in billions; of a mixture of experts all of them.
+        parameters: how many there are, in billions; of a mixture of experts all of them. None: not stated.
         languages: the languages that its authors name, as codes (ISO 639-1); ``mul``: more than fifty. Empty: they do
             not say.
+        facts: where ``parameters``, ``context``, ``licence`` and ``languages`` were looked up: by the fact's name, an address
+            and what was looked at there.
     """
 
     name: str
     dialect: str | None
-    context: int
-    licence: str
+    context: int | None
+    licence: str | None
     source: str
     weights: Mapping[str, str] = field(default_factory=dict)
-    parameters: float = 0.0
+    parameters: float | None = None
     languages: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -121,8 +124,9 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
 
 
 def _models() -> Iterator[ModelInfo]:
-    """The rows of ``catalog.tsv``. Engines are those that load the weights as they are published: models of pictures and sound,
-    and those that need code of their own, are loaded by vLLM alone, for text; an adapter without its base needs a server."""
+    """The rows of ``catalog.tsv``; ``-`` in a cell: not stated. Engines are those that load the weights as they are published:
+    models of pictures and sound, and those that need code of their own, are loaded by vLLM alone, for text; an adapter without
+    its base needs a server."""
     columns, *lines = (line.split("\t") for line in files(__package__).joinpath("catalog.tsv").read_text("utf-8").splitlines())
     for line in lines:
         row = dict(zip(columns, line, strict=True))
@@ -133,10 +137,18 @@ def _models() -> Iterator[ModelInfo]:
         if cells["dialect"] is not None:
             weights["remote"] = row["weights"]
         yield ModelInfo(
-            *(row["name"], cells["dialect"], int(row["context"]), row["licence"], row["source"], weights),
-            parameters=float(row["parameters"]),
+            *(row["name"], cells["dialect"], None if cells["context"] is None else int(row["context"])),
+            *(cells["licence"], row["source"], weights),
+            parameters=None if cells["parameters"] is None else float(row["parameters"]),
             languages=tuple(row["languages"].split(",")) if cells["languages"] else (),
+            facts=_facts(cells["facts"] or ""),
         )
+
+
+def _facts(cell: str) -> Mapping[str, str]:
+    """Where facts were looked up: ``parameters, context = address; licence = address``."""
+    entries = [entry.split(" = ", 1) for entry in cell.split("; ") if entry]
+    return MappingProxyType({fact: address for facts, address in entries for fact in facts.split(", ")})
 
 
 MODELS: Mapping[str, ModelInfo] = MappingProxyType({info.name: info for info in _models()})
@@ -174,8 +186,9 @@ def select_models(
     Args:
         task: what it judges: ``prompt``, ``refusal``, ``response``, or the task's whole name.
         language: a code (ISO 639-1) that its authors name; models of more than fifty languages count for any.
-        licence: how the licence of the weights begins, such as ``apache-2.0``; case does not count.
-        parameters: most parameters, in billions.
+        licence: how the licence of the weights begins, such as ``apache-2.0``; case does not count. A model whose licence is
+            not stated is never chosen by it.
+        parameters: most parameters, in billions; a model whose size is not stated is never chosen by it.
         reasons: whether it can write down how it came to its verdict.
         takes_policy: whether it can be given a policy of one's own.
         runs_here: whether an engine is installed that runs it.
@@ -198,8 +211,8 @@ def select_models(
         return (
             (wanted is None or wanted in info.tasks)
             and (language is None or language in info.languages or "mul" in info.languages)
-            and (licence is None or info.licence.casefold().startswith(licence.casefold()))
-            and (parameters is None or info.parameters <= parameters)
+            and (licence is None or (info.licence is not None and info.licence.casefold().startswith(licence.casefold())))
+            and (parameters is None or (info.parameters is not None and info.parameters <= parameters))
             and (reasons is None or info.reasons == reasons)
             and (takes_policy is None or info.takes_policy == takes_policy)
             and (runs_here is None or info.runs_here == runs_here)

@@ -25,10 +25,11 @@ WIRE = sorted(path.name.removesuffix(".txt") for path in files("guardreasoner_sd
 def test_every_row_is_whole(info: Any) -> None:
     assert info.dialect is None or info.dialect in FAMILIES
     assert set(info.weights) <= set(BACKENDS)
-    assert info.licence
+    assert info.licence is None or info.licence not in ("", "not stated")
     assert info.source
-    assert 0 < info.parameters < 200
-    assert 256 <= info.context <= 131_072
+    assert info.parameters is None or 0 < info.parameters < 200
+    assert info.context is None or info.context >= 256
+    assert set(info.facts) <= {"parameters", "context", "licence", "languages"}
     assert all(re.fullmatch(r"[a-z]{2}|mul", language) for language in info.languages)
     assert len(set(info.languages)) == len(info.languages)
     assert info.tasks
@@ -51,6 +52,9 @@ def test_what_is_asked_for_is_what_comes() -> None:
     assert {"llama-guard-3-8b", "qwen3guard-8b", "polyguard-qwen"} <= {info.name for info in select_models(language="de")}
     assert "wildguard" not in {info.name for info in select_models(language="de")}
     assert {info.licence for info in select_models(licence="apache-2.0")} == {"Apache-2.0", "Apache-2.0, gated"}
+    assert None not in {info.licence for info in select_models(licence="")}
+    assert None not in {info.parameters for info in select_models(parameters=1000)}
+    assert any(info.licence is None for info in select_models())
     assert {info.name for info in select_models(takes_policy=True, parameters=2)} == {"dynaguard-1.7b", "yufeng-xguard-0.6b"}
     reasoning = {info.name for info in select_models(reasons=True)}
     assert {"guardreasoner-8b", "thinkguard-8b", "gpt-oss-safeguard-20b", "granite-guardian-3.3-8b"} <= reasoning

@@ -19,6 +19,7 @@ _COLUMNS = (
 _SHOWN = 4
 """So many of the columns a terminal shows: they fit into 80 characters."""
 
+_BLANK = "not stated"
 _WORDS = {"prompt_harmfulness": "prompt", "response_refusal": "refusal", "response_harmfulness": "response"}
 
 
@@ -86,18 +87,23 @@ def _markdown(chosen: Sequence[ModelInfo]) -> Iterator[str]:
         languages = many or (" ".join(model.languages) if len(model.languages) < 10 else f"{len(model.languages)}")
         engines = ", ".join(name for name in model.weights if name != "remote") or "a server"
         cells = (
-            *(f"`{model.name}`", f"{model.parameters:g}", ", ".join(_WORDS[task] for task in model.tasks)),
-            *("yes" if model.reasons else "", "yes" if model.takes_policy else "", languages or "not said", model.licence),
-            *(f"{model.context:,}", f"`{model.dialect}`" if model.dialect else "", engines),
+            *(f"`{model.name}`", _billions(model.parameters), ", ".join(_WORDS[task] for task in model.tasks)),
+            *("yes" if model.reasons else "", "yes" if model.takes_policy else "", languages or _BLANK),
+            *(model.licence or _BLANK, _BLANK if model.context is None else f"{model.context:,}"),
+            *(f"`{model.dialect}`" if model.dialect else "", engines),
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def _billions(parameters: float | None) -> str:
+    return _BLANK if parameters is None else f"{parameters:g}"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     ready = ", ".join(row["ready"]) or f"no: {row['why_not']}"
     return (
-        *(row["name"], f"{row['context']}", row["licence"], ready),
-        *(row["dialect"] or "-", ", ".join(row["weights"]), row["source"], f"{row['parameters']:g}"),
+        *(row["name"], f"{row['context'] or _BLANK}", row["licence"] or _BLANK, ready),
+        *(row["dialect"] or "-", ", ".join(row["weights"]), row["source"], _billions(row["parameters"])),
         *(" ".join(row["languages"]) or "-", ", ".join(_WORDS[task] for task in row["tasks"])),
         *("yes" if row["reasons"] else "no", "yes" if row["takes_policy"] else "no", row["wire_format"] or "-"),
     )
@@ -119,6 +125,7 @@ def _described(model: ModelInfo) -> dict[str, Any]:
         "source": model.source,
         "parameters": model.parameters,
         "languages": list(model.languages),
+        "facts": dict(model.facts),
         "tasks": list(model.tasks),
         "reasons": model.reasons,
         "takes_policy": model.takes_policy,
