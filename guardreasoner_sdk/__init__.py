@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from guardreasoner_sdk.exchange import Exchange, Turn
     from guardreasoner_sdk.guard import Guard
+    from guardreasoner_sdk.images import Image
     from guardreasoner_sdk.judges.base import DirectJudge, Judge
     from guardreasoner_sdk.judges.cascade import CascadeJudge
     from guardreasoner_sdk.judges.embedded import EmbeddedJudge
@@ -68,6 +69,7 @@ _NAMES = {
     ),
     "exchange": ("Exchange", "Turn"),
     "guard": ("Guard",),
+    "images": ("Image",),
     "judges.base": ("DirectJudge", "Judge"),
     "judges.cascade": ("CascadeJudge",),
     "judges.embedded": ("EmbeddedJudge",),
@@ -104,6 +106,7 @@ __all__ = [
     "GuardError",
     "GuardedStream",
     "Hop",
+    "Image",
     "InputError",
     "Judge",
     "Judgement",

@@ -50,7 +50,7 @@ def _records(columns: Iterable[object], values: Iterable[Iterable[Any]]) -> Iter
         near = next((name for name in names if str(name).strip().lower() in {"prompt", "text", "input", "question"}), None)
         fix = "give it one column 'prompt'" if near in (None, "prompt") else f"rename {quote_value(near)} to 'prompt'"
         raise InputError("rows", "has no column 'prompt'" if near != "prompt" else "has several columns 'prompt'", fix)
-    kept = [name in ("prompt", "response", "history") for name in names]
+    kept = [name in ("prompt", "response", "history", "images") for name in names]
     return ({str(name): _cell(value) for name, value, own in zip(names, row, kept, strict=True) if own} for row in values)
 
 

@@ -22,7 +22,7 @@ class JudgementCache:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._kept: OrderedDict[Exchange, Judgement] = OrderedDict()
+        self._kept: OrderedDict[object, Judgement] = OrderedDict()
         self._lock = Lock()
         renew_after_fork(self)
 
@@ -35,18 +35,20 @@ class JudgementCache:
         """What was decided on an exchange, or None."""
         if not self._size:
             return None
+        key = exchange.key
         with self._lock:
-            judgement = self._kept.get(exchange)
+            judgement = self._kept.get(key)
             if judgement is not None:
-                self._kept.move_to_end(exchange)
+                self._kept.move_to_end(key)
             return judgement
 
     def put(self, exchange: Exchange, judgement: Judgement) -> None:
         """Remember a judgement if every finding of it is determined."""
         if not self._size or not judgement.findings or not all(f.determined for f in judgement.findings.values()):
             return
+        key = exchange.key
         with self._lock:
-            self._kept[exchange] = judgement
-            self._kept.move_to_end(exchange)
+            self._kept[key] = judgement
+            self._kept.move_to_end(key)
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)

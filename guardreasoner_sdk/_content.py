@@ -100,10 +100,12 @@ class Call(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """Something that is no text, or no text that is here: its kind, fit to be named in an error."""
+    """Something that is no text, or no text that is here: its kind, fit to be named in an error, and the block that holds it,
+    where it is one of a medium."""
 
     kind: str
     where: str
+    block: Mapping[Any, Any] | None = None
 
 
 Piece = Text | Call | Unread
@@ -252,7 +254,7 @@ def _mapping(holder: Mapping[Any, Any], where: str, above: str, quoted: bool) ->
     media = isinstance(kind, str) and (kind in MEDIA or (above == "source" and kind in SOURCES))
     media = media and holder.get("source_type") != "text"
     if media:
-        yield Unread(str(kind), where)
+        yield Unread(str(kind), where, holder)
     quoted = known or (quoted and not media)
     calls = [key for key, value in holder.items() if key in ARGUMENTS and value is not None]
     for key, value in sorted(holder.items(), key=lambda item: item[0] in QUOTED):

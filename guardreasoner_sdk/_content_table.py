@@ -15,6 +15,7 @@ __all__ = [
     "CALLS",
     "COPIES",
     "HOLDERS",
+    "IMAGES",
     "ITEMS",
     "MARKERS",
     "MEDIA",
@@ -119,6 +120,9 @@ MEDIA = frozenset(
     }
 )
 """Types of blocks that hold something other than text."""
+
+IMAGES = frozenset({"image", "image_url", "input_image"})
+"""Those of them that a guard which sees can be shown."""
 
 SOURCES = frozenset({"base64", "file", "url"})
 """Types of a block's ``source`` that hold, or refer to, something other than text."""

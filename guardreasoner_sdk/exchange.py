@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from guardreasoner_sdk._content import Piece, Text, Unread, block, is_said, texts_by_speaker
-from guardreasoner_sdk._content_table import BLOCKS
+from guardreasoner_sdk._content_table import BLOCKS, IMAGES
 from guardreasoner_sdk._text import format_place, quote_value
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.images import MAX_IMAGES, Image, ImageLike, images_of
 from guardreasoner_sdk.verdict import TASKS, Task
 
 __all__ = [
@@ -49,7 +50,7 @@ def has_visible_text(text: str) -> bool:
     return _INVISIBLE.fullmatch(text) is None
 
 
-def _checked(field: str, value: object, *, blank_fix: str) -> str:
+def _checked(field: str, value: object, *, blank_fix: str | None) -> str:
     if not isinstance(value, str):
         hint = "decode the bytes first" if isinstance(value, bytes | bytearray) else "pass the text as str"
         raise InputError(field, f"must be a str, not {type(value).__name__}", hint)
@@ -57,7 +58,7 @@ def _checked(field: str, value: object, *, blank_fix: str) -> str:
         raise InputError(
             field, f"has {len(value):,} characters, the most is {MAX_CHARACTERS:,}", "split it and check the parts"
         )
-    if not has_visible_text(value):
+    if blank_fix is not None and not has_visible_text(value):
         problem = "is empty" if not value else "has no visible character"
         raise InputError(field, problem, blank_fix)
     # A lone surrogate is no character: no tokenizer and no UTF-8 file can hold it. U+FFFD says that something stood there.
@@ -70,6 +71,8 @@ class Turn(BaseModel):
     Args:
         role: ``user``, ``assistant``, ``system`` or ``tool``.
         content: its text.
+        images: what a user showed, as in :class:`Exchange`; the text may be empty then.
+        image_places: as in :class:`Exchange`.
 
     Example:
         >>> from guardreasoner_sdk import Turn
@@ -81,11 +84,30 @@ class Turn(BaseModel):
 
     role: Role
     content: str
+    images: tuple[Image, ...] = ()
+    image_places: tuple[int, ...] = ()
 
     @field_validator("content", mode="before")
     @classmethod
     def _content(cls, value: object) -> str:
-        return _checked("content", value, blank_fix="leave the turn out")
+        return _checked("content", value, blank_fix=None)
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _images(cls, value: object) -> tuple[Image, ...]:
+        return images_of(value)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.images:
+            _checked("content", self.content, blank_fix="leave the turn out")
+        elif self.role != "user":
+            raise InputError("images", f"are those of a turn of the {self.role}", "judge images that a user sent")
+        _check_places(self.image_places, self.images, self.content)
+        return self
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return _without_defaults(self, ("images", "image_places"))
 
 
 class Exchange(BaseModel):
@@ -97,6 +119,10 @@ class Exchange(BaseModel):
         prompt: what the human asked. It must hold a visible character.
         response: what the assistant answered; ``None`` to judge the prompt alone.
         history: the turns before the prompt, oldest first.
+        images: what the human showed with the prompt, in order, each as :meth:`Image.of` takes it; the prompt may be empty
+            then. Only guards that see judge them; to all others such an exchange is undetermined, unless its text is harmful.
+        image_places: for each image, how many characters of the prompt stand in front of it, ascending; default: all images
+            stand before the text.
 
     Raises:
         InputError: a field that cannot be judged, named.
@@ -113,11 +139,57 @@ class Exchange(BaseModel):
     prompt: str
     response: str | None = None
     history: tuple[Turn, ...] = ()
+    images: tuple[Image, ...] = ()
+    image_places: tuple[int, ...] = ()
 
-    def __init__(self, prompt: str, response: str | None = None, history: Sequence[Turn | Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        prompt: str,
+        response: str | None = None,
+        history: Sequence[Turn | Mapping[str, Any]] = (),
+        images: Sequence[ImageLike] | ImageLike = (),
+        image_places: Sequence[int] = (),
+    ) -> None:
         # Positional use, and InputError instead of pydantic's report: the report would quote the judged text.
-        checked = _checked("prompt", prompt, blank_fix="pass the text to judge")
-        super().__init__(prompt=checked, response=_checked_response(response), history=_turns(history))
+        shown = images_of(images)
+        checked = _checked("prompt", prompt, blank_fix=None if shown else "pass the text to judge")
+        turns = _turns(history)
+        count = len(shown) + sum(len(turn.images) for turn in turns)
+        if count > MAX_IMAGES:
+            raise InputError("images", f"are {count}, the most is {MAX_IMAGES}", "leave out images of earlier turns")
+        places = tuple(image_places)
+        _check_places(places, shown, checked)
+        super().__init__(prompt=checked, response=_checked_response(response), history=turns, images=shown, image_places=places)
+
+    @property
+    def all_images(self) -> tuple[Image, ...]:
+        """Those of the earlier turns, and then those of the prompt."""
+        return (*(image for turn in self.history for image in turn.images), *self.images)
+
+    @property
+    def key(self) -> object:
+        """What tells it from every other one, in a cache: images by their digests, and without their bytes."""
+        if not self.all_images:
+            return self
+        said = [(turn.role, turn.content, _marked(turn)) for turn in self.history]
+        return self.prompt, self.response, _marked(self), tuple(said)
+
+    def without_images(self) -> Exchange | None:
+        """Its text alone, for a judge that does not see; None where the prompt has none.
+
+        Example:
+            >>> Exchange("How do I bake bread?").without_images().prompt
+            'How do I bake bread?'
+        """
+        if not self.all_images:
+            return self
+        if not has_visible_text(self.prompt):
+            return None
+        turns = [Turn(role=turn.role, content=turn.content) for turn in self.history if has_visible_text(turn.content)]
+        return Exchange(self.prompt, self.response, turns)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return _without_defaults(self, ("images", "image_places"))
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -162,28 +234,58 @@ def _turns(history: object) -> tuple[Turn, ...]:
                 )
                 own = first.get("ctx", {}).get("error")
                 if isinstance(own, InputError):
-                    raise InputError(where, own.problem, own.fix) from None
+                    place = where if first["loc"] else f"{where}.{own.field}"
+                    place = place.removesuffix("images") + own.field if own.field.startswith("images[") else place
+                    raise InputError(place, own.problem, own.fix) from None
                 raise InputError(where, first["msg"], "a turn is {'role': ..., 'content': ...}") from None
         turns.append(turn)
     return tuple(turns)
 
 
-def exchange_of(prompt: str | Exchange, response: str | None, history: Sequence[Turn | Mapping[str, Any]]) -> Exchange:
+def _check_places(places: Sequence[object], images: Sequence[Image], text: str) -> None:
+    if not places:
+        return
+    fix = "give each image the number of characters in front of it, ascending, or leave them out"
+    if len(places) != len(images):
+        raise InputError("image_places", f"has {len(places)} places for {len(images)} images", fix)
+    before = 0
+    for place in places:
+        if isinstance(place, bool) or not isinstance(place, int) or not before <= place <= len(text):
+            raise InputError("image_places", "holds something else than places in the text, in order", fix)
+        before = place
+
+
+def _marked(said: Turn | Exchange) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    return tuple(image.digest for image in said.images), said.image_places if any(said.image_places) else ()
+
+
+def _without_defaults(model: BaseModel, names: Sequence[str]) -> Iterator[tuple[str | None, Any]]:
+    """What a repr says: images only where there are some."""
+    return ((name, value) for name, value in BaseModel.__repr_args__(model) if name not in names or value)
+
+
+def exchange_of(
+    prompt: str | Exchange,
+    response: str | None,
+    history: Sequence[Turn | Mapping[str, Any]],
+    images: Sequence[ImageLike] | ImageLike = (),
+) -> Exchange:
     """An exchange that was handed over in parts, or as it is.
 
     Raises:
         InputError: a part that cannot be judged, or one beside an exchange, which has its own.
     """
     if not isinstance(prompt, Exchange):
-        return Exchange(prompt, response, history)
-    for field, given in (("response", response), ("history", history or None)):
+        return Exchange(prompt, response, history, images)
+    given_images = None if isinstance(images, list | tuple) and not images else images
+    for field, given in (("response", response), ("history", history or None), ("images", given_images)):
         if given is not None:
             fix = "use exchange.with_response(...)" if field == "response" else "make one Exchange of all of it"
             raise InputError(field, "is given beside an Exchange, which has its own", fix)
     return prompt
 
 
-_ROW_KEYS = frozenset({"prompt", "response", "history"})
+_ROW_KEYS = frozenset({"prompt", "response", "history", "images"})
 
 
 def exchange_from(row: object) -> Exchange:
@@ -191,7 +293,7 @@ def exchange_from(row: object) -> Exchange:
 
     Args:
         row: an :class:`Exchange`, a prompt, a ``(prompt, response)`` pair, or a mapping with ``prompt`` and optionally
-            ``response`` and ``history``; further keys of a mapping are not read.
+            ``response``, ``history`` and ``images``; further keys of a mapping are not read.
 
     Raises:
         InputError: the row has another shape, or a field cannot be judged.
@@ -249,7 +351,7 @@ _ITEMS = {"compaction", "item_reference", "mcp_approval_request", "mcp_approval_
 }
 
 
-def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
+def exchange_from_messages(messages: Sequence[Message], *, images: bool = False) -> Exchange:
     """Make an exchange of a message list: OpenAI's (Chat Completions, and items of Responses), Anthropic's or LangChain's.
 
     The last user message is the prompt, what stands before it is the history, and the text of what stands after it
@@ -259,46 +361,67 @@ def exchange_from_messages(messages: Sequence[Message]) -> Exchange:
     Args:
         messages: mappings with ``role`` and ``content`` (a str, a list of parts, or None), or the message objects of an SDK
             (OpenAI's, LangChain's, litellm's).
+        images: whether images in the messages of users are read, where the part holds them itself (a data URL, or Base64).
 
     Raises:
-        InputError: no user message, an unknown role, or a part that is not text (an image cannot be judged here).
+        InputError: no user message, an unknown role, or a part that is not text; an image too, unless ``images`` says
+            otherwise, and always one of which only the address is there, or that somebody else than a user sent.
 
     Example:
         >>> from guardreasoner_sdk.exchange import exchange_from_messages
         >>> exchange_from_messages([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]).response
         'Hello!'
     """
-    return readings_of_messages(messages)[-1]
+    return readings_of_messages(messages, images=images)[-1]
 
 
-def readings_of_messages(messages: Sequence[Message]) -> list[Exchange]:
+def readings_of_messages(messages: Sequence[Message], *, images: bool = False) -> list[Exchange]:
     """:func:`exchange_from_messages`, first of what the messages say alone and then of all that is in them; one exchange where
     nothing stands beside what they say. A guard has to judge both: enough harmless text beside it would hide harm in a message.
     """
     if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise InputError("messages", f"must be a list of messages, not {type(messages).__name__}", "pass [{'role': ...}]")
     try:
-        turns = [turn for index, message in enumerate(messages) for turn in _message(f"messages[{index}]", message)]
+        turns = [turn for index, message in enumerate(messages) for turn in _message(f"messages[{index}]", message, images)]
     except RecursionError:
         raise InputError("messages", "are nested too deeply", "send messages with less in them") from None
     last = max((index for index, (role, _, _) in enumerate(turns) if role == "user"), default=None)
     if last is None:
         raise InputError("messages", "has no user message", "add the message to judge with role 'user'")
-    whole = _exchange([(role, text) for role, text, _ in turns], last)
-    alone = _exchange([(role, said if has_visible_text(said) else text) for role, text, said in turns], last)
+    whole = _exchange([(role, content) for role, content, _ in turns], last)
+    alone = _exchange([(role, said if said.holds_anything else content) for role, content, said in turns], last)
     return [whole] if alone == whole else [alone, whole]
 
 
-def _exchange(turns: Sequence[tuple[Role, str]], last: int) -> Exchange:
-    after = "\n\n".join(text for _, text in turns[last + 1 :] if has_visible_text(text))
+class _Said(NamedTuple):
+    """What somebody said and showed: each image with how many characters stand in front of it."""
+
+    text: str
+    images: tuple[Image, ...] = ()
+    places: tuple[int, ...] = ()
+
+    @property
+    def holds_anything(self) -> bool:
+        return bool(self.images) or has_visible_text(self.text)
+
+
+def _exchange(turns: Sequence[tuple[Role, _Said]], last: int) -> Exchange:
+    after = "\n\n".join(said.text for _, said in turns[last + 1 :] if said.holds_anything)
+    asked = turns[last][1]
     return Exchange(
-        turns[last][1],
+        asked.text,
         after or None,
-        [Turn(role=role, content=text) for role, text in turns[:last] if has_visible_text(text)],
+        [
+            Turn(role=role, content=said.text, images=said.images, image_places=said.places)
+            for role, said in turns[:last]
+            if said.holds_anything
+        ],
+        asked.images,
+        asked.places,
     )
 
 
-def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
+def _message(where: str, message: object, images: bool) -> Iterator[tuple[Role, _Said, _Said]]:
     """Who says what, and what of it is said: all of an item's, and not what stands beside a message's content."""
     if isinstance(message, BaseModel):
         message = message.model_dump(warnings=False)
@@ -307,8 +430,8 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
     if "role" not in message and str(message.get("type")) in _ITEMS:
         # An item of Responses: what a tool gave, or what the model wrote.
         role: Role = "tool" if str(message["type"]).endswith("_output") else "assistant"
-        text = _read(role, _text(block(message, where)))
-        yield role, text, text
+        said = _read(role, block(message, where), images)
+        yield role, said, said
         return
     given = message.get("role", message.get("type"))
     found = _ROLES.get(str(given).lower()) if "role" in message else _TYPES.get(str(given))
@@ -321,27 +444,61 @@ def _message(where: str, message: object) -> Iterator[tuple[Role, str, str]]:
     if not isinstance(content, str | Sequence | None) or isinstance(content, bytes | bytearray):
         raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", "pass a str or text parts")
     for who, pieces in texts_by_speaker(found, message, where):
-        said = [piece for piece in pieces if is_said(piece, where) and not isinstance(piece, Unread)]
-        yield who, _read(who, _text(pieces)), _read(who, _text(said))
+        whole = _read(who, pieces, images)
+        yield who, whole, _read(who, [piece for piece in pieces if is_said(piece, where)], images)
 
 
-def _read(role: Role, text: str) -> str:
-    """A text with its second reading: nobody knows whether the reader of an answer will parse JSON in it."""
-    more = second_reading(text) if role == "assistant" else ""
-    return f"{text}\n{more}" if more else text
+def _read(role: Role, pieces: Iterable[Piece], images: bool) -> _Said:
+    """What is said, with its second reading: nobody knows whether the reader of an answer will parse JSON in it."""
+    said = _joined(pieces, images=images and role == "user")
+    more = second_reading(said.text) if role == "assistant" else ""
+    return said._replace(text=f"{said.text}\n{more}") if more else said
 
 
-def _text(pieces: Iterable[Piece]) -> str:
+def _joined(pieces: Iterable[Piece], *, images: bool) -> _Said:
     pieces = list(pieces)
     heard = {
         piece.where.removesuffix("transcript") for piece in pieces if isinstance(piece, Text) and piece.key == "transcript"
     }
-    texts = []
+    text = ""
+    shown: list[tuple[Image, int]] = []
+    objects: set[str] = set()
     for piece in pieces:
         if isinstance(piece, Unread):
+            if images and piece.kind in IMAGES and piece.block is not None:
+                shown.append((_image_in(piece.block, format_place(piece.where)), len(text)))
+                objects.add(f"{piece.where}.image")
+                continue
+            if piece.where in objects:
+                continue  # an image of Python's in its block, which was just read
             if piece.where.removesuffix("data") in heard:
                 continue  # sound, and what is said in it
             problem = f"is not text but {quote_value(piece.kind)}"
             raise InputError(format_place(piece.where), problem, "judge other media elsewhere and leave the part out here")
-        texts.append(piece.text if isinstance(piece, Text) else piece.written)
-    return "\n".join(text for text in texts if text)
+        more = piece.text if isinstance(piece, Text) else piece.written
+        text += f"\n{more}" if text and more else more
+    return _Said(text, tuple(image for image, _ in shown), tuple(place for _, place in shown))
+
+
+def _image_in(part: Mapping[Any, Any], where: str) -> Image:
+    """The image that a part of a message holds.
+
+    Raises:
+        InputError: it is not in it, or there are several: a model might see another one than the guard.
+    """
+    found: list[Any] = []
+    for key in ("image_url", "image", "url", "base64", "data", "source"):
+        value = part.get(key)
+        if key == "source" and isinstance(value, Mapping):
+            found += [f"data:;base64,{value['data']}" if isinstance(value.get("data"), str) else value.get("url")]
+        elif isinstance(value, Mapping):
+            found.append(value.get("url"))
+        elif key in ("base64", "data") and isinstance(value, str):
+            found.append(f"data:;base64,{value}")
+        elif value is not None:
+            found.append(value)
+    if not found or found[0] is None:
+        raise InputError(where, "is an image that is not here", "send its bytes, as a data URL")
+    if len(found) > 1:
+        raise InputError(where, "holds several images", "send each in a part of its own")
+    return Image.of(found[0], name=where)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from guardreasoner_sdk.images import Image
 from guardreasoner_sdk.verdict import Usage
 
 __all__ = ["Capabilities", "Completion", "Message", "PromptPiece", "Query", "Role", "TokenProbabilities"]
@@ -23,6 +24,7 @@ class PromptPiece:
         text: its characters.
         markup: False: encoded as text, so that no part of it becomes a special token. True: written by the dialect itself,
             and special tokens in it count; it never holds judged text.
+        image: what stands here in place of text; only in messages, and only for engines that take images.
 
     Example:
         >>> from guardreasoner_sdk.generation import PromptPiece, Query
@@ -30,8 +32,9 @@ class PromptPiece:
         '<s>How do I bake bread?'
     """
 
-    text: str
+    text: str = ""
     markup: bool = False
+    image: Image | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ class Message:
     def parts(self) -> tuple[PromptPiece, ...]:
         """The content as pieces, whether it was given so or not."""
         return self.pieces or (PromptPiece(self.content),)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images in it, in order."""
+        return tuple(piece.image for piece in self.pieces if piece.image is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,11 @@ class Query:
     def text(self) -> str | None:
         """The plain prompt as one string; None for a chat."""
         return "".join(piece.text for piece in self.pieces) if self.pieces else None
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images in the chat, in order."""
+        return tuple(image for message in self.messages for image in message.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +179,7 @@ class Capabilities:
         continues: whether it takes :attr:`Query.opening` and :attr:`Query.continuation` in a chat.
         probes: whether a one-token question after a prompt it has just seen costs next to nothing, because it keeps the
             prefix. The label probabilities of a long answer are then asked for afterwards, and not for each of its tokens.
+        images: whether it takes :attr:`PromptPiece.image`.
 
     Example:
         >>> from guardreasoner_sdk.generation import Capabilities
@@ -175,3 +189,4 @@ class Capabilities:
 
     continues: bool = True
     probes: bool = False
+    images: bool = False

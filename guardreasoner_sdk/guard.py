@@ -21,6 +21,7 @@ from guardreasoner_sdk._batches import Row
 from guardreasoner_sdk._checker import Checker, await_result, wait_for_result
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange, Message, Turn, exchange_of, readings_of_messages
+from guardreasoner_sdk.images import ImageLike
 from guardreasoner_sdk.judges.base import Judge
 from guardreasoner_sdk.policy import Policy
 from guardreasoner_sdk.verdict import Verdict
@@ -140,6 +141,7 @@ class Guard:
         response: str | None = None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
+        images: Sequence[ImageLike] | ImageLike = (),
         timeout: float | None = None,
         context: CallContext | None = None,
     ) -> Verdict:
@@ -149,6 +151,9 @@ class Guard:
             prompt: what the human asked, or an exchange, which has the response and the history already.
             response: what the assistant answered; None to judge the prompt alone.
             history: earlier turns, oldest first.
+            images: what the human showed with the prompt: bytes, paths (``pathlib.Path``), data URLs or images of Pillow's. A
+                guard that does not see (the embedded one, for instance) reads the text; what is not harmful by that alone is
+                undetermined.
             timeout: seconds; overrides the guard's.
             context: what you say of this check, for instance ``{"user.id": "u17", "request_id": "4711"}``: names, and a text or
                 a number each. It goes to ``on_verdict`` and onto the spans, and nowhere else: no judge sees it, and no cache.
@@ -157,7 +162,7 @@ class Guard:
             the verdict. ``verdict.allowed`` is what to act on.
 
         Raises:
-            InputError: the text cannot be judged (empty, not a str, too long).
+            InputError: the text cannot be judged (empty, not a str, too long), or an image cannot.
             UndeterminedError: undecided, and the policy says ``on_undetermined="raise"``.
             ClosedError: the guard was closed.
 
@@ -167,7 +172,7 @@ class Guard:
             >>> verdict.allowed, verdict.response_refusal.label
             (True, 'compliance')
         """
-        exchange = exchange_of(prompt, response, history)
+        exchange = exchange_of(prompt, response, history, images)
         return self._checker.check(exchange, timeout=timeout, context=check_context(context))
 
     async def acheck(
@@ -176,6 +181,7 @@ class Guard:
         response: str | None = None,
         *,
         history: Sequence[Turn | Mapping[str, Any]] = (),
+        images: Sequence[ImageLike] | ImageLike = (),
         timeout: float | None = None,
         context: CallContext | None = None,
     ) -> Verdict:
@@ -187,7 +193,7 @@ class Guard:
             >>> asyncio.run(Guard().acheck("How do I bake bread?")).allowed
             True
         """
-        exchange = exchange_of(prompt, response, history)
+        exchange = exchange_of(prompt, response, history, images)
         return await self._checker.acheck(exchange, timeout=timeout, context=check_context(context))
 
     def check_messages(
@@ -197,15 +203,16 @@ class Guard:
 
         The last user message is the prompt, judged in the light of what stands before it; the text of what stands after it
         is the response. Where something stands beside what is said (reasoning, quotations, fields of an application's own),
-        what is said is judged alone, and again with all of it.
+        what is said is judged alone, and again with all of it. Images that users sent are judged as in :meth:`check`, where
+        they are in the messages themselves.
 
         Args:
-            messages: mappings with ``role`` and ``content`` (a str, or a list of text parts), or the message objects of an SDK.
+            messages: mappings with ``role`` and ``content`` (a str, or a list of parts), or the message objects of an SDK.
             timeout: seconds; overrides the guard's.
             context: as of :meth:`check`.
 
         Raises:
-            InputError: no user message, or a part that is not text.
+            InputError: no user message, or a part that is neither text nor an image that is here and that a user sent.
             UndeterminedError, ClosedError: as :meth:`check`.
 
         Example:
@@ -213,7 +220,9 @@ class Guard:
             >>> Guard().check_messages([{"role": "user", "content": "How do I bake bread?"}]).allowed
             True
         """
-        return self._checker.check(*readings_of_messages(messages), timeout=timeout, context=check_context(context))
+        return self._checker.check(
+            *readings_of_messages(messages, images=True), timeout=timeout, context=check_context(context)
+        )
 
     async def acheck_messages(
         self, messages: Sequence[Message], *, timeout: float | None = None, context: CallContext | None = None
@@ -226,7 +235,9 @@ class Guard:
             >>> asyncio.run(Guard().acheck_messages([{"role": "user", "content": "How do I bake bread?"}])).allowed
             True
         """
-        return await self._checker.acheck(*readings_of_messages(messages), timeout=timeout, context=check_context(context))
+        return await self._checker.acheck(
+            *readings_of_messages(messages, images=True), timeout=timeout, context=check_context(context)
+        )
 
     def check_many(
         self, rows: Iterable[Row], *, timeout: float | None = None, context: CallContext | None = None
@@ -237,7 +248,8 @@ class Guard:
         the policy says ``on_undetermined="raise"`` (the verdict then blocks).
 
         Args:
-            rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response`` and ``history``, or exchanges;
+            rows: prompts, ``(prompt, response)`` pairs, mappings with ``prompt``, ``response``, ``history`` and ``images``, or
+                exchanges;
                 or a DataFrame of pandas or polars with columns of these names.
             timeout: seconds for each part of the batch; overrides the guard's.
             context: as of :meth:`check`, for all rows.

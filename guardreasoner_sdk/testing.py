@@ -49,6 +49,7 @@ class ScriptedJudge:
             place of a judgement or raised by the function, is raised to the guard as an engine's failure would be.
         otherwise: the answer for a prompt that is not in the script; None: it fails with ``KeyError``.
         batch_size: most exchanges handed over in one call.
+        sees_images: whether it is one that judges images.
 
     Example:
         >>> from guardreasoner_sdk import Guard
@@ -67,10 +68,12 @@ class ScriptedJudge:
         *,
         otherwise: Answer | None = None,
         batch_size: int = 1,
+        sees_images: bool = False,
     ) -> None:
         self._script = script
         self._otherwise = otherwise
         self.batch_size = batch_size
+        self.sees_images = sees_images
         self.seen: list[Exchange] = []
         """Every exchange judged, in the order of arrival."""
 

@@ -137,7 +137,7 @@ class BlockReader:
         source = self._source[1]
         for number, record in self._records(source, path, block):
             found = source.read(number, record)
-            yield make_row(found, self._how.columns)
+            yield make_row(found, self._how.columns, source.how.folder)
 
     @staticmethod
     def _records(source: Any, path: Path, block: Block) -> Iterator[tuple[int, Any]]:

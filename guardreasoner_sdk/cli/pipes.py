@@ -86,6 +86,7 @@ def replace_pipes(file: Path, output: Path, reading: Reading, output_format: str
                     shutil.copyfileobj(sys.stdin.buffer, spooled)
             if not file.stat().st_size:
                 raise InputError(STANDARD_INPUT, "is empty", "write rows into it")
+            reading = dataclasses.replace(reading, folder=Path.cwd())
             if reading.format is None:
                 reading = dataclasses.replace(reading, format=_format(file, reading))
         to_output = output == PIPE

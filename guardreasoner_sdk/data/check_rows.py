@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from guardreasoner_sdk._text import JsonError, format_names, parse_json
@@ -14,9 +15,13 @@ from guardreasoner_sdk.data.columns import CONVERSATIONS, Columns, near_prompt
 from guardreasoner_sdk.data.records import Fault, Record, RowSource
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages
+from guardreasoner_sdk.images import MAX_IMAGES, Image
 
 __all__ = ["CheckRow", "make_row", "rows_of"]
 
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+"""How a URL begins; a drive of Windows is one letter."""
 
 _NAME = re.compile(r"[\w.:/-]{1,40}")
 """What is a column's name for sure, and no text that ought to be judged."""
@@ -53,14 +58,15 @@ def rows_of(source: RowSource, *, after: int = 0) -> Iterator[CheckRow]:
     """
     for number, record in source.records():
         if number > after:
-            yield make_row(source.read(number, record), source.how.columns)
+            yield make_row(source.read(number, record), source.how.columns, source.how.folder)
 
 
-def make_row(found: Record | Fault, columns: Columns) -> CheckRow:
+def make_row(found: Record | Fault, columns: Columns, folder: Path | None = None) -> CheckRow:
     """What is to be judged of a row, or why it cannot be read.
 
     Args:
         found: the row as it is in the file.
+        folder: where the paths of its images begin; None: it may have none.
     """
     if isinstance(found, Fault):
         return _broken(found, found.problem, found.fix)
@@ -86,7 +92,7 @@ def make_row(found: Record | Fault, columns: Columns) -> CheckRow:
     except RecursionError:
         return _broken(found, "id: is no plain value", "use a string or a number")
     try:
-        exchange = _exchange(asked, values[asked], response, values.get("history"))
+        exchange = _exchange(asked, values[asked], response, values.get("history"), _images(values.get("images"), folder))
     except RecursionError:
         return _broken(found, "is nested too deeply", "write texts, and lists of messages")
     except InputError as error:
@@ -100,20 +106,54 @@ def _broken(found: Record | Fault, problem: str, fix: str, **known: Any) -> Chec
     return CheckRow(found.number, None, f"{found.place}: {problem}; {fix}", problem=problem, fix=fix, **known)
 
 
-def _exchange(name: str, asked: Any, response: Any, history: Any) -> Exchange:
+def _exchange(name: str, asked: Any, response: Any, history: Any, images: tuple[Image, ...]) -> Exchange:
     """What a row says is to be judged: a prompt and what may stand around it, or a conversation."""
     history = _turns("history", history)
     if not isinstance(asked, list) and name not in CONVERSATIONS:
-        return Exchange(asked, response, () if history is None else history)
+        asked = "" if asked is None and images else asked
+        return Exchange(asked, response, () if history is None else history, images)
     asked = _turns(name, asked)
     if history is not None:
         raise InputError("history", f"does not go with {name}", "put its turns in front of the others")
-    exchange = exchange_from_messages([_message(message) for message in asked] if isinstance(asked, list) else asked)
+    if images:
+        raise InputError("images", f"do not go with {name}", "put them into its messages")
+    given = [_message(message) for message in asked] if isinstance(asked, list) else asked
+    exchange = exchange_from_messages(given, images=True)
     if response is None:
         return exchange
     if exchange.response is not None:
         raise InputError("response", f"is given, and {name} holds one, too", "leave one of them out")
-    return Exchange(exchange.prompt, response, exchange.history)
+    return exchange.with_response(response)
+
+
+def _images(value: Any, folder: Path | None) -> tuple[Image, ...]:
+    """The images of a row: paths from the file's folder, data URLs, bytes, or bytes as ``datasets`` keeps them."""
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = parse_json(value)
+        except JsonError as error:
+            raise InputError("images", str(error), "write a path, a data URL, or a list of them as JSON") from None
+    several = value if isinstance(value, list | tuple) else [value]
+    if len(several) > MAX_IMAGES:  # before any of them is read
+        raise InputError("images", f"has {len(several):,} images, the most is {MAX_IMAGES}", "make several rows of them")
+    return tuple(_image(f"images[{place}]" if several is value else "images", one, folder) for place, one in enumerate(several))
+
+
+def _image(name: str, value: Any, folder: Path | None) -> Image:
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        value = value["bytes"]
+    elif isinstance(value, dict):
+        value = value.get("path")
+    if not isinstance(value, str) or _ADDRESS.match(value):
+        return Image.of(value, name=name)
+    if folder is None:
+        raise InputError(name, "is a path, and rows that are in no file have none", "write a data URL, or bytes")
+    whole = (folder / value).resolve()
+    if not whole.is_relative_to(folder.resolve()):
+        raise InputError(name, "is a path out of the file's folder", "put the images below it")
+    return Image.of(whole, name=name)
 
 
 def _turns(name: str, value: Any) -> Any:

@@ -108,7 +108,7 @@ class ParquetRows:
         self._wanted = self._names
         if not how.labelled:
             how.columns.check(path, self._names)
-            wanted = (how.columns.prompt, how.columns.response_name, "history", "id", *CONVERSATIONS)
+            wanted = (how.columns.prompt, how.columns.response_name, "history", "images", "id", *CONVERSATIONS)
             self._wanted = [name for name in dict.fromkeys(wanted) if name in self._names]
 
     @property

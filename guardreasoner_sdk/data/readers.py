@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def open_source(path: Path, how: Reading) -> RowSource:
     """
     if not how.labelled:
         _check_file(path, how)
+    if how.folder is None:
+        how = dataclasses.replace(how, folder=path.parent)
     kind = how.format or _format(path, how)
     if how.delimiter is not None and kind != "csv":
         raise InputError("--delimiter", f"is for CSV, and {path} is read as {kind}", "leave it out, or pass --format csv")

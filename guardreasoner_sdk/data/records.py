@@ -106,6 +106,7 @@ class Reading:
         labelled: whether the rows are those of an evaluation or a training: all that they hold is read, whatever its name, and
             errors name the file, where those of ``check --file`` name an option.
         named: what the file is called where it was given, for errors.
+        folder: where the paths of images in the rows begin, and what they may not leave; None: the file's own.
 
     Raises:
         InputError: no such format or encoding, a delimiter that cannot be one, or one column for both texts.
@@ -117,6 +118,7 @@ class Reading:
     delimiter: str | None = None
     labelled: bool = False
     named: str = "--file"
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:

@@ -9,7 +9,7 @@ from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Judgement
 
-__all__ = ["LOOK_BACK", "DirectJudge", "Judge", "check_deadline", "is_direct", "keeps_deadline", "load_judge"]
+__all__ = ["LOOK_BACK", "DirectJudge", "Judge", "check_deadline", "is_direct", "keeps_deadline", "load_judge", "sees_images"]
 
 LOOK_BACK = 1000
 """Characters of an answer, at least, that a check in the middle of a stream shows before what is new. A judge that wants more,
@@ -25,6 +25,9 @@ class Judge(Protocol):
 
     One that sees to it that :meth:`judge` ends at the deadline, with a judgement for each exchange, may say so by an
     attribute ``keeps_deadline = True``: the guard then leaves it its time, and what it decided is not lost with the rest.
+
+    One that judges the images of an exchange, too, says so by an attribute ``sees_images = True``. Any other is handed the
+    text alone, and what it finds harmless in it is undetermined where there were images.
 
     Attributes:
         model: name of what judges, for the verdict.
@@ -116,6 +119,15 @@ def keeps_deadline(judge: Judge) -> bool:
         judge: the judge; one that does not say so does not.
     """
     return getattr(judge, "keeps_deadline", False) is True
+
+
+def sees_images(judge: Judge) -> bool:
+    """Whether a judge judges the images of an exchange, too.
+
+    Args:
+        judge: the judge; one that does not say so does not.
+    """
+    return getattr(judge, "sees_images", False) is True
 
 
 async def load_judge(judge: Judge) -> None:

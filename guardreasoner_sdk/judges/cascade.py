@@ -10,7 +10,7 @@ from typing import Any
 from guardreasoner_sdk._arguments import check_judge
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.base import Judge, load_judge
+from guardreasoner_sdk.judges.base import Judge, load_judge, sees_images
 from guardreasoner_sdk.judges.safe_judging import judge_safely
 from guardreasoner_sdk.telemetry.names import SPAN_DECIDE, SPAN_SCREEN
 from guardreasoner_sdk.telemetry.recording import record_stage
@@ -70,6 +70,11 @@ class CascadeJudge:
     def backend(self) -> str:
         """Name of the engine that decides the doubtful cases."""
         return self.second.backend
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the second judge judges images: what the first one does not see is doubtful."""
+        return sees_images(self.second)
 
     @property
     def batch_size(self) -> int:

@@ -78,6 +78,11 @@ class ReasonerJudge:
         return self._backend
 
     @property
+    def sees_images(self) -> bool:
+        """Whether it judges images: the family does, and the engine can show it some."""
+        return getattr(self.dialect, "sees_images", False) is True and self._backend.capabilities.images
+
+    @property
     def batch_size(self) -> int:
         """How many exchanges to hand over at a time."""
         return self._backend.batch_size

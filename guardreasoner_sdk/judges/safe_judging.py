@@ -8,13 +8,14 @@ import signal
 import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from guardreasoner_sdk._deadline import JUDGE_GRACE, Deadline
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, GuardError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.judges.base import DirectJudge, Judge, keeps_deadline
-from guardreasoner_sdk.verdict import Judgement
+from guardreasoner_sdk.judges.base import DirectJudge, Judge, keeps_deadline, sees_images
+from guardreasoner_sdk.verdict import LABELS, Judgement, undetermined
 
 __all__ = ["judge_safely", "judge_safely_now", "stops_the_task", "unable"]
 
@@ -31,6 +32,9 @@ async def judge_safely(judge: Judge, exchanges: Sequence[Exchange], deadline: fl
     Raises:
         ConfigurationError: the judge cannot work at all (no model, a missing extra): to hide that helps nobody.
     """
+    if (shown := _shown_to(judge, exchanges)) is not exchanges:
+        texts = [exchange for exchange in shown if exchange is not None]
+        return _with_unseen(exchanges, shown, await judge_safely(judge, texts, deadline) if texts else [])
     try:
         async with nullcontext() if keeps_deadline(judge) else Deadline.of(deadline).scope(JUDGE_GRACE):
             return _read(await judge.judge(exchanges, deadline=deadline), exchanges)
@@ -46,6 +50,9 @@ async def judge_safely(judge: Judge, exchanges: Sequence[Exchange], deadline: fl
 
 def judge_safely_now(judge: DirectJudge, exchanges: Sequence[Exchange], deadline: float | None) -> list[Judgement]:
     """:func:`judge_safely` for a judge that answers in the calling thread."""
+    if (shown := _shown_to(judge, exchanges)) is not exchanges:
+        texts = [exchange for exchange in shown if exchange is not None]
+        return _with_unseen(exchanges, shown, judge_safely_now(judge, texts, deadline) if texts else [])
     try:
         return _read(judge.judge_now(exchanges, deadline=deadline), exchanges)
     except BaseException as error:
@@ -54,6 +61,40 @@ def judge_safely_now(judge: DirectJudge, exchanges: Sequence[Exchange], deadline
         if _alone_might_do(error, exchanges):
             return [judge_safely_now(judge, [exchange], deadline)[0] for exchange in exchanges]
         return unable(error, exchanges)
+
+
+def _shown_to(judge: Judge, exchanges: Sequence[Exchange]) -> Sequence[Exchange | None]:
+    """What a judge is handed: the very same, unless it does not see and there is something to see."""
+    if not any(exchange.all_images for exchange in exchanges) or sees_images(judge):
+        return exchanges
+    return [exchange.without_images() for exchange in exchanges]
+
+
+def _with_unseen(
+    exchanges: Sequence[Exchange], shown: Sequence[Exchange | None], judgements: Sequence[Judgement]
+) -> list[Judgement]:
+    """Judgements on texts, as judgements on the whole: nothing that is only harmless as far as it was seen is harmless."""
+    told = iter(judgements)
+    found = []
+    for exchange, text in zip(exchanges, shown, strict=True):
+        count = len(exchange.all_images)
+        cause = f"this guard reads text alone, and did not see {'an image' if count == 1 else f'{count} images'}"
+        if text is None:
+            found.append(Judgement.unable(cause, response=exchange.response is not None))
+        else:
+            found.append(_text_alone(next(told), cause) if count else next(told))
+    return found
+
+
+def _text_alone(judgement: Judgement, cause: str) -> Judgement:
+    # What the text alone shows to be harmful is so with any image. It has no score any more, which would let a threshold or a
+    # calibration say that it is harmless.
+    changes: dict[str, Any] = {
+        task: finding.model_copy(update={"score": None}) if finding.label == LABELS[task][0] else undetermined(cause)
+        for task, finding in judgement.findings.items()
+        if finding.determined
+    }
+    return judgement.model_copy(update=changes)
 
 
 def unable(error: BaseException, exchanges: Sequence[Exchange]) -> list[Judgement]:
