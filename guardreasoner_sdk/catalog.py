@@ -86,10 +86,17 @@ class ModelInfo:
 
     @property
     def takes_policy(self) -> bool:
-        """Whether it can be given a policy of one's own: ``find_dialect(info.dialect, policy=...)``."""
+        """Whether it can be given a policy of one's own: ``Guard(info.name, policy_text=...)``."""
         from guardreasoner_sdk.dialects.families import takes_policy
 
         return self.dialect is not None and takes_policy(self.dialect)
+
+    @property
+    def takes_request(self) -> bool:
+        """Whether its request is not in this package, so that it has to be given: ``Guard(info.name, request=...)``."""
+        from guardreasoner_sdk.dialects.families import takes_request
+
+        return self.dialect is not None and takes_request(self.dialect)
 
     @property
     def wire_format(self) -> str | None:
@@ -103,9 +110,9 @@ class ModelInfo:
         return any(not BACKENDS[name].missing for name in self.weights if name != "remote")
 
     def _dialect(self) -> Dialect:
-        from guardreasoner_sdk.dialects.families import find_dialect
+        from guardreasoner_sdk.dialects.families import sample_dialect
 
-        return find_dialect(self.dialect or "")
+        return sample_dialect(self.dialect or "")
 
 
 BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(

@@ -57,6 +57,11 @@ class Guard:
         api_key: its key.
         dialect: how a model that is not in the catalogue is asked and read: a name or a dialect of your own. Default: what
             ``guard.json`` beside the weights says, or ``guardreasoner``.
+        policy_text: what counts as harmful, in your own words, for a model that takes such a text (``guardreasoner models
+            --own-policy``); the family says which form it has. It is trusted: never put text of users into it. What is to be
+            done about a finding says ``policy``.
+        request: the file of a model's published request, for the few whose request is not in this package; without it the error
+            says which one.
         options: options of the engine as a mapping, for example ``{"tensor_parallel_size": 2}`` for vLLM.
         screen: ``"embedded"``: the embedded guard decides the clear cases, and the model only the doubtful ones.
         band: which scores of the screen are doubtful, ``(low, high)``, for all tasks or by task.
@@ -91,6 +96,8 @@ class Guard:
         base_url: str | None = None,
         api_key: str | None = None,
         dialect: str | Dialect | None = None,
+        policy_text: str | None = None,
+        request: str | Path | None = None,
         options: Mapping[str, Any] | None = None,
         screen: str | Judge | None = None,
         band: Band | None = None,
@@ -109,9 +116,11 @@ class Guard:
 
         typed = None if isinstance(backend, str | None) else _options_in(backend, options)
         engine = {"model": model, "backend": typed.engine_name if typed else backend, "base_url": base_url, "api_key": api_key}
-        given = engine | {"reasoning": reasoning, "timeout": timeout, "cache": cache}
+        asked = {"policy_text": policy_text, "request": None if request is None else str(request)}
+        given = engine | asked | {"reasoning": reasoning, "timeout": timeout, "cache": cache}
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
-        if judge is not None and any(part is not None for part in (model, backend, base_url, dialect, options, screen, band)):
+        parts = (model, backend, base_url, dialect, policy_text, request, options, screen, band)
+        if judge is not None and any(part is not None for part in parts):
             raise ConfigurationError("judge: pass either a judge, or a model and its engine")
         if judge is not None:
             check_judge("judge", judge)

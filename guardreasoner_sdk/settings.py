@@ -33,6 +33,8 @@ class Settings(BaseSettings):
         model: a name of the catalogue, or the folder or GGUF file of a model.
         backend: what runs the model; None: the model's own default.
         dialect: how a model that is not in the catalogue is asked and read.
+        policy_text: what counts as harmful, in the application's own words, for a model that takes such a text.
+        request: the file of a model's published request, where that is not in this package.
         screen: ``embedded``: the embedded guard decides the clear cases, and the model the doubtful ones.
         base_url: address of a remote engine.
         api_key: its key; never shown.
@@ -59,6 +61,8 @@ class Settings(BaseSettings):
     model: str = "embedded"
     backend: str | None = None
     dialect: str | None = None
+    policy_text: str | None = None
+    request: str | None = None
     screen: str | None = None
     base_url: str | None = None
     api_key: SecretStr | None = None

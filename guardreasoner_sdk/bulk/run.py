@@ -163,7 +163,7 @@ def _identify(arguments: Mapping[str, Any], columns: Columns, options: BulkOptio
             "backend": guard.judge.backend,
             "policy": guard.policy.model_dump(mode="json") | {"block": sorted(guard.policy.block)},
         }
-    for name in ("reasoning", "dialect", "screen", "band", "timeout", "options"):
+    for name in ("reasoning", "dialect", "policy_text", "screen", "band", "timeout", "options"):
         if arguments.get(name) is not None:
             found[name] = _write(arguments[name])
     if arguments.get("base_url") is not None:

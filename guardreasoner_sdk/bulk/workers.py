@@ -28,7 +28,7 @@ from guardreasoner_sdk.verdict import TASKS, Verdict
 __all__ = ["Attempts", "BlockJudge", "JudgeBatches", "Result", "complete_arguments", "import_ray"]
 
 MOST_ATTEMPTS = 5
-_FROM_SETTINGS = ("backend", "dialect", "screen", "base_url", "timeout", "calibration")
+_FROM_SETTINGS = ("backend", "dialect", "policy_text", "request", "screen", "base_url", "timeout", "calibration")
 
 
 def import_ray() -> Any:

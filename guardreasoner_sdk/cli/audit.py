@@ -17,8 +17,10 @@ from guardreasoner_sdk.cli.options import (
     Dialect,
     GuardOptions,
     Model,
+    PolicyText,
     Reasoning,
     ReasoningMode,
+    Request,
     Screen,
     Timeout,
 )
@@ -71,6 +73,8 @@ def audit(
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
+    policy_text: PolicyText = None,
+    request: Request = None,
     screen: Screen = None,
     base_url: BaseUrl = None,
     reasoning: ReasoningMode = None,
@@ -102,7 +106,9 @@ def audit(
             raise InputError("file", "is missing", "name the labelled rows, or pass --serve to go on deciding")
         found, items = load(output), load_items(output)
     else:
-        options = GuardOptions(model, backend, dialect, screen, base_url, reasoning, timeout)
+        options = GuardOptions(
+            *(model, backend, dialect, screen, base_url, reasoning, timeout), policy_text=policy_text, request=request
+        )
         found, items = _run(options, file, output, column or (), at_most, overwrite=overwrite, quiet=quiet)
     if serve:
         _serve(output, found, items, port=port, open_page=open_page)

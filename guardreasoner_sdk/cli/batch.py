@@ -102,6 +102,7 @@ def _run(options: GuardOptions, job: CheckJob, pipes: Pipes) -> ExitCode:
             "encoding": job.reading.encoding,
             "delimiter": job.reading.delimiter,
             "text": job.with_text or None,
+            "policy_text": settings.policy_text,
             "on_unmeasured": None if guard.policy.on_unmeasured == "judge" else guard.policy.on_unmeasured,
         }
         identity |= {name: value for name, value in given.items() if value is not None}

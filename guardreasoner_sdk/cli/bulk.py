@@ -21,7 +21,9 @@ from guardreasoner_sdk.cli.options import (
     Model,
     OnUndetermined,
     OnUnmeasured,
+    PolicyText,
     ReasoningMode,
+    Request,
     Screen,
     Timeout,
 )
@@ -39,6 +41,8 @@ def bulk(
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
+    policy_text: PolicyText = None,
+    request: Request = None,
     screen: Screen = None,
     base_url: BaseUrl = None,
     reasoning: ReasoningMode = None,
@@ -87,6 +91,8 @@ def bulk(
         block=tuple(block or ()),
         min_score=tuple(min_score or ()),
         calibration=calibration,
+        policy_text=policy_text,
+        request=request,
     )
     pool = BulkOptions(
         address=address,

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from guardreasoner_sdk.cli.options import Backend, BaseUrl, Dialect, GuardOptions, Model, Reasoning, ReasoningMode, Timeout
+from guardreasoner_sdk.cli.options import (
+    Backend,
+    BaseUrl,
+    Dialect,
+    GuardOptions,
+    Model,
+    PolicyText,
+    Reasoning,
+    ReasoningMode,
+    Request,
+    Timeout,
+)
 from guardreasoner_sdk.cli.terminal import ExitCode, console, note
 from guardreasoner_sdk.errors import InputError, MissingExtraError
 
@@ -57,6 +68,8 @@ def calibrate(
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
+    policy_text: PolicyText = None,
+    request: Request = None,
     base_url: BaseUrl = None,
     reasoning: ReasoningMode = None,
     timeout: Timeout = None,
@@ -88,7 +101,9 @@ def calibrate(
     if not quiet:
         for count in short:
             note(f"{count}; the other tasks go on")
-    options = GuardOptions(model, backend, dialect, None, base_url, reasoning, timeout)
+    options = GuardOptions(
+        *(model, backend, dialect, None, base_url, reasoning, timeout), policy_text=policy_text, request=request
+    )
     if verdicts is not None:
         judged: Iterable[tuple[LabelledRow, Verdict]] = _stored(labelled, verdicts)
     else:

@@ -18,7 +18,9 @@ from guardreasoner_sdk.cli.options import (
     Model,
     OnUndetermined,
     OnUnmeasured,
+    PolicyText,
     ReasoningMode,
+    Request,
     Screen,
     Timeout,
 )
@@ -42,6 +44,8 @@ def check(
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
+    policy_text: PolicyText = None,
+    request: Request = None,
     screen: Screen = None,
     base_url: BaseUrl = None,
     reasoning: ReasoningMode = None,
@@ -128,6 +132,8 @@ def check(
         block=tuple(block or ()),
         min_score=tuple(min_score or ()),
         calibration=calibration,
+        policy_text=policy_text,
+        request=request,
     )
     if lines:
         if file_format not in (None, "lines"):

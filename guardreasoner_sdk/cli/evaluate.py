@@ -17,7 +17,9 @@ from guardreasoner_sdk.cli.options import (
     Dialect,
     GuardOptions,
     Model,
+    PolicyText,
     ReasoningMode,
+    Request,
     Screen,
     Timeout,
 )
@@ -82,6 +84,8 @@ def evaluate(
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
+    policy_text: PolicyText = None,
+    request: Request = None,
     screen: Screen = None,
     base_url: BaseUrl = None,
     reasoning: ReasoningMode = None,
@@ -128,7 +132,12 @@ def evaluate(
         for given in given_rows([row], sets):
             tally.add(given, verdict)
 
-    options = GuardOptions(model, backend, dialect, screen, base_url, reasoning, timeout, calibration=calibration)
+    options = GuardOptions(
+        *(model, backend, dialect, screen, base_url, reasoning, timeout),
+        calibration=calibration,
+        policy_text=policy_text,
+        request=request,
+    )
     settings = options.settings()
     # Every row is really asked, and its latency is that of the asking.
     with options.guard(cache=0) as guard:
@@ -259,7 +268,7 @@ def _run(
 
 def _described(guard: Guard, settings: Settings) -> dict[str, Any]:
     """What judged, and how, for those who read the report; not where it runs."""
-    more = settings.model_dump(mode="json", include={"reasoning", "dialect", "screen", "timeout", "calibration"})
+    more = settings.model_dump(mode="json", include={"reasoning", "dialect", "policy_text", "screen", "timeout", "calibration"})
     return {
         "model": guard.judge.model,
         "backend": guard.judge.backend,

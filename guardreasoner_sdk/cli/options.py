@@ -29,8 +29,10 @@ __all__ = [
     "Model",
     "OnUndetermined",
     "OnUnmeasured",
+    "PolicyText",
     "Reasoning",
     "ReasoningMode",
+    "Request",
     "Screen",
     "Timeout",
     "import_engine",
@@ -67,6 +69,12 @@ class OnUnmeasured(StrEnum):
 Model = Annotated[str | None, typer.Option(help="A model of the catalogue, a folder or a GGUF file.", rich_help_panel=GUARD)]
 Backend = Annotated[str | None, typer.Option(help="What runs it.", rich_help_panel=GUARD)]
 Dialect = Annotated[str | None, typer.Option(help="How a model outside the catalogue is asked.", rich_help_panel=GUARD)]
+PolicyText = Annotated[
+    str | None, typer.Option(help="What counts as harmful, for a model that takes a policy of yours.", rich_help_panel=GUARD)
+]
+Request = Annotated[
+    Path | None, typer.Option(help="The file of a model's published request, where it is not here.", rich_help_panel=GUARD)
+]
 Screen = Annotated[str | None, typer.Option(help="'embedded': the model sees the doubtful cases only.", rich_help_panel=GUARD)]
 BaseUrl = Annotated[
     str | None,
@@ -102,6 +110,8 @@ class GuardOptions:
         block: findings that block, each entry a list with commas.
         min_score: lowest scores that block: numbers, or ``task=number``, each entry a list with commas.
         calibration: a file of ``guardreasoner calibrate``.
+        policy_text: what counts as harmful, for a model that takes such a text.
+        request: the file of a model's published request.
     """
 
     model: str | None = None
@@ -116,6 +126,8 @@ class GuardOptions:
     block: Sequence[str] = ()
     min_score: Sequence[str] = ()
     calibration: Path | None = None
+    policy_text: str | None = None
+    request: Path | None = None
 
     def settings(self) -> Settings:
         """What the guard will run with.
@@ -134,6 +146,8 @@ class GuardOptions:
             "on_undetermined": self.on_undetermined,
             "on_unmeasured": self.on_unmeasured,
             "calibration": self.calibration,
+            "policy_text": self.policy_text,
+            "request": self.request,
         }
         return Settings(**{name: str(value) for name, value in given.items() if value is not None})
 
@@ -152,6 +166,8 @@ class GuardOptions:
             "reasoning": None if self.reasoning is None else str(self.reasoning),
             "timeout": self.timeout,
             "calibration": self.calibration,
+            "policy_text": self.policy_text,
+            "request": None if self.request is None else str(self.request),
             "policy": self._policy(),
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -188,6 +204,8 @@ class GuardOptions:
             reasoning=settings.reasoning,
             timeout=self.timeout,
             calibration=self.calibration,
+            policy_text=self.policy_text,
+            request=self.request,
             policy=policy,
             cache=cache,
         )

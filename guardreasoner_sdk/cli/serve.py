@@ -16,7 +16,9 @@ from guardreasoner_sdk.cli.options import (
     Model,
     OnUndetermined,
     OnUnmeasured,
+    PolicyText,
     ReasoningMode,
+    Request,
     Screen,
     Timeout,
 )
@@ -33,6 +35,8 @@ def serve(
     model: Model = None,
     backend: Backend = None,
     dialect: Dialect = None,
+    policy_text: PolicyText = None,
+    request: Request = None,
     screen: Screen = None,
     base_url: BaseUrl = None,
     reasoning: ReasoningMode = None,
@@ -72,6 +76,8 @@ def serve(
         block=tuple(block or ()),
         min_score=tuple(min_score or ()),
         calibration=calibration,
+        policy_text=policy_text,
+        request=request,
     )
     given = {"host": host, "port": port, "workers": workers}
     settings = ServerSettings(**{name: value for name, value in given.items() if value is not None})

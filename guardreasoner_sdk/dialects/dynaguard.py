@@ -36,8 +36,8 @@ class DynaGuardDialect(SidesDialect):
     beginning of an answer lets it do either.
 
     Args:
-        policy: the rules for the response, one on a line, with numbers or without; None for a general notion of harm. It is
-            trusted.
+        policy_text: the rules for the response, one on a line, with numbers or without; None for a general notion of harm. It
+            is trusted.
 
     Raises:
         ConfigurationError: the policy is no text, or blank.
@@ -57,9 +57,9 @@ class DynaGuardDialect(SidesDialect):
     judges = ("response_harmfulness",)
     modes = ("auto", "full", "off")
 
-    def __init__(self, policy: str | None = None) -> None:
-        check_policy(policy)
-        rules = [rule.strip() for rule in (GENERAL_HARM if policy is None else policy).splitlines() if rule.strip()]
+    def __init__(self, policy_text: str | None = None) -> None:
+        check_policy(policy_text)
+        rules = [rule.strip() for rule in (GENERAL_HARM if policy_text is None else policy_text).splitlines() if rule.strip()]
         numbered = _NUMBERED.match(rules[0])
         self.policy = "\n".join(rules if numbered else [f"{number}. {rule}" for number, rule in enumerate(rules, 1)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 from guardreasoner_sdk.dialects.base import Dialect
@@ -29,11 +30,12 @@ from guardreasoner_sdk.dialects.rsafe import RSafeDialect
 from guardreasoner_sdk.dialects.shieldgemma import ShieldGemmaDialect
 from guardreasoner_sdk.dialects.thinkguard import ThinkGuardDialect
 from guardreasoner_sdk.dialects.wildguard import WildGuardDialect
+from guardreasoner_sdk.dialects.wire import read_wire_format
 from guardreasoner_sdk.dialects.x_guard import XGuardDialect
 from guardreasoner_sdk.dialects.yufeng import YuFengXGuardDialect
 from guardreasoner_sdk.errors import ConfigurationError
 
-__all__ = ["FAMILIES", "find_dialect", "takes_policy"]
+__all__ = ["FAMILIES", "find_dialect", "sample_dialect", "takes_policy", "takes_request"]
 
 FAMILIES: Mapping[str, Callable[..., Dialect]] = MappingProxyType(
     {
@@ -74,7 +76,7 @@ FAMILIES: Mapping[str, Callable[..., Dialect]] = MappingProxyType(
         "prompted": PromptedDialect,
     }
 )
-"""What ``Guard(dialect=...)`` takes; each makes a dialect with the family's own defaults."""
+"""What ``Guard(dialect=...)`` takes; each makes a dialect, with the family's own defaults."""
 
 
 def takes_policy(name: str) -> bool:
@@ -83,32 +85,56 @@ def takes_policy(name: str) -> bool:
     Args:
         name: one of :data:`FAMILIES`.
     """
-    return "policy" in inspect.signature(FAMILIES[name]).parameters
+    return "policy_text" in inspect.signature(FAMILIES[name]).parameters
 
 
-def find_dialect(name: str, *, policy: str | None = None) -> Dialect:
+def takes_request(name: str) -> bool:
+    """Whether a family is asked with a text that is not in this package, so that it has to be given the authors' file.
+
+    Args:
+        name: one of :data:`FAMILIES`.
+    """
+    return "request" in inspect.signature(FAMILIES[name]).parameters
+
+
+def find_dialect(name: str, *, policy_text: str | None = None, request: str | Path | None = None) -> Dialect:
     """Make a dialect by its name.
 
     Args:
         name: one of :data:`FAMILIES`.
-        policy: what counts as harmful, in the application's own words, for a family that takes such a text; the family's
+        policy_text: what counts as harmful, in the application's own words, for a family that takes such a text; the family's
             class says which form it has. It is trusted: never put text of users into it. None: the family's own notion.
+        request: the path of the authors' file that holds the request, for a family whose request is not in this package.
 
     Raises:
-        ConfigurationError: there is none of that name, or it takes no policy, or not this one.
+        ConfigurationError: there is none of that name; it takes no policy, or not this one; it needs the file of a request,
+            or takes none, or not this one.
 
     Example:
-        >>> from guardreasoner_sdk import Guard
         >>> from guardreasoner_sdk.dialects import find_dialect
-        >>> rules = find_dialect("dynaguard", policy="Do not give advice on medicines.")
-        >>> Guard("dynaguard-8b", base_url="http://localhost:8000/v1", dialect=rules).judge.model
-        'dynaguard-8b'
+        >>> find_dialect("dynaguard", policy_text="Do not give advice on medicines.").name
+        'dynaguard'
     """
     if name not in FAMILIES:
         raise ConfigurationError(f"dialect: {name!r} is unknown; known are {', '.join(FAMILIES)}")
-    if policy is None:
-        return FAMILIES[name]()
-    if not takes_policy(name):
-        able = ", ".join(family for family in FAMILIES if takes_policy(family))
-        raise ConfigurationError(f"policy: {name} takes none of your own; these do: {able}")
-    return FAMILIES[name](policy=policy)
+    options: dict[str, object] = {}
+    if policy_text is not None:
+        if not takes_policy(name):
+            able = ", ".join(family for family in FAMILIES if takes_policy(family))
+            raise ConfigurationError(f"policy_text: {name} takes no policy of your own; these do: {able}")
+        options["policy_text"] = policy_text
+    if request is not None:
+        if not takes_request(name):
+            able = ", ".join(family for family in FAMILIES if takes_request(family))
+            raise ConfigurationError(f"request: {name} has its own; a file is needed for these alone: {able}")
+        options["request"] = request
+    return FAMILIES[name](**options)
+
+
+def sample_dialect(name: str) -> Dialect:
+    """A dialect to look at: what it judges, and how it reads; of a request that is not in this package it has the frame alone.
+
+    Args:
+        name: one of :data:`FAMILIES`.
+    """
+    return FAMILIES[name](request=read_wire_format(name)) if takes_request(name) else FAMILIES[name]()

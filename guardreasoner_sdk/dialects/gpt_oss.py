@@ -62,8 +62,8 @@ class GptOssSafeguardDialect(SidesDialect):
     categories. It always reasons: ``brief``, ``auto`` and ``full`` are its efforts low, medium and high.
 
     Args:
-        policy: what counts as harmful, in the application's own words, with definitions and examples if there are any; None
-            for a general notion of harm. It is trusted: never put text of users into it.
+        policy_text: what counts as harmful, in the application's own words, with definitions and examples if there are any;
+            None for a general notion of harm. It is trusted: never put text of users into it.
 
     Raises:
         ConfigurationError: the policy is no text, or blank.
@@ -81,9 +81,9 @@ class GptOssSafeguardDialect(SidesDialect):
     name = "gpt-oss-safeguard"
     modes = ("auto", "brief", "full")
 
-    def __init__(self, policy: str | None = None) -> None:
-        check_policy(policy)
-        self.policy = GENERAL_HARM if policy is None else policy.strip()
+    def __init__(self, policy_text: str | None = None) -> None:
+        check_policy(policy_text)
+        self.policy = GENERAL_HARM if policy_text is None else policy_text.strip()
 
     def query(self, side: Side, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> Query:
         """Ask about one part."""

@@ -47,7 +47,7 @@ class GraniteGuardianDialect(SidesDialect):
 
     Args:
         version: ``3.0``, ``3.1``, ``3.2``, ``3.3`` or ``4.1``.
-        policy: what counts as harmful, in place of the family's own criterion; it is trusted.
+        policy_text: what counts as harmful, in place of the family's own criterion; it is trusted.
 
     Raises:
         ConfigurationError: another version, or a policy that is no text.
@@ -62,12 +62,12 @@ class GraniteGuardianDialect(SidesDialect):
         True
     """
 
-    def __init__(self, version: Version = "3.3", *, policy: str | None = None) -> None:
+    def __init__(self, version: Version = "3.3", *, policy_text: str | None = None) -> None:
         if version not in ("3.0", "3.1", "3.2", "3.3", "4.1"):
             raise ConfigurationError(f"version: {version!r} is unknown; use '3.0', '3.1', '3.2', '3.3' or '4.1'")
-        check_policy(policy)
+        check_policy(policy_text)
         self.version = version
-        self.policy = None if policy is None else policy.strip()
+        self.policy = None if policy_text is None else policy_text.strip()
         self.name = f"granite-guardian-{version}"
         self.wire = self.name if version == "4.1" else None
         self.thinks = version in ("3.3", "4.1")

@@ -1,8 +1,8 @@
 """GuardReasoner-Omni (arXiv:2602.03328) and -VL (arXiv:2505.11049) on text: reasoning, then a result for each part.
 
-The requests are those of the authors' evaluation (``wire/guardreasoner-omni.txt``, ``wire/guardreasoner-vl.txt``); that of -VL
-is known from the repository of -Omni only, so try it on the weights. The answer is ``<think>...</think>`` and ``<result>``
-with a line for each.
+The requests are those of the authors' evaluation, whose words are not in this package (``wire/guardreasoner-omni.txt`` and
+``wire/guardreasoner-vl.txt`` say why); that of -VL is known from the repository of -Omni only, so try it on the weights. The
+answer is ``<think>...</think>`` and ``<result>`` with a line for each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.probabilities import CHOICES
 from guardreasoner_sdk.dialects.published import PublishedDialect, Reading
 from guardreasoner_sdk.dialects.quoting import fold_history, marks, quote
+from guardreasoner_sdk.dialects.wire import Request, complete_request
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Capabilities, Completion, Message, Query
@@ -38,27 +39,29 @@ class GuardReasonerOmniDialect(PublishedDialect):
 
     Args:
         model: ``omni`` or ``vl``.
+        request: the path of the authors' file that holds the request; it is not in this package.
 
     Raises:
-        ConfigurationError: another one.
+        ConfigurationError: another model; no file, or not theirs; the message says where it is.
 
     Example:
-        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk import ConfigurationError
         >>> from guardreasoner_sdk.dialects import GuardReasonerOmniDialect
-        >>> from guardreasoner_sdk.generation import Capabilities
-        >>> program = GuardReasonerOmniDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
-        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
-        >>> bool(query.pieces or query.messages)
-        True
+        >>> try:
+        ...     GuardReasonerOmniDialect()
+        ... except ConfigurationError as error:
+        ...     print(str(error)[:68])
+        request: guardreasoner-omni is asked with a text that its authors pu
     """
 
     judges = ("prompt_harmfulness", "response_harmfulness")
     modes = ("auto", "full")
 
-    def __init__(self, model: Literal["omni", "vl"] = "omni") -> None:
+    def __init__(self, model: Literal["omni", "vl"] = "omni", *, request: Request | None = None) -> None:
         if model not in ("omni", "vl"):
             raise ConfigurationError(f"model: {model!r} is unknown; use 'omni' or 'vl'")
         self.name = self.wire = f"guardreasoner-{model}"
+        self.request = complete_request(self.wire, request)
 
     def queries(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> dict[str, Query]:
         """One query for both parts."""

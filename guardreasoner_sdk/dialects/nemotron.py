@@ -92,7 +92,7 @@ class NemotronReasoningDialect(_Nemotron):
     ``full`` has it think before it answers, ``off`` answer at once. Earlier turns stand before the prompt.
 
     Args:
-        policy: what counts as harmful, in place of the model's own list; it is trusted.
+        policy_text: what counts as harmful, in place of the model's own list; it is trusted.
 
     Raises:
         ConfigurationError: the policy is no text, or blank.
@@ -112,9 +112,9 @@ class NemotronReasoningDialect(_Nemotron):
     modes = ("auto", "full", "off")
     fields = _HARM_FIELDS
 
-    def __init__(self, policy: str | None = None) -> None:
-        check_policy(policy)
-        self.policy = policy
+    def __init__(self, policy_text: str | None = None) -> None:
+        check_policy(policy_text)
+        self.policy = policy_text
 
     def queries(self, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> dict[str, Query]:
         """One query for both parts."""
@@ -140,7 +140,7 @@ class NemotronContentSafetyDialect(_Nemotron):
 
     Args:
         version: ``3`` or ``3.5``.
-        policy: what counts as harmful, in place of the model's own list; it is trusted.
+        policy_text: what counts as harmful, in place of the model's own list; it is trusted.
 
     Raises:
         ConfigurationError: another version, or a policy that is no text or that the version does not take.
@@ -155,14 +155,14 @@ class NemotronContentSafetyDialect(_Nemotron):
         True
     """
 
-    def __init__(self, version: Literal["3", "3.5"] = "3.5", *, policy: str | None = None) -> None:
+    def __init__(self, version: Literal["3", "3.5"] = "3.5", *, policy_text: str | None = None) -> None:
         if version not in ("3", "3.5"):
             raise ConfigurationError(f"version: {version!r} is unknown; use '3' or '3.5'")
-        check_policy(policy)
-        if policy is not None and version == "3":
-            raise ConfigurationError("policy: Nemotron 3 Content Safety takes none; use version 3.5, or leave it out")
+        check_policy(policy_text)
+        if policy_text is not None and version == "3":
+            raise ConfigurationError("policy_text: Nemotron 3 Content Safety takes none; use version 3.5, or leave it out")
         self.version = version
-        self.policy = policy
+        self.policy = policy_text
         self.name = f"nemotron-{version}-content-safety"
         self.modes = ("auto", "off") if version == "3" else ("auto", "full", "off")
 

@@ -68,8 +68,8 @@ class PromptedDialect(GuardReasonerDialect):
     :class:`~guardreasoner_sdk.dialects.guardreasoner.GuardReasonerDialect`.
 
     Args:
-        policy: what counts as harmful, in the application's own words; None for a general notion of harm. It is trusted: never
-            put text of users into it.
+        policy_text: what counts as harmful, in the application's own words; None for a general notion of harm. It is trusted:
+            never put text of users into it.
         max_tokens: most tokens to generate.
         doubt: ``auto`` reasons where a label's probability (0 to 1) lies between these two, or is not known.
 
@@ -89,12 +89,12 @@ class PromptedDialect(GuardReasonerDialect):
     name = "prompted"
 
     def __init__(
-        self, policy: str | None = None, *, max_tokens: int = MAX_NEW_TOKENS, doubt: tuple[float, float] = DOUBT
+        self, policy_text: str | None = None, *, max_tokens: int = MAX_NEW_TOKENS, doubt: tuple[float, float] = DOUBT
     ) -> None:
         super().__init__("chat", max_tokens=max_tokens, doubt=doubt)
-        if policy is not None and (not isinstance(policy, str) or not policy.strip()):
-            raise ConfigurationError("policy: must be text that says what counts as harmful, or None for a general notion")
-        self.policy = policy
+        if policy_text is not None and (not isinstance(policy_text, str) or not policy_text.strip()):
+            raise ConfigurationError("policy_text: must be text that says what counts as harmful, or None for a general notion")
+        self.policy = policy_text
 
     def render(self, exchange: Exchange) -> Query:
         """Turn an exchange into a chat: what to do, then the interaction as data.

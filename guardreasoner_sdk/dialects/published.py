@@ -22,14 +22,14 @@ TASK_OF: Mapping[str, Task] = {"prompt": "prompt_harmfulness", "response": "resp
 """What a family that gives one label judges of either part."""
 
 
-def check_policy(policy: object) -> None:
+def check_policy(policy_text: object) -> None:
     """Refuse a policy that is none.
 
     Raises:
         ConfigurationError: no text, or a blank one.
     """
-    if policy is not None and (not isinstance(policy, str) or not policy.strip()):
-        raise ConfigurationError("policy: must be text that says what counts as harmful, or None for the family's own notion")
+    if policy_text is not None and (not isinstance(policy_text, str) or not policy_text.strip()):
+        raise ConfigurationError("policy_text: must be text that says what counts as harmful; None: the family's own notion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class PublishedDialect(ABC):
         name: as in ``Guard(dialect=...)``.
         judges: the tasks that it can be asked about.
         wire: the file of its request, where that is published as a text; None where the model's own chat template writes it.
+        request: the request, of a family whose authors' words are not in this package; None: :attr:`wire` has it.
         modes: what it can do of ``reasoning``; ``auto`` is always among them, and reasons where the answer without reasoning
             is doubtful, for a family that can do both.
     """
@@ -61,12 +62,13 @@ class PublishedDialect(ABC):
     name: str
     judges: tuple[Task, ...]
     wire: str | None = None
+    request: WireFormat | None = None
     modes: tuple[Reasoning, ...] = ("auto", "off")
 
     @property
     def published(self) -> WireFormat:
         """The request, for a family that has :attr:`wire`."""
-        return read_wire_format(self.wire or self.name)
+        return self.request or read_wire_format(self.wire or self.name)
 
     @property
     def wire_format(self) -> str | None:

@@ -1,8 +1,8 @@
 """X-Guard (UNHSAILLab's X-Guard agent, saillab/x-guard): thinks about a text, then labels it.
 
-The request is the authors' (``wire/x-guard.txt``): the text between two marks, and an assistant's turn that only opens the
-thinking. The answer is ``<think>...</think>``, ``<label>safe</label>`` or ``<label>unsafe</label>``, and ``<categories>``,
-whose names are not published as a list.
+The request is the authors', whose words are not in this package (``wire/x-guard.txt`` says why): the text between two marks,
+and an assistant's turn that only opens the thinking. The answer is ``<think>...</think>``, ``<label>safe</label>`` or
+``<label>unsafe</label>``, and ``<categories>``, whose names are not published as a list.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from guardreasoner_sdk.dialects.probabilities import CHOICES
 from guardreasoner_sdk.dialects.published import TASK_OF, Reading, SidesDialect
 from guardreasoner_sdk.dialects.quoting import fold_history, marks
 from guardreasoner_sdk.dialects.single_label import Side
+from guardreasoner_sdk.dialects.wire import Request, complete_request
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.generation import Capabilities, Completion, Message, Query
 from guardreasoner_sdk.verdict import undetermined
@@ -32,20 +33,29 @@ class XGuardDialect(SidesDialect):
     It judges the prompt alone: nothing is published about responses. It always reasons. Its authors translate what is not
     English first (mBART-50); that is not done here. Earlier turns stand before the prompt.
 
+    Args:
+        request: the path of the authors' file that holds the request; it is not in this package.
+
+    Raises:
+        ConfigurationError: no file, or not theirs; the message says where it is.
+
     Example:
-        >>> from guardreasoner_sdk import Exchange
+        >>> from guardreasoner_sdk import ConfigurationError
         >>> from guardreasoner_sdk.dialects import XGuardDialect
-        >>> from guardreasoner_sdk.generation import Capabilities
-        >>> program = XGuardDialect().ask(Exchange("How do I bake bread?"), "off", Capabilities())
-        >>> [query] = next(program)  # what the engine is asked; the answer is sent in return
-        >>> bool(query.pieces or query.messages)
-        True
+        >>> try:
+        ...     XGuardDialect()
+        ... except ConfigurationError as error:
+        ...     print(str(error)[:57])
+        request: x-guard is asked with a text that its authors pu
     """
 
     name = "x-guard"
     wire = "x-guard"
     judges = ("prompt_harmfulness",)
     modes = ("auto", "full")
+
+    def __init__(self, request: Request | None = None) -> None:
+        self.request = complete_request(self.wire, request)
 
     def query(self, side: Side, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> Query:
         """Ask about the prompt."""

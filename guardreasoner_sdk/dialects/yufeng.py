@@ -69,8 +69,8 @@ class YuFengXGuardDialect(SidesDialect):
     ``off`` costs one token; ``brief`` has it explain the category that it gave, ``full`` give reasons first.
 
     Args:
-        policy: categories of your own, a line ``- id: what it is`` each, with ids of lower-case letters that are one token. An
-            id of the model's own changes what that one means. It is trusted.
+        policy_text: categories of your own, a line ``- id: what it is`` each, with ids of lower-case letters that are one
+            token. An id of the model's own changes what that one means. It is trusted.
 
     Raises:
         ConfigurationError: the policy is no text, or holds no such line.
@@ -88,14 +88,14 @@ class YuFengXGuardDialect(SidesDialect):
     name = "yufeng-xguard"
     modes = ("auto", "full", "brief", "off")
 
-    def __init__(self, policy: str | None = None) -> None:
-        check_policy(policy)
-        own = {rule["id"]: rule["text"].strip() for rule in _RULE.finditer(policy or "")}
-        if policy is not None and (not own or SAFE in own):
+    def __init__(self, policy_text: str | None = None) -> None:
+        check_policy(policy_text)
+        own = {rule["id"]: rule["text"].strip() for rule in _RULE.finditer(policy_text or "")}
+        if policy_text is not None and (not own or SAFE in own):
             raise ConfigurationError(
-                f"policy: {self.name} takes lines such as '- a: Advice on medicines', with an id other than {SAFE!r}"
+                f"policy_text: {self.name} takes lines such as '- a: Advice on medicines', with an id other than {SAFE!r}"
             )
-        self.policy = policy
+        self.policy = policy_text
         self._names = {**CATEGORIES, **own}
 
     def query(self, side: Side, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> Query:

@@ -64,7 +64,8 @@ def build_judge(
         return _judge(settings, dialect, options)
     if isinstance(screen, str):
         try:
-            first = _judge(settings.model_copy(update={"model": screen, "backend": "embedded", "base_url": None}), None, None)
+            alone = {"model": screen, "backend": "embedded", "base_url": None, "policy_text": None, "request": None}
+            first = _judge(settings.model_copy(update=alone), None, None)
         except UnknownModelError:
             raise UnknownModelError(
                 f"screen: {screen!r} is neither 'embedded' nor a folder with an embedded model nor a judge"
@@ -100,6 +101,7 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Options) 
     if backend == "embedded":
         if options or dialect:
             raise ConfigurationError("options, dialect: belong to language models; the embedded guard takes none")
+        _check_untaken(settings, "the embedded guard has its own notion of harm; name a model that takes one")
         from guardreasoner_sdk.judges.embedded import EmbeddedJudge
 
         folder = None if found.weights["embedded"] == "package" else Path(found.weights["embedded"])
@@ -108,11 +110,22 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Options) 
     from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 
     spoken = dialect or settings.dialect or found.dialect or "guardreasoner"
+    if isinstance(spoken, str):
+        spoken = find_dialect(spoken, policy_text=settings.policy_text, request=settings.request)
+    else:
+        _check_untaken(settings, "the dialect was made already; give it to the dialect, or name the dialect")
     return ReasonerJudge(
-        find_dialect(spoken) if isinstance(spoken, str) else spoken,
+        spoken,
         _engine(backend, found, settings, options),
         reasoning=settings.reasoning,
     )
+
+
+def _check_untaken(settings: Settings, why: str) -> None:
+    """Refuse what belongs to a dialect that is made here, where none is."""
+    for name in ("policy_text", "request"):
+        if getattr(settings, name) is not None:
+            raise ConfigurationError(f"{name} (or GUARDREASONER_{name.upper()}): {why}")
 
 
 def _served(model: str) -> _Found:

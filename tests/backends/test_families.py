@@ -10,7 +10,7 @@ import pytest
 
 from guardreasoner_sdk import Exchange, Guard, Turn
 from guardreasoner_sdk.dialects.base import Reasoning
-from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect
+from guardreasoner_sdk.dialects.families import FAMILIES, sample_dialect
 from guardreasoner_sdk.generation import Capabilities
 from speaking_models import ADDED, SPECIAL, speaking
 
@@ -89,7 +89,7 @@ def test_a_family_is_asked_and_read_on_a_real_engine(family: str, engine: str, m
         if not Path(weights).exists():
             export_gguf(folder, Path(weights))
     options = {"dtype": "float32", "device": "cpu"} if engine == "transformers" else {"threads": 1, "context": 8192}
-    with Guard(weights, backend=engine, dialect=family, reasoning=mode, options=options) as guard:
+    with Guard(weights, backend=engine, dialect=sample_dialect(family), reasoning=mode, options=options) as guard:
         for prompt in ("What now?", HOSTILE):
             verdict = guard.check(prompt, "This.", history=[Turn(role="assistant", content=prompt)])
             findings = [finding for task, finding in verdict.findings.items() if task != "response_refusal"]
@@ -133,7 +133,9 @@ def test_no_part_of_judged_text_becomes_a_special_token(family: str, models: Any
     assert "A" in tokens
     shown: list[list[list[str]]] = []
     for text in ("hi", HOSTILE):
-        queries = next(find_dialect(family).ask(Exchange(text, text, [Turn(role="tool", content=text)]), mode, Capabilities()))
+        queries = next(
+            sample_dialect(family).ask(Exchange(text, text, [Turn(role="tool", content=text)]), mode, Capabilities())
+        )
         ids = [encoder.encode(query) for query in queries]
         shown.append([[name for number in row if (name := encoder.token_text(number)) in (*SPECIAL, *ADDED)] for row in ids])
     assert shown[0] == shown[1]

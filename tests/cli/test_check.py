@@ -124,6 +124,14 @@ def test_stdin_without_an_end(run, monkeypatch):
         (["x", "--model", "no-such-model"], "'no-such-model' is neither in the catalogue"),
         (["x", "--model", "guardreasoner-1b", "--backend", "llama_cpp"], "does not run 'guardreasoner-1b'"),
         (["x", "--model", "m", "--base-url", "http://localhost", "--dialect", "welsh"], "dialect: 'welsh' is unknown"),
+        (
+            ["x", "--model", "wildguard", "--base-url", "http://localhost", "--policy-text", "Be kind."],
+            "policy_text: wildguard takes no policy of your own; these do: ",
+        ),
+        (
+            ["x", "--model", "x-guard-3b", "--base-url", "http://localhost", "--request", "README.md"],
+            "request: 'README.md' cannot be read",
+        ),
         (["x", "--screen", "embedded"], "screen: the embedded guard before the embedded guard"),
         (["x", "--backend", "steam"], "backend: 'steam' is unknown"),
         (["x", "--base-url", "http://localhost"], "base_url"),

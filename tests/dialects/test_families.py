@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guardreasoner_sdk import ConfigurationError, Exchange, Judgement, Turn
 from guardreasoner_sdk.dialects.base import Reasoning
-from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect
+from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect, sample_dialect
 from guardreasoner_sdk.generation import Capabilities, Completion, Query
 from guardreasoner_sdk.verdict import TASKS
 from public_data import public_data
@@ -29,7 +29,7 @@ MODES: list[Reasoning] = ["full", "brief", "off", "auto"]
 
 def asked(family: str, exchange: Exchange, reasoning: Reasoning, answer: str) -> tuple[Judgement, list[Query]]:
     """Drive a family's program; every query gets the same answer."""
-    program = find_dialect(family).ask(exchange, reasoning, Capabilities())
+    program = sample_dialect(family).ask(exchange, reasoning, Capabilities())
     everything: list[Query] = []
     queries: tuple[Query, ...] = ()
     while True:
@@ -67,13 +67,13 @@ def test_nothing_that_is_judged_reaches_markup_or_template(family: str, prompt: 
 def test_almost_every_benchmark_row_is_asked_about_letter_for_letter(family: str) -> None:
     """Quoting what imitates a format touches under 0.5 % of real rows."""
     rows = [row["input"] for path in public_data("benchmarks").glob("*.json") for row in json.loads(path.read_text("utf-8"))]
-    judged = 2 if "response_harmfulness" in getattr(find_dialect(family), "judges", TASKS) else 1
+    judged = 2 if "response_harmfulness" in getattr(sample_dialect(family), "judges", TASKS) else 1
     touched = 0
     for row in rows:
         turn = re.fullmatch(r"Human user:\n(.*)\n\nAI assistant:\n(.*)\n\n", row, re.DOTALL)
         assert turn is not None
         prompt, response = turn.groups()
-        queries = next(find_dialect(family).ask(Exchange(prompt, response), "full", Capabilities()))
+        queries = next(sample_dialect(family).ask(Exchange(prompt, response), "full", Capabilities()))
         texts = ["".join([query.text or "", *(message.content for message in query.messages)]) for query in queries]
         touched += not all(any(part in text for text in texts) for part in (prompt, response)[:judged])
     print(f"{family}: {touched} of {len(rows)} rows")

@@ -5,28 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guardreasoner_sdk import ConfigurationError, Exchange, Turn
+from guardreasoner_sdk import ConfigurationError, Exchange, Guard, Turn
+from guardreasoner_sdk.dialects import wire
 from guardreasoner_sdk.dialects.base import Reasoning
-from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect, takes_policy
+from guardreasoner_sdk.dialects.families import FAMILIES, find_dialect, sample_dialect, takes_policy, takes_request
 from guardreasoner_sdk.dialects.published import PublishedDialect
 from guardreasoner_sdk.dialects.wire import read_wire_format
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Capabilities, Completion, Query, TokenProbabilities
 from guardreasoner_sdk.verdict import TASKS, Usage
+from public_data import public_data
 
 P, R = "What now?", "This.\nThat."
 PROMPT, PAIR = Exchange(P), Exchange(P, R)
-PUBLISHED = [name for name in FAMILIES if isinstance(find_dialect(name), PublishedDialect)]
+PUBLISHED = [name for name in FAMILIES if isinstance(sample_dialect(name), PublishedDialect)]
 
 
 def requests(family: str, exchange: Exchange, mode: Reasoning, **options: Any) -> tuple[Query, ...]:
-    return next(find_dialect(family, **options).ask(exchange, mode, Capabilities()))
+    dialect = find_dialect(family, **options) if options else sample_dialect(family)
+    return next(dialect.ask(exchange, mode, Capabilities()))
 
 
 def fingerprint(query: Query) -> str:
@@ -34,19 +38,14 @@ def fingerprint(query: Query) -> str:
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-# What the published programs make of the exchange above: computed by them (those of GuardReasoner-Omni, PolyGuard, RSafe, DynaGuard,
-# X-Guard and Granite Guardian, at the commits that the wire formats name), or of their templates filled in by hand.
+# What the published programs make of the exchange above: computed by them (those of PolyGuard, RSafe, DynaGuard and Granite
+# Guardian, at the commits that the wire formats name), or of their templates filled in by hand.
 @pytest.mark.parametrize(
     ("family", "mode", "exchange", "expected"),
     [
-        ("guardreasoner-omni", "full", PROMPT, ["ee4e6cfbb3df1c08"]),
-        ("guardreasoner-omni", "full", PAIR, ["270db0603abc0a83"]),
-        ("guardreasoner-vl", "full", PROMPT, ["50d031c15a40287f"]),
-        ("guardreasoner-vl", "full", PAIR, ["85938847e5da92a1"]),
         ("polyguard", "off", PROMPT, ["4e688d299258545b"]),
         ("polyguard", "off", PAIR, ["97a6be6968615d7b"]),
         ("rsafe", "full", PAIR, ["fd8a0d6170d63c9d", "77bce760e07a5b20"]),
-        ("x-guard", "full", PAIR, ["ece8a61f02583930"]),
         ("granite-guardian-4.1", "full", PAIR, ["d34ba4d687e8ea5c", "98b5c5e36d76031b"]),
         ("granite-guardian-4.1", "off", PAIR, ["91a0831280b97b80", "61036aaad7e2280d"]),
         ("nemotron-safety-guard", "off", PROMPT, ["f1891c4902238968"]),
@@ -64,9 +63,73 @@ def test_the_request_is_the_published_one(family: str, mode: Reasoning, exchange
     assert [fingerprint(query) for query in requests(family, exchange, mode)] == expected
 
 
+UNSHIPPED = [name for name in FAMILIES if takes_request(name)]
+
+
+@pytest.mark.parametrize(
+    ("family", "file", "exchange", "expected"),
+    [
+        ("guardreasoner-omni", "guardreasoner-omni/src/template.py", PROMPT, ["ee4e6cfbb3df1c08"]),
+        ("guardreasoner-omni", "guardreasoner-omni/src/template.py", PAIR, ["270db0603abc0a83"]),
+        ("guardreasoner-vl", "guardreasoner-omni/previous_version/eval/template.py", PROMPT, ["50d031c15a40287f"]),
+        ("guardreasoner-vl", "guardreasoner-omni/previous_version/eval/template.py", PAIR, ["85938847e5da92a1"]),
+        ("x-guard", "x-guard/README.md", PAIR, ["ece8a61f02583930"]),
+    ],
+)
+def test_the_request_is_the_published_one_with_the_authors_file(
+    family: str, file: str, exchange: Exchange, expected: list[str]
+) -> None:
+    path = public_data() / "requests" / file
+    if not path.exists():
+        pytest.skip("GUARDREASONER_DATA has no folder requests with the authors' files by the names below")
+    queries = requests(family, exchange, "full", request=path)
+    assert [fingerprint(query) for query in queries] == expected
+
+
+@pytest.mark.parametrize("family", UNSHIPPED)
+def test_a_request_that_is_not_here_is_asked_for_by_its_file(family: str, tmp_path: Path) -> None:
+    published = read_wire_format(family)
+    assert published.licence == "none"
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"download {published.file} ({published.source}) and pass its path")
+    ):
+        Guard("mine", base_url="http://localhost:1/v1", dialect=family)
+    other = tmp_path / "README.md"
+    other.write_text("Another text.", "utf-8")
+    for path, message in (
+        (other, "is not the published file"),
+        (tmp_path, "cannot be read"),
+        (tmp_path / "no", "cannot be read"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"request: .* {message}.*{re.escape(published.file or '')}"):
+            Guard("mine", base_url="http://localhost:1/v1", dialect=family, request=path)
+    with pytest.raises(ConfigurationError, match="must be the path of a file, not int"):
+        find_dialect(family, request=3)  # type: ignore[arg-type]
+
+
+def test_the_words_of_an_authors_file_are_taken_from_where_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = 'TEXT = """Is it safe?\r\nSay so."""\r\n'
+    ours = theirs.replace("\r", "")
+    head = "# source: there\n# licence: none\n# stated: nowhere\n# version: 1\n# file: https://there/a.py\n"
+    data = f"{head}# sha256: {hashlib.sha256(ours.encode()).hexdigest()}\n[[system]]\n{{10-29}}\n[[user]]\nUser: {{prompt}}"
+    monkeypatch.setattr(wire, "_data", lambda name: data)
+    file = tmp_path / "a.py"
+    file.write_bytes(theirs.encode())
+    complete = wire.complete_request("made-up", str(file))
+    assert complete.sections == {"system": "Is it safe?\nSay so.", "user": "User: {prompt}"}
+    file.write_bytes(theirs.replace("safe", "mine").encode())
+    with pytest.raises(ConfigurationError, match="is not the published file"):
+        wire.complete_request("made-up", file)
+
+
+def test_a_family_with_a_request_of_its_own_takes_no_file() -> None:
+    with pytest.raises(ConfigurationError, match="request: polyguard has its own; a file is needed for these alone: .*x-guard"):
+        find_dialect("polyguard", request="README.md")
+
+
 def test_the_rules_of_dynaguard_are_the_applications_and_the_answer_is_begun_as_the_mode_says() -> None:
-    [thinks] = requests("dynaguard", PAIR, "full", policy="No shouting.")
-    [quick] = requests("dynaguard", PAIR, "off", policy=" 1. No shouting.\n")
+    [thinks] = requests("dynaguard", PAIR, "full", policy_text="No shouting.")
+    [quick] = requests("dynaguard", PAIR, "off", policy_text=" 1. No shouting.\n")
     assert fingerprint(thinks) == fingerprint(quick) == "5cfd2f8396d28225"
     assert (thinks.opening, thinks.template) == ("\n<think>", {"enable_thinking": True})
     assert (quick.opening, quick.template) == ("<answer>\n", {"enable_thinking": False})
@@ -116,14 +179,14 @@ OWN = {"guardian_config": {"risk_name": "policy", "risk_definition": "Be kind."}
 def test_the_template_of_the_model_gets_its_messages_and_variables(
     family: str, mode: Reasoning, policy: str | None, template: dict[str, Any], exchanges: list[list[tuple[str, str]]]
 ) -> None:
-    queries = requests(family, PAIR, mode, policy=policy)
+    queries = requests(family, PAIR, mode, policy_text=policy)
     assert [[(one.role, one.content) for one in query.messages] for query in queries] == exchanges
     assert [dict(query.template) for query in queries] == [template] * len(exchanges)
 
 
 def test_the_policy_of_gpt_oss_safeguard_is_the_system_message_and_the_effort_is_the_mode() -> None:
     for mode, effort in (("brief", "low"), ("auto", "medium"), ("full", "high")):
-        prompt, response = requests("gpt-oss-safeguard", PAIR, mode, policy="No shouting.")  # type: ignore[arg-type]
+        prompt, response = requests("gpt-oss-safeguard", PAIR, mode, policy_text="No shouting.")  # type: ignore[arg-type]
         assert [message.role for message in prompt.messages] == ["system", "user"]
         assert "# Policy\n\nNo shouting.\n" in prompt.messages[0].content
         assert prompt.messages[1].content == f"<content>\nUser: {P}\n</content>"
@@ -347,7 +410,7 @@ ANSWERS: list[tuple[str, Reasoning, list[str], tuple[str | None, ...], tuple[str
 def test_documented_forms_of_answers_are_read(
     ask, family: str, mode: Reasoning, answers: list[str], labels: tuple[str | None, ...], categories: tuple[str, ...]
 ) -> None:
-    judgement, _ = ask(find_dialect(family), PAIR, answers, reasoning=mode)
+    judgement, _ = ask(sample_dialect(family), PAIR, answers, reasoning=mode)
     found = [getattr(judgement, task) for task in TASKS]
     assert tuple(None if finding is None else finding.label for finding in found) == labels
     assert judgement.categories == categories
@@ -402,7 +465,7 @@ def test_a_verdict_that_the_reasoning_quotes_where_the_answer_is_cut_off_is_none
     ask, family: str, mode: Reasoning, text: str
 ) -> None:
     exchange = PAIR if family == "dynaguard" else PROMPT
-    judgement, _ = ask(find_dialect(family), exchange, [Completion(text, "length")], reasoning=mode)
+    judgement, _ = ask(sample_dialect(family), exchange, [Completion(text, "length")], reasoning=mode)
     assert [finding.label for finding in judgement.findings.values()] == ["undetermined"]
     assert "cut off" in next(iter(judgement.findings.values())).cause
 
@@ -427,8 +490,8 @@ def test_a_verdict_that_the_reasoning_quotes_where_the_answer_is_cut_off_is_none
 def test_the_score_is_that_of_the_token_where_the_label_stands(
     ask, scored, family: str, text: str, word: str, table: dict[str, float], score: float
 ) -> None:
-    mode = find_dialect(family).modes[-1]  # type: ignore[attr-defined]
-    judgement, _ = ask(find_dialect(family), PROMPT, [scored(text, word, table)], reasoning=mode)
+    mode = sample_dialect(family).modes[-1]  # type: ignore[attr-defined]
+    judgement, _ = ask(sample_dialect(family), PROMPT, [scored(text, word, table)], reasoning=mode)
     assert judgement.prompt_harmfulness.score == pytest.approx(score)
 
 
@@ -451,7 +514,7 @@ def test_auto_reasons_where_the_quick_answer_is_doubtful_and_only_there(ask, sco
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_a_query_that_fails_is_the_cause(ask, family: str) -> None:
     queries = requests(family, PAIR, "auto")
-    judgement, _ = ask(find_dialect(family), PAIR, [BackendError("the engine is gone")] * len(queries), reasoning="auto")
+    judgement, _ = ask(sample_dialect(family), PAIR, [BackendError("the engine is gone")] * len(queries), reasoning="auto")
     assert {finding.cause for finding in judgement.findings.values()} == {"the engine is gone"}
     assert judgement.raw is None
 
@@ -496,7 +559,7 @@ MEANINGS = {
 @given(parts=st.lists(PARTS, max_size=8), rest=st.text(max_size=6), cut=st.booleans(), full=st.booleans())
 def test_no_answer_is_too_odd_and_no_label_is_made_up(family: str, parts: list[str], rest: str, cut: bool, full: bool) -> None:
     text = "".join(parts) + rest
-    dialect = find_dialect(family)
+    dialect = sample_dialect(family)
     program = dialect.ask(PAIR, "full" if full else "off", Capabilities())
     queries = next(program)
     while True:
@@ -574,26 +637,26 @@ def test_lines_that_imitate_a_format_are_quoted_and_keep_their_words(family: str
 def test_a_policy_of_ones_own_is_taken_in_one_way_or_refused(family: str) -> None:
     if not takes_policy(family):
         with pytest.raises(
-            ConfigurationError, match=f"policy: {re.escape(family)} takes none of your own; these do: .*granite"
+            ConfigurationError, match=f"policy_text: {re.escape(family)} takes no policy of your own; these do: .*granite"
         ):
-            find_dialect(family, policy="- a: Be kind.")
+            find_dialect(family, policy_text="- a: Be kind.")
         return
-    assert find_dialect(family, policy="- a: Be kind.").name == family
+    assert find_dialect(family, policy_text="- a: Be kind.").name == family
     for blank in ("", " \n", 3):
-        with pytest.raises(ConfigurationError, match="policy: "):
-            find_dialect(family, policy=blank)  # type: ignore[arg-type]
-    for query in requests(family, PAIR, "auto", policy="- a: Be kind."):
+        with pytest.raises(ConfigurationError, match="policy_text: "):
+            find_dialect(family, policy_text=blank)  # type: ignore[arg-type]
+    for query in requests(family, PAIR, "auto", policy_text="- a: Be kind."):
         said = json.dumps([[message.content for message in query.messages], dict(query.template)])
         assert "Be kind." in said
 
 
 def test_a_category_of_ones_own_is_named_as_it_was_given(ask) -> None:
-    dialect = find_dialect("yufeng-xguard", policy="- a: Advice on medicines\n- dw: Any tool at all")
+    dialect = find_dialect("yufeng-xguard", policy_text="- a: Advice on medicines\n- dw: Any tool at all")
     judgement, _ = ask(dialect, PAIR, ["a", "dw"])
     assert judgement.categories == ("Advice on medicines", "Any tool at all")
     for rules in ("Be kind.", "- sec: everything"):
         with pytest.raises(ConfigurationError, match="takes lines such as '- a:"):
-            find_dialect("yufeng-xguard", policy=rules)
+            find_dialect("yufeng-xguard", policy_text=rules)
 
 
 @pytest.mark.parametrize(
@@ -618,8 +681,8 @@ def test_another_version_is_refused_with_those_there_are(family: str, options: d
 def test_a_version_without_policies_says_so() -> None:
     from guardreasoner_sdk.dialects import NemotronContentSafetyDialect
 
-    with pytest.raises(ConfigurationError, match="policy: Nemotron 3 Content Safety takes none; use version 3.5"):
-        NemotronContentSafetyDialect("3", policy="Be kind.")
+    with pytest.raises(ConfigurationError, match="policy_text: Nemotron 3 Content Safety takes none; use version 3.5"):
+        NemotronContentSafetyDialect("3", policy_text="Be kind.")
 
 
 def test_places_of_a_wire_format_are_filled_once_and_braces_of_its_own_stay() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ import pytest
 
 from guardreasoner_sdk import ConfigurationError, Guard, MissingExtraError, UnknownModelError
 from guardreasoner_sdk.catalog import BACKENDS, MODELS
-from guardreasoner_sdk.dialects.families import FAMILIES
+from guardreasoner_sdk.dialects.families import FAMILIES, sample_dialect
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.judges.cascade import CascadeJudge
 from guardreasoner_sdk.judges.reasoner import ReasonerJudge
@@ -55,7 +56,9 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_every_model_of_the_catalogue_is_built_for_every_engine_that_it_names(name: str, backend: str) -> None:
-    with Guard(name, backend=backend) as guard:
+    # One whose request is not in this package is asked for it before anything else.
+    dialect = sample_dialect(MODELS[name].dialect or "") if MODELS[name].takes_request else None
+    with Guard(name, backend=backend, dialect=dialect) as guard:
         assert (guard.judge.model, guard.judge.backend) == (name, backend)
         assert isinstance(guard.judge, ReasonerJudge)
         assert guard.judge.dialect.name == MODELS[name].dialect
@@ -68,10 +71,49 @@ def test_a_guard_that_has_loaded_nothing_has_nothing_to_free(monkeypatch: pytest
         monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
 
 
+POLICY = "Advice on medicines is harmful. Everything else is not."
+
+
+def test_a_policy_of_ones_own_reaches_the_model_whatever_way_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = reasoner("gpt-oss-safeguard-20b", base_url=URL, policy_text=POLICY)
+    monkeypatch.setenv("GUARDREASONER_POLICY_TEXT", POLICY)
+    environment = reasoner("gpt-oss-safeguard-20b", base_url=URL)
+    assert given.dialect.policy == environment.dialect.policy == POLICY  # type: ignore[attr-defined]
+    # The screen in front of the model has its own notion; the model alone is told.
+    with Guard("gpt-oss-safeguard-20b", base_url=URL, screen="embedded") as guard:
+        cascade = guard.judge
+    assert isinstance(cascade, CascadeJudge)
+    assert cascade.second.dialect.policy == POLICY  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"policy_text": POLICY}, "policy_text (or GUARDREASONER_POLICY_TEXT): the embedded guard has its own notion of harm"),
+        ({"request": "README.md"}, "request (or GUARDREASONER_REQUEST): the embedded guard has its own"),
+        (
+            {"model": "wildguard", "base_url": URL, "policy_text": POLICY},
+            "policy_text: wildguard takes no policy of your own; these do: nemotron-content-safety-reasoning, ",
+        ),
+        ({"model": "dynaguard-8b", "base_url": URL, "policy_text": " "}, "policy_text: must be text that says what"),
+        ({"model": "dynaguard-8b", "base_url": URL, "policy_text": 3}, "policy_text (or GUARDREASONER_POLICY_TEXT): Input"),
+        (
+            {"model": "mine", "base_url": URL, "dialect": sample_dialect("dynaguard"), "policy_text": POLICY},
+            "policy_text (or GUARDREASONER_POLICY_TEXT): the dialect was made already; give it to the dialect",
+        ),
+        ({"judge": ScriptedJudge({}), "policy_text": POLICY}, "judge: pass either a judge, or a model and its engine"),
+        ({"model": "x-guard-3b", "base_url": URL}, "request: x-guard is asked with a text that its authors publish without"),
+    ],
+)
+def test_what_a_model_cannot_be_told_is_refused_where_the_guard_is_made(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        Guard(**arguments)
+
+
 def test_every_model_speaks_a_dialect_that_exists() -> None:
     assert {info.dialect for info in MODELS.values() if info.dialect} <= set(FAMILIES)
-    for name, make in FAMILIES.items():
-        assert make().name == name.removesuffix("-chat")
+    for name in FAMILIES:
+        assert sample_dialect(name).name == name.removesuffix("-chat")
 
 
 def test_a_hub_repository_is_as_good_as_the_catalogues_name() -> None:

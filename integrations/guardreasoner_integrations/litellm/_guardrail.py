@@ -109,7 +109,7 @@ class GuardReasonerGuardrail(_Applicable):
     Args:
         guardrail_name: its name in requests.
         guard: a guard of the application's; else one is made of the options that follow.
-        model, backend, base_url, api_key, dialect, options, screen, reasoning, timeout: as for
+        model, backend, base_url, api_key, dialect, policy_text, request, options, screen, reasoning, timeout: as for
             :class:`guardreasoner_sdk.Guard`; ``api_base`` is another name of ``base_url``. Default: the embedded guard.
         policy: the guard's policy, or its fields: ``{"block": ["harmful_prompt"], "on_block": "message"}``.
         on_block: ``"raise"``, or ``"message"``: the policy's message as the model's answer. Default: as the policy says.
@@ -148,6 +148,8 @@ class GuardReasonerGuardrail(_Applicable):
         api_base: str | None = None,
         api_key: str | None = None,
         dialect: str | None = None,
+        policy_text: str | None = None,
+        request: str | None = None,
         options: Mapping[str, Any] | None = None,
         screen: str | None = None,
         reasoning: Literal["auto", "full", "brief", "off"] | None = None,
@@ -167,6 +169,8 @@ class GuardReasonerGuardrail(_Applicable):
             "base_url": base_url or api_base,
             "api_key": api_key,
             "dialect": dialect,
+            "policy_text": policy_text,
+            "request": request,
             "options": options,
             "screen": screen,
             "reasoning": reasoning,
