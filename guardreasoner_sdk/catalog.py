@@ -206,7 +206,7 @@ def select_models(
     Example:
         >>> from guardreasoner_sdk.catalog import select_models
         >>> [info.name for info in select_models(task="refusal", language="de", licence="apache-2.0", parameters=1)]
-        ['embedded', 'qwen3guard-0.6b', 'polyguard-qwen-smol']
+        ['embedded', 'qwen3guard-0.6b']
     """
     wanted = None if task is None else _TASKS.get(task, task)
     if wanted is not None and wanted not in TASKS:

@@ -29,7 +29,9 @@ def test_every_row_is_whole(info: Any) -> None:
     assert info.source
     assert info.parameters is None or 0 < info.parameters < 200
     assert info.context is None or info.context >= 256
-    assert set(info.facts) <= {"parameters", "context", "licence", "languages"}
+    # Whatever is stated says where it was looked up, and nothing else does.
+    assert set(info.facts) == {fact for fact in ("parameters", "context", "licence", "languages") if getattr(info, fact)}
+    assert all(re.match(r"(assets/|LICENSE|arXiv:\d|[a-z0-9.-]+\.[a-z]{2,}[/ ])", address) for address in info.facts.values())
     assert all(re.fullmatch(r"[a-z]{2}|mul", language) for language in info.languages)
     assert len(set(info.languages)) == len(info.languages)
     assert info.tasks
@@ -55,7 +57,7 @@ def test_what_is_asked_for_is_what_comes() -> None:
     assert None not in {info.licence for info in select_models(licence="")}
     assert None not in {info.parameters for info in select_models(parameters=1000)}
     assert any(info.licence is None for info in select_models())
-    assert {info.name for info in select_models(takes_policy=True, parameters=2)} == {"dynaguard-1.7b", "yufeng-xguard-0.6b"}
+    assert {info.name for info in select_models(takes_policy=True, parameters=1.9)} == {"dynaguard-1.7b", "yufeng-xguard-0.6b"}
     reasoning = {info.name for info in select_models(reasons=True)}
     assert {"guardreasoner-8b", "thinkguard-8b", "gpt-oss-safeguard-20b", "granite-guardian-3.3-8b"} <= reasoning
     assert not {"embedded", "llama-guard-3-8b", "granite-guardian-3.2-5b"} & reasoning
@@ -85,6 +87,12 @@ def test_guards_that_are_asked_for_and_not_here_are_told_why() -> None:
 def test_the_embedded_guards_languages_are_those_it_was_measured_in() -> None:
     config = json.loads((ROOT / "guardreasoner_sdk/assets/embedded/config.json").read_text("utf-8"))
     assert list(MODELS["embedded"].languages) == config["measured_languages"]
+
+
+def test_the_embedded_guards_size_is_that_of_its_weights() -> None:
+    """A byte each, but for under a tenth of the file."""
+    size = (ROOT / "guardreasoner_sdk/assets/embedded/model.onnx").stat().st_size
+    assert MODELS["embedded"].parameters == pytest.approx(size / 1e9, rel=0.1)
 
 
 def test_the_page_shows_what_the_command_writes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,9 +42,11 @@ def test_models(run):
 def test_models_can_be_asked_for_by_what_they_do(run):
     options = ("--task", "response", "--language", "de", "--licence", "apache-2.0", "--parameters", "1")
     listed = json.loads(run("models", *options, "--json").stdout)
-    assert [row["name"] for row in listed] == ["embedded", "qwen3guard-0.6b", "polyguard-qwen-smol"]
-    assert listed[2]["wire_format"].startswith("github.com/kpriyanshu256/polyguard@")
-    assert listed[2]["tasks"] == ["prompt_harmfulness", "response_refusal", "response_harmfulness"]
+    assert [row["name"] for row in listed] == ["embedded", "qwen3guard-0.6b"]
+    assert listed[1]["facts"]["licence"].startswith("huggingface.co/Qwen/Qwen3Guard-Gen-0.6B ")
+    [smol] = json.loads(run("models", "--licence", "cc-by", "--parameters", "1", "--json").stdout)
+    assert smol["wire_format"].startswith("hf.co/ToxicityPrompts/PolyGuard-Qwen-Smol: README.md; github.com/kpriyanshu256/")
+    assert smol["tasks"] == ["prompt_harmfulness", "response_refusal", "response_harmfulness"]
     assert {row["reasons"] for row in json.loads(run("models", "--reasons", "--json").stdout)} == {True}
     assert {row["takes_policy"] for row in json.loads(run("models", "--own-policy", "--json").stdout)} == {True}
     assert {row["runs_here"] for row in json.loads(run("models", "--runs-here", "--json").stdout)} == {True}
