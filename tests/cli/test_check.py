@@ -129,8 +129,8 @@ def test_stdin_without_an_end(run, monkeypatch):
             "policy_text: wildguard takes no policy of your own; these do: ",
         ),
         (
-            ["x", "--model", "x-guard-3b", "--base-url", "http://localhost", "--request", "README.md"],
-            "request: 'README.md' cannot be read",
+            ["x", "--model", "x-guard-3b", "--base-url", "http://localhost", "--request", "nowhere.md"],
+            "request: 'nowhere.md' cannot be read",
         ),
         (["x", "--screen", "embedded"], "screen: the embedded guard before the embedded guard"),
         (["x", "--backend", "steam"], "backend: 'steam' is unknown"),
