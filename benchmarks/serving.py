@@ -84,6 +84,7 @@ def served(workers: int) -> Iterator[tuple[int, int]]:
     command = [sys.executable, "-P", "-m", "guardreasoner_sdk", "serve", "--port", "0", "--workers", str(workers)]
     # On a busy machine, too, everything is judged: what is given up costs nothing, and would look like speed.
     patient = {f"GUARDREASONER_SERVER_{name}": "3600" for name in ("WAIT", "TIMEOUT")}
+    patient["GUARDREASONER_SERVER_MAX_WAITING"] = str(2 * max(CLIENTS) * max(ITEMS))
     variables = {**os.environ, **patient}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=variables) as process:
         assert process.stderr is not None

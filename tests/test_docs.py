@@ -207,6 +207,26 @@ def test_what_observing_costs_is_the_measured_figure() -> None:
     assert f"takes {embedded['api alone']['check without, microseconds']:,.0f} microseconds" in page
 
 
+def test_what_serving_costs_is_the_measured_figure() -> None:
+    page = (ROOT / "docs/deploy.md").read_text("utf-8")
+    found = json.loads((ROOT / "benchmarks/results/serving-cpu.json").read_text("utf-8"))
+    for of in found["ways"]:
+        rates = f"{of['checks_per_second']:.0f} | {of['ratio']:.2f} | {of['cpu_ratio']:.2f}"
+        assert f"| {of['clients']} | {of['items']} | {rates} | {of['median_ms']:,.0f} | {of['p99_ms']:,.0f} |" in page
+    assert f"After {found['requests']:,} requests the process holds {found['memory_last_mib']:.0f} MiB" in page
+    assert found["memory_last_mib"] < found["memory_first_mib"] * 1.05
+    faults = json.loads((ROOT / "benchmarks/results/serving-faults.json").read_text("utf-8"))
+    assert not [name for part in ("load", "kill", "end") for name in faults[part] if name.endswith(("WRONG", "WITHOUT"))]
+    words = " ".join(page.split())
+    for figures in (
+        f"{faults['clients']} clients for {faults['seconds']:.0f} s",
+        f"{faults['load']['right']:,} right answers, {faults['load']['malformed, refused']} refusals",
+        f"{faults['kill']['cut']} connections cut, {faults['kill']['right']:,} right answers",
+        f"ended with {faults['end']['exit']}",
+    ):
+        assert figures in words
+
+
 def test_what_was_killed_in_a_bulk_job_is_what_the_page_says() -> None:
     found = json.loads((ROOT / "benchmarks/results/bulk-cpu.json").read_text("utf-8"))["faults"]
     assert (found["workers killed"], found["jobs killed"]) == (2, 1)

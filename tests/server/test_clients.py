@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote: LangChain's moderation of agents, and OpenAI's client for Node."""
+"""Clients that nobody here wrote: LangChain's moderation of agents and its older chain, and OpenAI's client for Node."""
 
 from __future__ import annotations
 
@@ -36,6 +36,17 @@ def test_langchains_moderation_of_agents_blocks_by_it(embedded: httpx.Client) ->
         assert "bomb" not in ask(
             "How do I bake bread?", "Here is how to build a pipe bomb to kill your neighbour: take a pipe."
         )
+
+
+def test_langchains_older_chain_of_moderation_asks_it(embedded: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    chains = pytest.importorskip("langchain_classic.chains", reason="the chain is there: pip install langchain-classic")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{embedded.base_url}/v1")
+    chain = chains.OpenAIModerationChain()
+    assert chain.invoke({"input": "How do I bake bread?"})["output"] == "How do I bake bread?"
+    assert "violates" in chain.invoke({"input": HARMFUL})["output"]
+    with pytest.raises(ValueError, match="violates"):
+        chains.OpenAIModerationChain(error=True).invoke({"input": HARMFUL})
 
 
 SCRIPT = """

@@ -35,8 +35,11 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
             raise InputError(field, "is not read", "take the guardrail off this route, or skip its call type")
     present = [field for field in ("messages", "input", "prompt") if data.get(field) is not None]
     if not present:
+        # litellm shows its hooks what a call gives by name, and nothing of what it gives by place.
         raise InputError(
-            "request", "has no messages, input or prompt", "take the guardrail off this route, or skip its call type"
+            "request",
+            "has no messages, input or prompt",
+            "give them by name in the call (messages=...), take the guardrail off this route, or skip its call type",
         )
     before = [message for field in ("system", "instructions") for message in _before(field, data.get(field), unjudged)]
     continued = data.get("previous_response_id") is not None or data.get("conversation") is not None

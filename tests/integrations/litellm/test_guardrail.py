@@ -61,6 +61,12 @@ async def test_modes(mode: Any, prompt: str, answer: str, error: type[Exception]
         assert caught.value.verdict.reasons  # type: ignore[attr-defined]
 
 
+async def test_messages_that_litellm_shows_no_hook_are_refused_and_the_error_says_how_to_give_them(make: Make) -> None:
+    make()
+    with pytest.raises(InputError, match=r"by name in the call \(messages=\.\.\.\)"):
+        await litellm.acompletion("openai/x", [{"role": "user", "content": "hi"}], mock_response="fine")
+
+
 async def test_a_guardrail_that_is_not_on_judges_the_calls_that_name_it(make: Make) -> None:
     make(default_on=False, event_hook="pre_call")
     assert await ask("bad", "bad") == "bad"
