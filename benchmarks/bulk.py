@@ -2,12 +2,16 @@
 
 1. Faults: rows are judged by ``guardreasoner bulk`` with one actor a core; two workers and once the job itself are killed with
    SIGKILL, and the same command goes on. Every row must be there once, with the verdict of ``check_many``.
-2. Speed: the same rows by ``check --file`` (as many threads as cores) and by a job that nothing happens to, rows a second each.
+2. Speed: the same rows, and a quarter of them, by ``check --file`` (as many threads as cores) and by a job that nothing happens
+   to: rows a second with what starting up takes, and without.
 3. Scale: the same rows on 1, 2, ... nodes with one core each. The nodes are SIMULATED (``ray.cluster_utils``): they are
    processes of this machine and share its cores, so that more nodes than cores show what Ray costs, and no speed::
 
-    python benchmarks/bulk.py --rows 200000 --output benchmarks/results/bulk-cpu.json
+    python benchmarks/bulk.py --rows 200000 --output figures.json
     python benchmarks/bulk.py --rows 2000 --nodes 1 2 --only faults scale
+
+The recorded results are of three runs: ``--rows 200000 --model words --only faults`` (``words`` is what ``write_word_model`` of
+``tests/wordguard.py`` writes), ``--rows 5000 --block-rows 250 --only faults scale``, ``--rows 4000 --block-rows 250 --only speed``.
 
 On a machine that is shared with other work, ``RAY_worker_niceness=0`` keeps Ray's workers at the priority of this script.
 """
@@ -138,18 +142,30 @@ def seconds(arguments: Sequence[str]) -> float:
 
 
 def speed(rows: Path, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Rows a second, starting up included, in turns."""
-    rates: dict[str, list[float]] = {"check --file": [], "bulk": []}
+    """Seconds for all rows and for a quarter of them, in turns: what starting up takes can be told from what a row takes."""
+    few = folder / "quarter.jsonl"
+    write_rows(few, given.rows // 4)
+    took: dict[str, dict[int, list[float]]] = {"check --file": {}, "bulk": {}}
     for turn in range(given.rounds):
-        file = command(
-            "check", "--file", str(rows), "--output", str(folder / f"checked-{turn}.jsonl"), "--quiet", *model(given)
-        )
-        rates["check --file"].append(given.rows / seconds(file))
-        rates["bulk"].append(given.rows / seconds(bulk(rows, folder / f"bulk-{turn}", given)))
-    best = {name: max(values) for name, values in rates.items()}
+        for count, path in ((given.rows // 4, few), (given.rows, rows)):
+            file = command(
+                *("check", "--file", str(path), "--output", str(folder / f"checked-{count}-{turn}.jsonl"), "--quiet"),
+                *model(given),
+            )
+            took["check --file"].setdefault(count, []).append(seconds(file))
+            took["bulk"].setdefault(count, []).append(seconds(bulk(path, folder / f"bulk-{count}-{turn}", given)))
+    best = {name: {count: min(values) for count, values in of.items()} for name, of in took.items()}
+    whole = {name: given.rows / of[given.rows] for name, of in best.items()}
+    further = {name: (given.rows - given.rows // 4) / (of[given.rows] - of[given.rows // 4]) for name, of in best.items()}
     return {
-        "rows a second": {name: [round(value, 1) for value in values] for name, values in rates.items()},
-        "bulk over check --file": round(best["bulk"] / best["check --file"], 3),
+        "seconds by rows": {
+            name: {str(count): [round(value, 1) for value in values] for count, values in of.items()}
+            for name, of in took.items()
+        },
+        "rows a second, starting up included": {name: round(rate, 1) for name, rate in whole.items()},
+        "rows a second, of the last three quarters": {name: round(rate, 1) for name, rate in further.items()},
+        "bulk over check --file, starting up included": round(whole["bulk"] / whole["check --file"], 3),
+        "bulk over check --file, of the last three quarters": round(further["bulk"] / further["check --file"], 3),
     }
 
 

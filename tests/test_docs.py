@@ -227,12 +227,23 @@ def test_what_serving_costs_is_the_measured_figure() -> None:
         assert figures in words
 
 
-def test_what_was_killed_in_a_bulk_job_is_what_the_page_says() -> None:
-    found = json.loads((ROOT / "benchmarks/results/bulk-cpu.json").read_text("utf-8"))["faults"]
-    assert (found["workers killed"], found["jobs killed"]) == (2, 1)
-    assert found["each identity once, in order"]
-    assert found["verdicts unlike those of check_many"] == 0
-    assert f"with {found['rows']:,} rows in {found['blocks']} blocks" in (ROOT / "docs/bulk.md").read_text("utf-8")
+def test_what_was_killed_in_a_bulk_job_and_how_fast_it_is_is_what_the_page_says() -> None:
+    page = " ".join((ROOT / "docs/bulk.md").read_text("utf-8").split())
+    for name in ("words", "embedded"):
+        report = json.loads((ROOT / f"benchmarks/results/bulk-{name}.json").read_text("utf-8"))
+        found = report["faults"]
+        assert (found["workers killed"], found["jobs killed"], found["rows"]) == (2, 1, report["rows"])
+        assert found["each identity once, in order"]
+        assert found["verdicts unlike those of check_many"] == 0
+        assert f"with {found['rows']:,} rows in {found['blocks']} blocks" in page
+    nodes = report["scale"]["rows a second by nodes"]
+    assert f"{nodes['1']:.0f} rows a second on one node, {nodes['2']:.0f} on two, {nodes['4']:.0f} on four" in page
+    report = json.loads((ROOT / "benchmarks/results/bulk-speed.json").read_text("utf-8"))
+    speed, rows = report["speed"], report["rows"]
+    for name, took in speed["seconds by rows"].items():
+        rate = speed["rows a second, of the last three quarters"][name]
+        assert f"| {name} | {min(took[str(rows // 4)]):.1f} | {min(took[str(rows)]):.1f} | {rate:.0f} |" in page
+    assert f"a job makes {speed['bulk over check --file, of the last three quarters']:.2f} of the rows" in page
 
 
 def test_the_embedded_guards_figures_are_the_measured_ones() -> None:
