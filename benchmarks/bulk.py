@@ -11,7 +11,8 @@
     python benchmarks/bulk.py --rows 2000 --nodes 1 2 --only faults scale
 
 The recorded results are of three runs: ``--rows 200000 --model words --only faults`` (``words`` is what ``write_word_model`` of
-``tests/wordguard.py`` writes), ``--rows 5000 --block-rows 250 --only faults scale``, and the same of 4000 with ``--only speed``.
+``tests/wordguard.py`` writes), ``--rows 5000 --block-rows 250 --only faults scale``, and ``--rows 4000 --only speed`` with the
+same blocks.
 
 On a machine that is shared with other work, ``RAY_worker_niceness=0`` keeps Ray's workers at the priority of this script.
 """
