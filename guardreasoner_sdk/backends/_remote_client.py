@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -21,7 +21,7 @@ from guardreasoner_sdk.errors import ConfigurationError
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["OPENAI", "Address", "find_address", "open_client"]
+__all__ = ["OPENAI", "Address", "find_address", "open_client", "split_address"]
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -79,19 +79,7 @@ def find_address(base_url: str | None, api_key: SecretStr | str | None) -> Addre
     Raises:
         ConfigurationError: an address that cannot work, or no key for OpenAI's own server. It quotes neither.
     """
-    try:
-        parts = urlsplit(OPENAI if base_url is None else base_url.strip())
-        port = parts.port
-    except ValueError:
-        raise ConfigurationError("base_url: is not a URL; it looks like http://localhost:8000/v1") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            "base_url: must begin with http:// or https:// and a host; it looks like http://localhost:8000/v1"
-        )
-    if parts.query or parts.fragment:
-        raise ConfigurationError("base_url: must end with its path, without a query; pass a key as api_key")
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    host = name if port is None else f"{name}:{port}"
+    parts, host = split_address(OPENAI if base_url is None else base_url)
     own = (parts.scheme, host) == ("https", "api.openai.com")
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if key is None and own:
@@ -113,7 +101,32 @@ def find_address(base_url: str | None, api_key: SecretStr | str | None) -> Addre
     return Address(url, host, SecretStr(authorization), own)
 
 
-def open_client(address: Address, retries: int, max_answer_bytes: int = MAX_ANSWER_BYTES) -> AsyncOpenAI:
+def split_address(base_url: str, example: str = "http://localhost:8000/v1") -> tuple[SplitResult, str]:
+    """An address in its parts, and its host with the port.
+
+    Raises:
+        ConfigurationError: it is none, or holds what no address of an API does.
+    """
+    try:
+        parts = urlsplit(base_url.strip())
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"base_url: is not a URL; it looks like {example}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"base_url: must begin with http:// or https:// and a host; it looks like {example}")
+    if parts.query or parts.fragment:
+        raise ConfigurationError("base_url: must end with its path, without a query; pass a key as api_key")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts, name if port is None else f"{name}:{port}"
+
+
+def open_client(
+    address: Address,
+    retries: int,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
+    *,
+    authorize: Callable[[Any], Awaitable[None]] | None = None,
+) -> AsyncOpenAI:
     """Make the client. It follows no redirect: judged text goes to the address that was given.
 
     The timeout of a request is one for the whole of it, to the last byte of the answer: the library restarts its own ones
@@ -121,6 +134,7 @@ def open_client(address: Address, retries: int, max_answer_bytes: int = MAX_ANSW
 
     Args:
         retries: how often it asks again for what may be asked again, with growing pauses (jitter; Retry-After).
+        authorize: puts headers on each request, every try of it, once all others that it keeps are there.
     """
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -146,13 +160,15 @@ def open_client(address: Address, retries: int, max_answer_bytes: int = MAX_ANSW
             headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in _OF_THE_BODY]
             return library.Response(response.status_code, headers=headers, content=body, request=request)
 
-    hooks: dict[str, list[Callable[..., Awaitable[None]]]] = {} if address.own else {"request": [_strip]}
+    on_request: list[Callable[..., Awaitable[None]]] = [] if address.own else [_strip]
+    if authorize is not None:
+        on_request.append(authorize)
     return AsyncOpenAI(
         base_url=address.url,
         api_key="none",
         default_headers={"Authorization": address.authorization.get_secret_value(), "Accept-Encoding": "gzip"},
         max_retries=retries,
-        http_client=Client(follow_redirects=False, event_hooks=hooks),
+        http_client=Client(follow_redirects=False, event_hooks={"request": on_request}),
     )
 
 

@@ -55,7 +55,7 @@ class UnreadableError(Exception):
     """The body of an answer that is not read to its end; the message says why and quotes nothing."""
 
 
-def explain(error: OpenAIError | UnreadableError, *, host: str, model: str) -> GuardError:
+def explain(error: OpenAIError | UnreadableError, *, host: str, model: str, missing: str | None = None) -> GuardError:
     """Turn an error of the openai client into one of ours.
 
     The client's own messages quote what the server said, and a server may say the key and the judged text: they are looked
@@ -63,30 +63,33 @@ def explain(error: OpenAIError | UnreadableError, *, host: str, model: str) -> G
 
     Args:
         error: what the client raised; some versions of it wrap what was raised in it.
+        missing: what there is to say where the server has nothing of that name; None: that it has no such model.
     """
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     if isinstance(error, UnreadableError):
         return ServerError(f"unreadable answer from the server at {host}: {error}")
     if isinstance(error, APIStatusError):
-        return _of_status(error, host, model)
+        return _of_status(error, host, model, missing)
     if isinstance(error, APITimeoutError):
         return ServerError(f"the server at {host} did not answer in time")
     if isinstance(error, APIConnectionError):
         if isinstance(error.__cause__, UnreadableError):
-            return explain(error.__cause__, host=host, model=model)
+            return explain(error.__cause__, host=host, model=model, missing=missing)
         if type(error.__cause__).__name__ in ("ReadError", "RemoteProtocolError"):
             return ServerError(f"unreadable answer from the server at {host}: the connection broke off")
         return ServerError(f"the server at {host} cannot be reached")
     return BackendError(f"the request to the server at {host} failed with {type(error).__name__}")
 
 
-def _of_status(error: APIStatusError, host: str, model: str) -> GuardError:
+def _of_status(error: APIStatusError, host: str, model: str, missing: str | None) -> GuardError:
     status = error.status_code
     if status in (401, 403):
         return ConfigurationError(
             f"api_key: the server at {host} refuses it (HTTP {status}); pass the key that it was set up with"
         )
+    if missing is not None and status == 404:
+        return ConfigurationError(f"{missing} (HTTP {status} of the server at {host})")
     if status == 404 or error.code == "model_not_found":
         return ConfigurationError(
             f"model: the server at {host} has no model {model!r}, or base_url is not where its API begins (HTTP {status}); "

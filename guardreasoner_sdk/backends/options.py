@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 from guardreasoner_sdk._arguments import check_count, did_you_mean
 from guardreasoner_sdk.errors import ConfigurationError
 
-__all__ = ["MAX_ANSWER_BYTES", "VLLM", "EngineOptions", "LlamaCpp", "Remote", "Transformers"]
+__all__ = ["MAX_ANSWER_BYTES", "VLLM", "EngineOptions", "LlamaCpp", "Remote", "ServerOptions", "Transformers"]
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
@@ -200,7 +200,36 @@ class Transformers(EngineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remote(EngineOptions):
+class ServerOptions(EngineOptions):
+    """Options of whatever is asked over HTTP.
+
+    Args:
+        max_connections: most requests under way at a time; others wait, within their deadline.
+        retries: how often to ask again.
+        request_timeout: seconds from one request to the last byte of its answer, where no deadline is nearer.
+        max_answer_bytes: longest answer to read, uncompressed.
+        breaker_failures: failures in a row that open the breaker.
+        breaker_recovery: seconds until it is tried again.
+
+    Raises:
+        ConfigurationError: a value that cannot work, named.
+    """
+
+    max_connections: int = 64
+    retries: int = 2
+    request_timeout: float = 60.0
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+    breaker_failures: int = 5
+    breaker_recovery: float = 30.0
+
+    def __post_init__(self) -> None:
+        self._check_counts(1, "max_connections", "breaker_failures", "max_answer_bytes")
+        self._check_counts(0, "retries")
+        self._check_seconds("request_timeout", "breaker_recovery")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote(ServerOptions):
     """Options of a server that speaks OpenAI's API.
 
     Args:
@@ -228,17 +257,6 @@ class Remote(EngineOptions):
 
     engine_name: ClassVar[str] = "remote"
 
-    max_connections: int = 64
-    retries: int = 2
-    request_timeout: float = 60.0
-    max_answer_bytes: int = MAX_ANSWER_BYTES
-    breaker_failures: int = 5
-    breaker_recovery: float = 30.0
     probabilities: bool = True
     continues: bool | None = None
     extra_body: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        self._check_counts(1, "max_connections", "breaker_failures", "max_answer_bytes")
-        self._check_counts(0, "retries")
-        self._check_seconds("request_timeout", "breaker_recovery")

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from guardreasoner_sdk._deadline import Deadline
-from guardreasoner_sdk._forks import abandon, renew_after_fork
-from guardreasoner_sdk.backends._breaker import Breaker
+from guardreasoner_sdk._forks import renew_after_fork
+from guardreasoner_sdk.backends.connection import Connection
 from guardreasoner_sdk.backends._defuse import defuse
-from guardreasoner_sdk.backends._remote_client import find_address, open_client
+from guardreasoner_sdk.backends._remote_client import find_address
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
 from guardreasoner_sdk.backends._remote_replies import read_answer, read_owner
 from guardreasoner_sdk.backends.options import Remote
-from guardreasoner_sdk.errors import BackendError, ClosedError, DeadlineError
+from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Capabilities, Completion, PromptPiece, Query
 
 if TYPE_CHECKING:
@@ -93,39 +92,23 @@ class RemoteBackend:
         options = Remote.of(fields) if options is None else options
         self.model = model if name is None else name
         self._model = model
-        self._address = find_address(base_url, api_key)
-        self._max_connections = options.max_connections
-        self._retries = options.retries
-        self._request_timeout = options.request_timeout
-        self._max_answer_bytes = options.max_answer_bytes
-        self._breaker_options = (options.breaker_failures, options.breaker_recovery)
+        self._connection = Connection(find_address(base_url, api_key), options, model=model)
         self._most = dict.fromkeys((COMPLETIONS, CHATS), MOST_CHOICES if options.probabilities else 0)
         self._proven: set[str] = set()
         self._continues = options.continues
         self._continuing = _CONTINUING["vllm"]
         self._greedy: dict[str, Any] = {}
         self._extra = dict(options.extra_body or {})
-        self._closed = False
-        self._start()
+        self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Leave connections, locks and the loop they belong to to the parent: closing them here would end them there."""
-        abandon(self._client, self._tasks)
-        self._start()
-
-    def _start(self) -> None:
         """What belongs to this process and its event loop."""
-        self._client: AsyncOpenAI | None = None
-        self._opening = asyncio.Lock()
         self._asking_owner = asyncio.Lock()
         self._owner_due = True
-        self._slots = asyncio.Semaphore(self._max_connections)
-        self._breaker = Breaker(*self._breaker_options)
-        self._tasks: set[asyncio.Task[Completion | BackendError]] = set()
 
     def __repr__(self) -> str:
-        return f"RemoteBackend({self._model!r}, host={self._address.host!r})"
+        return f"RemoteBackend({self._model!r}, host={self._connection.address.host!r})"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -147,15 +130,7 @@ class RemoteBackend:
             ConfigurationError: the server refuses the key, or has no such model.
             ClosedError: the backend was closed.
         """
-        self._check_open()
-        tasks = [asyncio.create_task(self._answer(query, deadline)) for query in queries]
-        self._tasks.update(tasks)
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            self._tasks.difference_update(tasks)
-            for task in tasks:
-                task.cancel()
+        return await self._connection.gather(self._answer(query, deadline) for query in queries)
 
     async def load(self) -> None:
         """Make the client, and find out whether the server continues chats, where that was not said.
@@ -166,53 +141,24 @@ class RemoteBackend:
             ConfigurationError: the server refuses the key.
             ClosedError: the backend was closed.
         """
-        self._check_open()
-        await self._opened()
+        self._connection.check_open()
+        await self._connection.open()
         await self._find_owner()
 
     async def aclose(self) -> None:
         """Close the connections. What is under way fails."""
-        self._closed = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._client is not None:
-            await self._client.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError("the engine is closed; make a new guard")
-
-    async def _opened(self) -> AsyncOpenAI:
-        async with self._opening:
-            if self._client is None:
-                # In a thread: the client's import and its certificates take up to a second.
-                self._client = await asyncio.to_thread(open_client, self._address, self._retries, self._max_answer_bytes)
-            return self._client
+        await self._connection.aclose()
 
     async def _answer(self, query: Query, deadline: float | None) -> Completion | BackendError:
-        late = DeadlineError()
-        if Deadline.of(deadline).passed:
-            return late
-        try:
-            self._breaker.check()
-            async with Deadline.of(deadline).scope():
-                client = await self._opened()
-                path, body = await self._request(query)
-                async with self._slots:
-                    with self._breaker.call(deadline):
-                        completion = await self._ask(client, path, body, query)
-        except BackendError as error:
-            return error
-        except TimeoutError:
-            return late
-        except asyncio.CancelledError:
-            if self._closed:
-                raise ClosedError("the guard was closed before it decided") from None
-            raise
-        self._owner_due = True
-        return completion
+        async def ask(client: AsyncOpenAI) -> Completion:
+            path, body = await self._request(query)
+            async with self._connection.slot(deadline):
+                return await self._ask(client, path, body, query)
+
+        answer = await self._connection.run(ask, deadline)
+        if isinstance(answer, Completion):
+            self._owner_due = True
+        return answer
 
     async def _request(self, query: Query) -> tuple[str, dict[str, Any]]:
         """Path and body of the request, without the log-probabilities."""
@@ -250,12 +196,12 @@ class RemoteBackend:
 
     async def _ask(self, client: AsyncOpenAI, path: str, body: dict[str, Any], query: Query) -> Completion:
         """Ask for as many log-probabilities as the server gives, and for as long an answer as there is room for."""
-        retries = self._retries
+        retries = self._connection.retries
         counts = self._counts(path, query.choices)
         shortened = False
         while True:
             try:
-                answer = await self._send(client, path, {**body, **_logprobs(path, counts[0])}, retries)
+                answer = await self._connection.send(client, path, {**body, **_logprobs(path, counts[0])}, retries=retries)
                 break
             except RefusedError as error:
                 if error.room is not None and not shortened and error.room < body.get("max_tokens", 0):
@@ -272,7 +218,7 @@ class RemoteBackend:
         try:
             completion = read_answer(answer, query)
         except ValueError as error:
-            raise ServerError(f"unreadable answer from the server at {self._address.host}: {error}") from None
+            raise ServerError(f"unreadable answer from the server at {self._connection.address.host}: {error}") from None
         # Only now: what was refused with log-probabilities and answered without was refused because of them.
         if counts[0] < min(query.choices, self._most[path]):
             self._most[path] = counts[0]
@@ -286,27 +232,13 @@ class RemoteBackend:
             return (most,)
         return (most, FEW_CHOICES, 0) if most > FEW_CHOICES else (most, 0)
 
-    async def _send(self, client: AsyncOpenAI, path: str, body: dict[str, Any], retries: int) -> str:
-        from openai import OpenAIError
-
-        options: Any = {"timeout": self._request_timeout, "max_retries": retries}
-        try:
-            # The plain text: typed answers would take long to make of so many probabilities, and repair what is broken.
-            return await client.post(path, cast_to=str, body=body, options=options)
-        except (OpenAIError, UnreadableError) as error:
-            problem = explain(error, host=self._address.host, model=self._model)
-        except Exception as error:
-            # A foreign error's message may quote the judged text; its class cannot.
-            problem = BackendError(f"the request to the server at {self._address.host} failed with {type(error).__name__}")
-        raise problem
-
     async def _find_owner(self) -> None:
         """Ask the server what it is, if that is not known. It is asked again only after it has answered a query."""
         async with self._asking_owner:
             if self._continues is not None or not self._owner_due:
                 return
             self._owner_due = False
-            client = await self._opened()
+            client = await self._connection.open()
             from openai import APIStatusError, OpenAIError
 
             options: Any = {"timeout": LOOK_UP, "max_retries": 0}
@@ -318,7 +250,7 @@ class RemoteBackend:
                     # A key for completions alone may not list models (403), and some servers have no list (404).
                     self._continues = False if error.status_code < 429 else None
                     return
-                problem = explain(error, host=self._address.host, model=self._model)
+                problem = explain(error, host=self._connection.address.host, model=self._model)
             except (OpenAIError, UnreadableError, TimeoutError):
                 return
             else:

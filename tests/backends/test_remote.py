@@ -170,10 +170,10 @@ def test_openais_own_server_gets_its_own_key(monkeypatch: pytest.MonkeyPatch) ->
         RemoteBackend("gpt-4o-mini")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for backend in (RemoteBackend("gpt-4o-mini"), RemoteBackend("gpt-4o-mini", "https://api.openai.com/v1/")):
-        assert backend._address.url == "https://api.openai.com/v1"
-        assert backend._address.authorization.get_secret_value() == f"Bearer {KEY}"
+        assert backend._connection.address.url == "https://api.openai.com/v1"
+        assert backend._connection.address.authorization.get_secret_value() == f"Bearer {KEY}"
     for foreign in ("https://api.openai.com.evil.example/v1", "http://api.openai.com/v1", "https://api.openai.com:8443/v1"):
-        assert RemoteBackend("m", foreign)._address.authorization.get_secret_value() == "Bearer none"
+        assert RemoteBackend("m", foreign)._connection.address.authorization.get_secret_value() == "Bearer none"
 
 
 @pytest.mark.parametrize(

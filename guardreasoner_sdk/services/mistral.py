@@ -1,0 +1,128 @@
+"""Mistral's moderation endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from pydantic import SecretStr
+
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, bearer, pieces, stretch
+from guardreasoner_sdk.services.hazards import name_categories
+from guardreasoner_sdk.services.openai import say_scores
+
+__all__ = ["MistralModeration"]
+
+_ADVICE = ("health", "financial", "law")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MistralModeration(Service):
+    """Mistral's ``/chat/moderations``, which judges the last turn in the light of those before, or ``/moderations`` on raw text.
+
+    Two requests for an exchange with a response: the conversation as far as the prompt, and with the response as the assistant's
+    turn. Its key comes from ``api_key`` or ``MISTRAL_API_KEY``; another ``base_url`` gets the key that is given alone.
+
+    Mistral says no more than which categories hold. Advice on health, money and law, and personal data are no harm by themselves
+    and do not count unless asked for; ``jailbreaking`` counts for prompts.
+
+    Args:
+        model: which of their models.
+        chat: whether to show the conversation; False: the text alone.
+        advice: whether the categories ``health``, ``financial`` and ``law`` count as harmful.
+        personal_data: whether the category ``pii`` does.
+
+    Raises:
+        ConfigurationError: a value that cannot work, named.
+
+    Source: ``mistralai.client.models`` (mistralai 3.7.0), docs.mistral.ai/studio/safety-moderation. How long a text may be is not
+    documented for today's model; ``piece`` is a choice of ours.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> from guardreasoner_sdk.services import MistralModeration
+        >>> guard = Guard("mistral-moderation", backend=MistralModeration(advice=True), api_key="...")
+        >>> guard.judge.model
+        'mistral-moderation'
+    """
+
+    name: ClassVar[str] = "mistral-moderation"
+    target_form: ClassVar[str | None] = "MODEL"
+
+    model: str = "mistral-moderation-latest"
+    chat: bool = True
+    advice: bool = False
+    personal_data: bool = False
+
+    def __post_init__(self) -> None:
+        super(MistralModeration, self).__post_init__()
+        if not isinstance(self.model, str) or not self.model:
+            raise ConfigurationError("model: must be the name of a moderation model, such as 'mistral-moderation-latest'")
+
+    def aimed_at(self, target: str) -> Self:
+        """The same with another model."""
+        return replace(self, model=target)
+
+    @property
+    def missing(self) -> str:
+        """What there is to say where the service answers 404."""
+        return f"model: there is no moderation model {self.model!r}, or base_url is not where the API begins"
+
+    def access(self, base_url: str | None, api_key: SecretStr | None) -> Access:
+        """The vendor's own address and key, unless others are given."""
+        url = "https://api.mistral.ai/v1" if base_url is None else base_url
+        return Access(url, bearer(self.name, url, "api.mistral.ai", api_key, "MISTRAL_API_KEY"))
+
+    def requests(self, exchange: Exchange) -> Iterator[Ask]:
+        """The conversation up to each text, or each text by itself."""
+        if not self.chat:
+            for task, text in self._texts(exchange):
+                yield Ask(task, "/moderations", {"model": self.model, "input": text})
+            return
+        turns = [(turn.role, turn.content) for turn in exchange.history if turn.role != "tool"]
+        for piece in pieces(exchange.prompt, self.piece, self.overlap):
+            yield self._chat("prompt_harmfulness", [*self._latest(turns), ("user", piece)])
+        if exchange.response is not None:
+            before = self._latest([*turns, ("user", exchange.prompt)]) or [("user", exchange.prompt[-self.piece :])]
+            for piece in pieces(exchange.response, self.piece, self.overlap):
+                yield self._chat("response_harmfulness", [*before, ("assistant", piece)])
+
+    def read(self, task: Judged, answer: Any) -> Assessment:
+        """Read the one result of an answer."""
+        [result] = answer["results"]
+        held, scores = result["categories"], result.get("category_scores") or {}
+        if not held or not all(isinstance(value, bool) for value in held.values()):
+            raise ValueError("it says of no category, or not of each, whether it holds")
+        counted = {name: value for name, value in held.items() if self._counts(task, name)}
+        if not counted:
+            raise ValueError("it knows none of the categories that count")
+        known = {name: stretch(scores[name]) for name in counted if scores.get(name) is not None}
+        found = [name for name, value in counted.items() if value]
+        # A text for which one category has no score has no strongest one.
+        score = max(known.values()) if len(known) == len(counted) else None
+        said = say_scores(", ".join(found), known)
+        return Assessment(bool(found), score, name_categories(self.name, found), said or "no category")
+
+    def _counts(self, task: Judged, category: str) -> bool:
+        if category in _ADVICE:
+            return self.advice
+        if category == "pii":
+            return self.personal_data
+        return category != "jailbreaking" or task == "prompt_harmfulness"
+
+    def _chat(self, task: Judged, turns: list[tuple[str, str]]) -> Ask:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return Ask(task, "/chat/moderations", {"model": self.model, "input": messages})
+
+    def _latest(self, turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The latest turns that fit into a piece together."""
+        room, kept = self.piece, []
+        for role, content in reversed(turns):
+            room -= len(content)
+            if room < 0:
+                break
+            kept.append((role, content))
+        return kept[::-1]

@@ -1,0 +1,106 @@
+"""OpenAI's moderation endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from pydantic import SecretStr
+
+from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, bearer, stretch
+from guardreasoner_sdk.services.hazards import name_categories
+
+__all__ = ["OpenAIModeration"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIModeration(Service):
+    """OpenAI's ``/moderations``: thirteen categories, each with a score.
+
+    The prompt and the response are judged each by itself: the endpoint knows no conversation. Its key comes from ``api_key`` or
+    ``OPENAI_API_KEY``; another ``base_url`` (a gateway, LocalAI, ``guardreasoner serve``) gets the key that is given alone.
+
+    The label is ``flagged``, which rests on thresholds of OpenAI's by category. The score is that of the strongest category, so
+    that a text may be flagged at 0.4, and another one not at 0.6. Give ``threshold`` to decide by the score.
+
+    Args:
+        model: which of their models.
+        threshold: score (0 to 1) from which text is harmful, in place of ``flagged``.
+
+    Raises:
+        ConfigurationError: a value that cannot work, named.
+
+    Source: ``openai.types.moderation*`` (openai 3.57.0), developers.openai.com/api/docs/guides/moderation. How long a text may be
+    is not documented; ``piece`` is a choice of ours.
+
+    Example:
+        >>> from guardreasoner_sdk import Guard
+        >>> from guardreasoner_sdk.services import OpenAIModeration
+        >>> guard = Guard("openai-moderation", backend=OpenAIModeration(threshold=0.3), api_key="sk-...")
+        >>> guard.judge.backend
+        'hosted'
+    """
+
+    name: ClassVar[str] = "openai-moderation"
+    target_form: ClassVar[str | None] = "MODEL"
+
+    model: str = "omni-moderation-latest"
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        super(OpenAIModeration, self).__post_init__()
+        if not isinstance(self.model, str) or not self.model:
+            raise ConfigurationError("model: must be the name of a moderation model, such as 'omni-moderation-latest'")
+        threshold = self.threshold
+        if threshold is not None and (isinstance(threshold, bool) or not 0 < threshold <= 1):
+            raise ConfigurationError(f"threshold: must be a score above 0 and up to 1, not {threshold!r}")
+
+    def aimed_at(self, target: str) -> Self:
+        """The same with another model."""
+        return replace(self, model=target)
+
+    @property
+    def missing(self) -> str:
+        """What there is to say where the service answers 404."""
+        return f"model: there is no moderation model {self.model!r}, or base_url is not where the API begins"
+
+    def access(self, base_url: str | None, api_key: SecretStr | None) -> Access:
+        """The vendor's own address and key, unless others are given."""
+        url = "https://api.openai.com/v1" if base_url is None else base_url
+        return Access(url, bearer(self.name, url, "api.openai.com", api_key, "OPENAI_API_KEY"))
+
+    def requests(self, exchange: Exchange) -> Iterator[Ask]:
+        """Each text by itself."""
+        for task, text in self._texts(exchange):
+            yield Ask(task, "/moderations", {"input": text, "model": self.model})
+
+    def read(self, task: Judged, answer: Any) -> Assessment:
+        """Read the one result of an answer."""
+        [result] = answer["results"]
+        flagged, named = result["flagged"], _flags(result["categories"])
+        scores = {category: stretch(score) for category, score in result["category_scores"].items() if score is not None}
+        if not isinstance(flagged, bool) or not scores:
+            raise ValueError("it says neither flagged nor a score")
+        score = max(scores.values())
+        if self.threshold is None:
+            harmful, found = flagged or bool(named), named
+        else:
+            harmful = score >= self.threshold
+            found = [category for category, value in scores.items() if value >= self.threshold]
+        return Assessment(harmful, score, name_categories(self.name, found), say_scores("flagged" if flagged else "", scores))
+
+
+def _flags(categories: Mapping[str, Any]) -> list[str]:
+    """The categories that hold; one that a model does not know is null."""
+    if not all(held is None or isinstance(held, bool) for held in categories.values()):
+        raise ValueError("a category is neither true nor false")
+    return [category for category, held in categories.items() if held]
+
+
+def say_scores(first: str, scores: Mapping[str, float]) -> str:
+    """The three strongest scores, in words."""
+    strongest = sorted(scores.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(([first] if first else []) + [f"{category} {score:.2f}" for category, score in strongest])
