@@ -17,7 +17,10 @@ from guardreasoner_sdk.verdict import TASKS, Task
 if TYPE_CHECKING:
     from guardreasoner_sdk.dialects.base import Dialect
 
-__all__ = ["BACKENDS", "MODELS", "NOT_HERE", "BackendInfo", "ModelInfo", "find_model", "select_models"]
+__all__ = ["BACKENDS", "ELSEWHERE", "MODELS", "NOT_HERE", "BackendInfo", "ModelInfo", "find_model", "select_models"]
+
+ELSEWHERE = ("remote", "hosted")
+"""Backends that judge on another machine: a server's, or a vendor's."""
 
 _LANGUAGE = re.compile(r"[a-z]{2}")
 
@@ -76,6 +79,10 @@ class ModelInfo:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What it judges; what else a verdict holds is None."""
+        if "hosted" in self.weights:
+            from guardreasoner_sdk.services import SERVICES
+
+            return SERVICES[self.name].judges
         judges: tuple[Task, ...] = TASKS if self.dialect is None else getattr(self._dialect(), "judges", TASKS)
         return judges
 
@@ -107,7 +114,7 @@ class ModelInfo:
     @property
     def runs_here(self) -> bool:
         """Whether an engine is installed that runs it on this machine; a server is none."""
-        return any(not BACKENDS[name].missing for name in self.weights if name != "remote")
+        return any(not BACKENDS[name].missing for name in self.weights if name not in ELSEWHERE)
 
     def _dialect(self) -> Dialect:
         from guardreasoner_sdk.dialects.families import sample_dialect
@@ -124,6 +131,7 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
             BackendInfo("llama_cpp", "language models as GGUF, on laptops", "llama-cpp", ("llama_cpp",)),
             BackendInfo("transformers", "language models on any device", "transformers", ("torch", "transformers")),
             BackendInfo("remote", "any OpenAI-compatible server", None, ("openai", "circuitbreaker")),
+            BackendInfo("hosted", "moderation services of vendors", None, ("openai", "circuitbreaker")),
         )
     }
 )

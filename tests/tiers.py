@@ -71,6 +71,12 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/server/test_clients.py": "slow",
     "tests/server/test_playground.py": "slow",
     "tests/server/test_serve.py::test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices": "slow",
+    "tests/services/test_hosted.py::test_a_fault_is_undetermined_and_quotes_neither_key_nor_text": "slow",
+    "tests/services/test_hosted.py::test_a_fault_is_undetermined_and_quotes_neither_key_nor_text*openai-moderation]": "default",
+    "tests/services/test_hosted.py::test_long_text_goes_in_overlapping_pieces_and_the_strongest_counts": "slow",
+    "tests/services/test_hosted.py::test_long_text_goes_in_overlapping_pieces_and_the_strongest_counts[middle*": "default",
+    "tests/services/test_vendors.py": "slow",
+    "tests/services/test_vendors.py::test_openai": "default",
     "tests/test_examples.py::test_the_examples_of_a_package_run_as_they_stand_there": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",
@@ -103,6 +109,7 @@ run anywhere. What has no entry is in the group of its file."""
 
 ALLOWED_SKIPS: Final[dict[str, str]] = {
     "pip install 'litellm[proxy]'": "scripts/test-versions runs these tests, with the newest LiteLLM",
+    "a vendor's client is not installed": "scripts/test-versions vendors runs these tests",
     "npm install openai": "scripts/setup --all installs it where there is npm; test_openai_client.py asks the same in Python",
     "GUARDREASONER_DATA is not set": "the public data are not part of the project",
     "GUARDREASONER_DATA has no folder requests": "texts without a licence are with their authors; how they are read is tested",

@@ -16,7 +16,7 @@ from guardreasoner_sdk.backends._breaker import Breaker
 from guardreasoner_sdk.backends._remote_client import Address, open_client, split_address
 from guardreasoner_sdk.backends._remote_errors import ServerError, UnreadableError, explain
 from guardreasoner_sdk.backends.options import ServerOptions
-from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
+from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError, GuardError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -205,7 +205,9 @@ class Connection:
             # The plain text: typed answers would take long to make of so many probabilities, and repair what is broken.
             return await client.post(path, cast_to=str, body=body, options=options)
         except (OpenAIError, UnreadableError) as error:
-            problem = explain(error, host=self.address.host, model=self._model, missing=self._missing)
+            # What cannot sign a request says so itself.
+            own = error.__cause__ if isinstance(error.__cause__, GuardError) else None
+            problem = own or explain(error, host=self.address.host, model=self._model, missing=self._missing)
         except Exception as error:
             # A foreign error's message may quote the judged text; its class cannot.
             problem = BackendError(f"the request to the server at {self.address.host} failed with {type(error).__name__}")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from guardreasoner_sdk._forks import renew_after_fork
-from guardreasoner_sdk.backends.connection import Connection
 from guardreasoner_sdk.backends._defuse import defuse
 from guardreasoner_sdk.backends._remote_client import find_address
 from guardreasoner_sdk.backends._remote_errors import RefusedError, ServerError, UnreadableError, explain
 from guardreasoner_sdk.backends._remote_replies import read_answer, read_owner
+from guardreasoner_sdk.backends.connection import Connection
 from guardreasoner_sdk.backends.options import Remote
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.generation import Capabilities, Completion, PromptPiece, Query

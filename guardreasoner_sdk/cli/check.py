@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from guardreasoner_sdk.catalog import ELSEWHERE
 from guardreasoner_sdk.cli.options import (
     Backend,
     BaseUrl,
@@ -188,7 +189,7 @@ def _check_one(options: GuardOptions, prompt: str | None, response: str | None, 
     Exchange(text, response)  # what cannot be judged needs no model to be loaded
     with options.guard() as guard:
         # A server has its model loaded, and whether it answers is a matter of the check's timeout.
-        loading = None if guard.judge.backend == "remote" else load(guard)
+        loading = None if guard.judge.backend in ELSEWHERE else load(guard)
         try:
             verdict = guard.check(text, response)
         except UndeterminedError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from guardreasoner_sdk.catalog import BACKENDS, ModelInfo, select_models
+from guardreasoner_sdk.catalog import BACKENDS, ELSEWHERE, ModelInfo, select_models
 from guardreasoner_sdk.cli.terminal import console, note, write, write_json
 
 __all__ = ["models"]
@@ -112,9 +112,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _described(model: ModelInfo) -> dict[str, Any]:
     ready = [backend for backend in model.weights if not BACKENDS[backend].missing]
     # A server may run any of them, wherever it is: that says nothing about this machine.
-    here = [backend for backend in ready if backend != "remote"]
+    here = [backend for backend in ready if backend not in ELSEWHERE]
     # The first backend is the one to install first.
     obstacle = _obstacle(next(iter(model.weights)))
+    if "hosted" in ready:
+        obstacle = "a service of its vendor's, which wants a key"
     if "remote" in ready:
         obstacle += "; a server can run it: --base-url"
     return {

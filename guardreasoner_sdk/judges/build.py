@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from guardreasoner_sdk._arguments import check_dialect, check_judge
 from guardreasoner_sdk.backends.base import Backend
 from guardreasoner_sdk.backends.options import VLLM, EngineOptions, LlamaCpp, Remote, Transformers
-from guardreasoner_sdk.catalog import BACKENDS, ModelInfo, find_model
+from guardreasoner_sdk.catalog import BACKENDS, ELSEWHERE, MODELS, ModelInfo, find_model
 from guardreasoner_sdk.dialects.base import Dialect
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError, UnknownModelError
 from guardreasoner_sdk.judges.base import Judge
@@ -80,6 +80,8 @@ def build_judge(
 
 
 def _judge(settings: Settings, dialect: Dialect | str | None, options: Options) -> Judge:
+    if (service := _service(settings, options)) is not None:
+        return _hosted(service, settings, dialect, options)
     if settings.backend is not None and settings.backend not in BACKENDS:
         raise ConfigurationError(f"backend: {settings.backend!r} is unknown; known are {', '.join(BACKENDS)}")
     if settings.base_url is not None and settings.backend not in (None, "remote"):
@@ -126,6 +128,40 @@ def _check_untaken(settings: Settings, why: str) -> None:
     for name in ("policy_text", "request"):
         if getattr(settings, name) is not None:
             raise ConfigurationError(f"{name} (or GUARDREASONER_{name.upper()}): {why}")
+
+
+def _service(settings: Settings, options: Options) -> str | None:
+    """The name of the moderation service that is meant, if one is."""
+    named = settings.model.partition(":")[0]
+    info = MODELS.get(named)
+    if info is not None and "hosted" in info.weights:
+        return named
+    # Options of a service name it, where nothing else names a model.
+    if settings.backend == "hosted" and isinstance(options, EngineOptions) and "model" not in settings.model_fields_set:
+        return getattr(options, "name", None)
+    return None
+
+
+def _hosted(name: str, settings: Settings, dialect: Dialect | str | None, options: Options) -> Judge:
+    """A service of a vendor's, perhaps with what stands behind the colon of its name."""
+    from guardreasoner_sdk.judges.hosted import HostedJudge
+    from guardreasoner_sdk.services import SERVICES
+
+    kind = SERVICES[name]
+    if settings.backend not in (None, "hosted"):
+        raise ConfigurationError(f"backend: {settings.backend!r} does not run {name!r}, which is a service; leave it out")
+    if dialect or settings.dialect:
+        raise ConfigurationError(f"dialect: belongs to language models; {name} takes none")
+    _check_untaken(settings, f"{name} has its vendor's notion of harm, or that of your configuration there")
+    if settings.reasoning not in ("auto", "off"):
+        raise ConfigurationError(f"reasoning: {name} does not reason as {settings.reasoning!r} asks; use 'auto' or 'off'")
+    if isinstance(options, EngineOptions) and not isinstance(options, kind):
+        raise ConfigurationError(f"backend: {type(options).__name__}(...) is not for {name!r}; use {kind.__name__}(...)")
+    service, target = _options(kind, options), settings.model.partition(":")[2]
+    known = settings.model if target or settings.model == name else name
+    if target:
+        service = service.aimed_at(target)
+    return HostedJudge(service, base_url=settings.base_url, api_key=settings.api_key, name=known)
 
 
 def _served(model: str) -> _Found:
@@ -181,7 +217,7 @@ def _noted(folder: Path) -> str | None:
 
 def _default(found: _Found) -> str:
     """The first engine for the model that is installed."""
-    local = [name for name in found.weights if name != "remote"]
+    local = [name for name in found.weights if name not in ELSEWHERE]
     return next((name for name in local if not BACKENDS[name].missing), local[0])
 
 

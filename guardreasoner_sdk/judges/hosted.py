@@ -20,8 +20,8 @@ class HostedJudge:
     """Judges by a moderation service: OpenAI's, Mistral's, Azure's, Bedrock's or Google's.
 
     ``Guard("openai-moderation")`` builds one. Limits, retries, the circuit breaker and the deadline are those of every server
-    (:class:`~guardreasoner_sdk.backends.options.ServerOptions`). What fails is undetermined, for the task that it was asked about:
-    no connection, no answer in time, a status that says no, an answer that is not as the vendor documents it.
+    (:class:`~guardreasoner_sdk.backends.options.ServerOptions`). What fails is undetermined, for the task that it was asked
+    about: no connection, no answer in time, a status that says no, an answer that is not as the vendor documents it.
 
     Of a text in several pieces the strongest counts: one that is harmful decides; otherwise one that is undetermined does.
 

@@ -1,7 +1,7 @@
 """Moderation services of vendors, asked over HTTP: ``Guard("openai-moderation")`` and others, with options of their own.
 
-They judge text: whether a prompt is harmful and whether a response is. None says whether a response refuses. How they are asked and
-read is here, without I/O; :class:`guardreasoner_sdk.judges.hosted.HostedJudge` asks.
+They judge text: whether a prompt is harmful and whether a response is. None says whether a response refuses. How they are asked
+and read is here, without I/O; :class:`guardreasoner_sdk.judges.hosted.HostedJudge` asks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ __all__ = [
 ]
 
 SERVICES: Mapping[str, type[Service]] = MappingProxyType(
-    {
-        kind.name: kind
-        for kind in (OpenAIModeration, MistralModeration, AzureContentSafety, BedrockGuardrail, ModelArmor)
-    }
+    {kind.name: kind for kind in (OpenAIModeration, MistralModeration, AzureContentSafety, BedrockGuardrail, ModelArmor)}
 )
 """The services by the names that the catalogue has for them."""

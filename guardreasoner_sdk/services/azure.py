@@ -35,14 +35,14 @@ class AzureContentSafety(Service):
     Raises:
         ConfigurationError: a value that cannot work, named.
 
-    Source: azure-ai-contentsafety 1.0.0 (paths, fields, at most 10,000 characters a request); Microsoft's default safety policies
-    for models (medium severity).
+    Source: azure-ai-contentsafety 1.0.0 (paths, fields, at most 10,000 characters a request); Microsoft's default safety
+    policies for models (medium severity).
 
     Example:
         >>> from guardreasoner_sdk import Guard
         >>> from guardreasoner_sdk.services import AzureContentSafety
-        >>> strict = AzureContentSafety(severity=2)
-        >>> guard = Guard("azure-content-safety", backend=strict, base_url="https://mine.cognitiveservices.azure.com", api_key="k")
+        >>> strict, url = AzureContentSafety(severity=2), "https://mine.cognitiveservices.azure.com"
+        >>> guard = Guard("azure-content-safety", backend=strict, base_url=url, api_key="...")
         >>> guard.judge.model
         'azure-content-safety'
     """
@@ -56,7 +56,7 @@ class AzureContentSafety(Service):
     api_version: str = "2023-10-01"
 
     def __post_init__(self) -> None:
-        super(AzureContentSafety, self).__post_init__()
+        super().__post_init__()
         if self.severity not in _LEVELS or isinstance(self.severity, bool):
             raise ConfigurationError(f"severity: must be one of {', '.join(map(str, _LEVELS))}, not {self.severity!r}")
         if isinstance(self.blocklists, str):
@@ -66,7 +66,9 @@ class AzureContentSafety(Service):
     @property
     def missing(self) -> str:
         """What there is to say where the service answers 404."""
-        return "base_url: there is no Content Safety; it looks like https://NAME.cognitiveservices.azure.com, or a blocklist is missing"
+        return (
+            "base_url: there is no Content Safety, or no such blocklist; it looks like https://NAME.cognitiveservices.azure.com"
+        )
 
     def access(self, base_url: str | None, api_key: SecretStr | None) -> Access:
         """The resource's endpoint and key."""

@@ -93,7 +93,7 @@ class Service(ServerOptions):
     overlap: int = 400
 
     def __post_init__(self) -> None:
-        super(Service, self).__post_init__()
+        super().__post_init__()
         self._check_counts(1, "piece")
         self._check_counts(0, "overlap")
         if self.most is not None and self.piece > self.most:

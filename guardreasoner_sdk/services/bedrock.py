@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
+from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service
 from guardreasoner_sdk.services.hazards import name_categories
@@ -32,12 +32,12 @@ class BedrockGuardrail(Service):
     """A guardrail of yours at Amazon Bedrock, by ``ApplyGuardrail``: no model is called.
 
     The prompt goes as ``INPUT`` and the response as ``OUTPUT``. What your guardrail intervenes for is harmful here, also words,
-    topics and personal data that it masks: the text as it stands did not pass. Its confidence is a level, and no probability: there
-    is no score. An answer that says that part of the text was not looked at leaves the finding undetermined.
+    topics and personal data that it masks: the text as it stands did not pass. Its confidence is a level, and no probability:
+    there is no score. An answer that says that part of the text was not looked at leaves the finding undetermined.
 
-    Who calls is said by a key of Bedrock's (``api_key`` or ``AWS_BEARER_TOKEN_BEDROCK``), or by the AWS credentials that botocore
-    finds (``pip install 'guardreasoner-sdk[bedrock]'``), with which each request is signed. ``Guard("bedrock-guardrails:ID:VERSION")``
-    needs no options.
+    Who calls is said by a key of Bedrock's (``api_key`` or ``AWS_BEARER_TOKEN_BEDROCK``), or by the AWS credentials that
+    botocore finds (``pip install 'guardreasoner-sdk[bedrock]'``), with which each request is signed.
+    ``Guard("bedrock-guardrails:ID:VERSION")`` needs no options.
 
     Args:
         guardrail: its identifier or ARN.
@@ -47,8 +47,8 @@ class BedrockGuardrail(Service):
     Raises:
         ConfigurationError: a value that cannot work, named.
 
-    Source: ``bedrock-runtime/2023-09-30/service-2.json`` of botocore 1.44.8 (paths, fields, patterns). AWS counts text in units of
-    1,000 characters, and refuses requests of more than 25 of them by default; ``piece`` stays below that.
+    Source: ``bedrock-runtime/2023-09-30/service-2.json`` of botocore 1.44.8 (paths, fields, patterns). AWS counts text in units
+    of 1,000 characters, and refuses requests of more than 25 of them by default; ``piece`` stays below that.
 
     Example:
         >>> from guardreasoner_sdk import Guard
@@ -66,7 +66,7 @@ class BedrockGuardrail(Service):
     region: str | None = None
 
     def __post_init__(self) -> None:
-        super(BedrockGuardrail, self).__post_init__()
+        super().__post_init__()
         for field, form, fix in (
             ("guardrail", _GUARDRAIL, "its identifier, such as 'abc123', or its ARN"),
             ("version", _VERSION, "a number such as '1', or 'DRAFT'"),
@@ -94,7 +94,9 @@ class BedrockGuardrail(Service):
             raise ConfigurationError(f"guardrail: {self.name} wants one; use Guard('bedrock-guardrails:ID:VERSION')")
         region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         if region is None or not _REGION.fullmatch(region):
-            raise ConfigurationError("region: must be a region such as 'eu-central-1'; pass options={'region': ...}, or set AWS_REGION")
+            raise ConfigurationError(
+                "region: must be a region such as 'eu-central-1'; pass options={'region': ...}, or set AWS_REGION"
+            )
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         url = f"https://bedrock-runtime.{region}.{suffix}" if base_url is None else base_url
         key = api_key.get_secret_value() if api_key is not None else None
@@ -103,7 +105,7 @@ class BedrockGuardrail(Service):
         if key is not None:
             return Access(url, {"Authorization": SecretStr(f"Bearer {key}")})
         if find_spec("botocore") is None:
-            message = "Requests to Bedrock are signed by botocore: pip install 'guardreasoner-sdk[bedrock]'; or pass a Bedrock API key"
+            message = "Requests are signed by botocore: pip install 'guardreasoner-sdk[bedrock]'; or pass a Bedrock API key"
             raise MissingExtraError("bedrock", "Signed requests", message=message)
         return Access(url, {}, _Signing(region).sign)
 
@@ -166,13 +168,18 @@ class _Signing:
     def _headers(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import BotoCoreError
         from botocore.session import Session
 
-        if self._session is None:
-            self._session = Session()
-        credentials = self._session.get_credentials()
-        if credentials is None:
+        try:
+            if self._session is None:
+                self._session = Session()
+            credentials = self._session.get_credentials()
+            frozen = None if credentials is None else credentials.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise BackendError(f"AWS credentials cannot be had: {type(error).__name__}") from None
+        if frozen is None:
             raise ConfigurationError("api_key: there are no AWS credentials; configure them as for the AWS command line")
         signed = AWSRequest(method, url, data=body, headers=dict(headers))
-        SigV4Auth(credentials.get_frozen_credentials(), "bedrock", self._region).add_auth(signed)
+        SigV4Auth(frozen, "bedrock", self._region).add_auth(signed)
         return {name: value for name, value in signed.headers.items() if name.lower() not in _KEPT}

@@ -21,13 +21,15 @@ _ADVICE = ("health", "financial", "law")
 
 @dataclass(frozen=True, kw_only=True)
 class MistralModeration(Service):
-    """Mistral's ``/chat/moderations``, which judges the last turn in the light of those before, or ``/moderations`` on raw text.
+    """Mistral's ``/chat/moderations``, which judges the last turn in the light of those before, or ``/moderations`` on raw
+    text.
 
-    Two requests for an exchange with a response: the conversation as far as the prompt, and with the response as the assistant's
-    turn. Its key comes from ``api_key`` or ``MISTRAL_API_KEY``; another ``base_url`` gets the key that is given alone.
+    Two requests for an exchange with a response: the conversation as far as the prompt, and with the response as the
+    assistant's turn. Its key comes from ``api_key`` or ``MISTRAL_API_KEY``; another ``base_url`` gets the key that is given
+    alone.
 
-    Mistral says no more than which categories hold. Advice on health, money and law, and personal data are no harm by themselves
-    and do not count unless asked for; ``jailbreaking`` counts for prompts.
+    Mistral says no more than which categories hold. Advice on health, money and law, and personal data are no harm by
+    themselves and do not count unless asked for; ``jailbreaking`` counts for prompts.
 
     Args:
         model: which of their models.
@@ -38,8 +40,8 @@ class MistralModeration(Service):
     Raises:
         ConfigurationError: a value that cannot work, named.
 
-    Source: ``mistralai.client.models`` (mistralai 3.7.0), docs.mistral.ai/studio/safety-moderation. How long a text may be is not
-    documented for today's model; ``piece`` is a choice of ours.
+    Source: ``mistralai.client.models`` (mistralai 3.7.0), docs.mistral.ai/studio/safety-moderation. How long a text may be is
+    not documented for today's model; ``piece`` is a choice of ours.
 
     Example:
         >>> from guardreasoner_sdk import Guard
@@ -58,7 +60,7 @@ class MistralModeration(Service):
     personal_data: bool = False
 
     def __post_init__(self) -> None:
-        super(MistralModeration, self).__post_init__()
+        super().__post_init__()
         if not isinstance(self.model, str) or not self.model:
             raise ConfigurationError("model: must be the name of a moderation model, such as 'mistral-moderation-latest'")
 
@@ -82,7 +84,7 @@ class MistralModeration(Service):
             for task, text in self._texts(exchange):
                 yield Ask(task, "/moderations", {"model": self.model, "input": text})
             return
-        turns = [(turn.role, turn.content) for turn in exchange.history if turn.role != "tool"]
+        turns: list[tuple[str, str]] = [(turn.role, turn.content) for turn in exchange.history if turn.role != "tool"]
         for piece in pieces(exchange.prompt, self.piece, self.overlap):
             yield self._chat("prompt_harmfulness", [*self._latest(turns), ("user", piece)])
         if exchange.response is not None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import SecretStr
 
-from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
+from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, is_host
 from guardreasoner_sdk.services.hazards import name_categories
@@ -26,12 +26,12 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 class ModelArmor(Service):
     """A template of yours at Google Cloud's Model Armor: ``sanitizeUserPrompt`` and ``sanitizeModelResponse``.
 
-    What a filter of your template matches is harmful here, also personal data. Confidence is a level that the template has its own
-    threshold for: there is no score. Where a filter was skipped and none matched, the finding is undetermined.
+    What a filter of your template matches is harmful here, also personal data. Confidence is a level that the template has its
+    own threshold for: there is no score. Where a filter was skipped and none matched, the finding is undetermined.
 
-    Who calls is said by an access token (``api_key``: what ``gcloud auth print-access-token`` prints; it lasts for an hour), or by
-    the application default credentials that google-auth finds and renews (``pip install 'guardreasoner-sdk[model-armor]'``), which
-    go to Google's addresses alone. ``Guard("model-armor:projects/P/locations/L/templates/T")`` needs no options.
+    Who calls is said by an access token (``api_key``: what ``gcloud auth print-access-token`` prints; it lasts for an hour), or
+    by the application default credentials that google-auth finds and renews (``pip install 'guardreasoner-sdk[model-armor]'``),
+    which go to Google's addresses alone. ``Guard("model-armor:projects/P/locations/L/templates/T")`` needs no options.
 
     Args:
         template: its resource name, ``projects/P/locations/L/templates/T``.
@@ -39,8 +39,8 @@ class ModelArmor(Service):
     Raises:
         ConfigurationError: a value that cannot work, named.
 
-    Source: google-cloud-modelarmor 0.7.3 (paths, fields, enumerations), docs.cloud.google.com/model-armor. Its filters have limits
-    in tokens, one each; ``piece`` is a choice of ours.
+    Source: google-cloud-modelarmor 0.7.3 (paths, fields, enumerations), docs.cloud.google.com/model-armor. Its filters have
+    limits in tokens, one each; ``piece`` is a choice of ours.
 
     Example:
         >>> from guardreasoner_sdk import Guard
@@ -56,7 +56,7 @@ class ModelArmor(Service):
     template: str | None = None
 
     def __post_init__(self) -> None:
-        super(ModelArmor, self).__post_init__()
+        super().__post_init__()
         if self.template is not None and not (isinstance(self.template, str) and _TEMPLATE.fullmatch(self.template)):
             raise ConfigurationError(f"template: must be 'projects/P/locations/L/templates/T', not {self.template!r}")
 
@@ -80,7 +80,9 @@ class ModelArmor(Service):
         if not is_host(url, ".googleapis.com"):
             raise ConfigurationError("api_key: is missing; the credentials of this machine go to Google's addresses alone")
         if find_spec("google") is None or find_spec("google.auth") is None:
-            message = "Google's credentials are found by google-auth: pip install 'guardreasoner-sdk[model-armor]'; or pass a token"
+            message = (
+                "Google's credentials are found by google-auth: pip install 'guardreasoner-sdk[model-armor]'; or pass a token"
+            )
             raise MissingExtraError("model-armor", "Google's credentials", message=message)
         return Access(url, {}, _Credentials().sign)
 
@@ -141,7 +143,7 @@ class _Credentials:
 
     def _put(self, method: str, url: str, headers: dict[str, str]) -> None:
         import google.auth
-        from google.auth.exceptions import DefaultCredentialsError
+        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
         from google.auth.transport.requests import Request
 
         if self._credentials is None:
@@ -150,4 +152,7 @@ class _Credentials:
             except DefaultCredentialsError:
                 fix = "pass a token, or run: gcloud auth application-default login"
                 raise ConfigurationError(f"api_key: there are no application default credentials; {fix}") from None
-        self._credentials.before_request(Request(), method, url, headers)
+        try:
+            self._credentials.before_request(Request(), method, url, headers)
+        except GoogleAuthError as error:
+            raise BackendError(f"Google's credentials cannot be renewed: {type(error).__name__}") from None

@@ -33,8 +33,8 @@ class OpenAIModeration(Service):
     Raises:
         ConfigurationError: a value that cannot work, named.
 
-    Source: ``openai.types.moderation*`` (openai 3.57.0), developers.openai.com/api/docs/guides/moderation. How long a text may be
-    is not documented; ``piece`` is a choice of ours.
+    Source: ``openai.types.moderation*`` (openai 3.57.0), developers.openai.com/api/docs/guides/moderation. How long a text may
+    be is not documented; ``piece`` is a choice of ours.
 
     Example:
         >>> from guardreasoner_sdk import Guard
@@ -51,7 +51,7 @@ class OpenAIModeration(Service):
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        super(OpenAIModeration, self).__post_init__()
+        super().__post_init__()
         if not isinstance(self.model, str) or not self.model:
             raise ConfigurationError("model: must be the name of a moderation model, such as 'omni-moderation-latest'")
         threshold = self.threshold
