@@ -204,8 +204,10 @@ class Connection:
         try:
             # The plain text: typed answers would take long to make of so many probabilities, and repair what is broken.
             return await client.post(path, cast_to=str, body=body, options=options)
+        except GuardError:
+            raise  # what cannot sign a request says so itself
         except (OpenAIError, UnreadableError) as error:
-            # What cannot sign a request says so itself.
+            # Some versions of the client wrap what was raised in it.
             own = error.__cause__ if isinstance(error.__cause__, GuardError) else None
             problem = own or explain(error, host=self.address.host, model=self._model, missing=self._missing)
         except Exception as error:
