@@ -153,8 +153,8 @@ FAMILIES = (
         why={
             "request": "neither is the authors': a policy says how it is to be answered, and each package has its own words "
             "for that (cookbook.openai.com/articles/gpt-oss-safeguard-guide)",
-            "reading": "here: the final channel alone, one word; there: the last SAFE or VIOLATION anywhere, be it in reasoning "
-            "that was cut off or in a sentence that denies it",
+            "reading": "here: the final channel alone, one word; there: the last SAFE or VIOLATION anywhere, be it in "
+            "reasoning that was cut off or in a sentence that denies it",
         },
     ),
     Family(
@@ -189,7 +189,9 @@ HERE: Mapping[str, str] = {
     "nemotron_content_safety": "`nemotron-content-safety-reasoning`, and three families beside it",
     "shield_gemma": "`shieldgemma`",
     "any_llm": "`prompted`",
-    "openai_moderation": "as a contract of the server",
+    "openai_moderation": "`openai-moderation`",
+    "azure_content_safety": "`azure-content-safety`",
+    "bedrock_guardrails": "`bedrock-guardrails`",
 }
 """What takes the place of a guardrail of any-guardrail here."""
 
@@ -312,8 +314,8 @@ def tables(found: Mapping[str, Any]) -> Iterator[str]:
         found: what :func:`compare` found.
     """
     versions = found["versions"]
-    yield f"any-guardrail {versions['any-guardrail']} and LiteLLM {versions['litellm']}, {found['date']}; no model ran: the same text"
-    yield "in, and the same answers to read."
+    yield f"any-guardrail {versions['any-guardrail']} and LiteLLM {versions['litellm']}, {found['date']}; no model ran: the"
+    yield "same text in, and the same answers to read."
     yield ""
     yield "| any-guardrail | here | asked alike | read alike | where not |"
     yield "|---|---|---|---|---|"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from guardreasoner_sdk import ConfigurationError, UnknownModelError
+from benchmark_scripts import load_benchmark
+from guardreasoner_sdk import ConfigurationError, Exchange, UnknownModelError
 from guardreasoner_sdk.catalog import BACKENDS, MODELS, NOT_HERE, find_model, select_models
 from guardreasoner_sdk.cli import main
 from guardreasoner_sdk.dialects.families import FAMILIES
@@ -100,6 +101,29 @@ def test_the_page_shows_what_the_command_writes(capsys: pytest.CaptureFixture[st
     shown = page.partition("<!-- models -->\n")[2].partition("<!-- end of models -->")[0]
     assert main(["models", "--markdown"]) == 0
     assert shown == capsys.readouterr().out
+
+
+def test_the_page_shows_what_was_found_beside_other_packages() -> None:
+    script = load_benchmark("beside_any_guardrail")
+    found = json.loads(script.RESULTS.read_text("utf-8"))
+    page = (ROOT / "docs/guards.md").read_text("utf-8")
+    shown = page.partition("<!-- beside -->\n")[2].partition("<!-- end of beside -->")[0]
+    assert shown == "\n".join(script.tables(found)) + "\n"
+    assert [family["dialect"] for family in found["families"]] == [family.dialect for family in script.FAMILIES]
+    for family in found["families"]:
+        # Nothing reads as safe here that is unsafe there, and every difference is explained.
+        assert not any((reading["here"], reading["there"]) == ("safe", "unsafe") for reading in family["readings"])
+        assert any(reading["here"] == reading["there"] != "undetermined" for reading in family["readings"])
+        assert ("request" in family["why"]) == (False in family["requests"].values())
+        assert ("reading" in family["why"]) == any(reading["here"] != reading["there"] for reading in family["readings"])
+
+
+def test_what_was_read_beside_other_packages_is_read_so_still() -> None:
+    script = load_benchmark("beside_any_guardrail")
+    found = {family["dialect"]: family for family in json.loads(script.RESULTS.read_text("utf-8"))["families"]}
+    for family in script.FAMILIES:
+        for reading in found[family.dialect]["readings"]:
+            assert script._reading(family, Exchange(script.PROMPT, script.RESPONSE), reading["answer"]) == reading["here"]
 
 
 @pytest.mark.parametrize("name", WIRE)
