@@ -132,6 +132,25 @@ def test_weights_that_were_trained_take_smaller_steps_than_random_ones() -> None
     assert finetune_recipe("a/folder", gpu=False).rsft.learning_rate < 0.3 * finetune_recipe(gpu=False).rsft.learning_rate
 
 
+def test_the_page_says_the_learning_rates_that_are_used() -> None:
+    page = (Path(__file__).parents[2] / "docs/finetune.md").read_text("utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith("| learning rate of R-SFT")]
+    for rate, recipe in (
+        ("2e-4 for adapters", finetune_recipe("a/folder", gpu=True)),
+        ("5e-5, the paper's, for all weights", finetune_recipe("a/folder", tuning="full", gpu=True)),
+        ("1e-3 for random weights", finetune_recipe(gpu=False)),
+        ("2e-4 for a base that was trained", finetune_recipe("a/folder", gpu=False)),
+    ):
+        assert rate in row
+        assert recipe.rsft.learning_rate == float(rate.partition(" ")[0].rstrip(","))
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_gguf_file_is_no_base(gpu: bool) -> None:
+    with pytest.raises(ConfigurationError, match="base: 'models/some.GGUF' is a GGUF file.*safetensors"):
+        finetune_recipe("models/some.GGUF", gpu=gpu)
+
+
 def test_a_recipe_that_is_named_is_taken_as_it_is_but_for_the_base() -> None:
     recipe = finetune_recipe("mine", recipe="guardreasoner-1b", gpu=False)
     assert recipe == override(load_recipe("guardreasoner-1b"), {"base": "mine"})

@@ -23,8 +23,13 @@ def base_of(name: str) -> str:
         name: a folder, a name of the SDK's catalogue, or a model of the hub.
 
     Raises:
-        ConfigurationError: it is not a language model.
+        ConfigurationError: it is not a language model, or a file of llama.cpp's, which cannot be trained.
     """
+    if name.lower().endswith(".gguf"):
+        raise ConfigurationError(
+            f"base: {name!r} is a GGUF file, which is made for answering and cannot be trained; name the model that it was "
+            "made of: a folder with config.json and safetensors, a model of the hub, or a name of the catalogue"
+        )
     if not Path(name).exists() and name in MODELS:
         weights = MODELS[name].weights.get("transformers")
         if weights is None:
@@ -41,12 +46,14 @@ def describe_base(recipe: Recipe) -> str:
 
 
 def check_base(recipe: Recipe) -> None:
-    """Refuse adapters on random weights: all that the base knows would be what they add.
+    """Refuse what cannot be trained, and adapters on random weights: all that the base knows would be what they add.
 
     Raises:
-        ConfigurationError: they are asked for.
+        ConfigurationError: one of them is asked for.
     """
-    if isinstance(recipe.base, ScratchSettings) and recipe.rsft.tuning != "full":
+    if not isinstance(recipe.base, ScratchSettings):
+        base_of(recipe.base)
+    elif recipe.rsft.tuning != "full":
         raise ConfigurationError(
             f"rsft.tuning: {recipe.rsft.tuning!r} trains adapters, and the base is made of random weights, which would stay as "
             "they are; --set rsft.tuning=full (of the command finetune: --full), or name a base that was trained"
