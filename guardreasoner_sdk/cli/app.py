@@ -12,6 +12,7 @@ from guardreasoner_sdk.cli.bulk import bulk
 from guardreasoner_sdk.cli.calibrate import calibrate
 from guardreasoner_sdk.cli.check import check
 from guardreasoner_sdk.cli.commands import WithOthers
+from guardreasoner_sdk.cli.compare import compare
 from guardreasoner_sdk.cli.doctor import doctor
 from guardreasoner_sdk.cli.evaluate import evaluate
 from guardreasoner_sdk.cli.models import models
@@ -51,7 +52,7 @@ def _options(
 
 # What stands after the prompt is told by the command itself, which knows what may be meant.
 app.command(context_settings={"allow_extra_args": True})(report_errors(check))
-for _command in (doctor, models, schema, evaluate, score, calibrate, audit, bulk, serve):
+for _command in (doctor, models, schema, evaluate, compare, score, calibrate, audit, bulk, serve):
     app.command()(report_errors(_command))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from guardreasoner_sdk.evaluation.rows import LabelledRow
     from guardreasoner_sdk.settings import Settings
 
-__all__ = ["evaluate"]
+__all__ = ["chosen_rows", "evaluate", "run_guard"]
 
 R = TypeVar("R", bound="LabelledRow")
 
@@ -123,7 +123,7 @@ def evaluate(
     if CLEAR_CUT in sets and not benchmarks and data is None:
         rows = choose(clear_cut_rows(), limit=limit, sample=sample, seed=seed)
     else:
-        rows = _rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
+        rows = chosen_rows(benchmarks or [], data, column or [], limit=limit, sample=sample, seed=seed)
     made = _made(rows, sets, asked, pairs=pairs, seed=seed)
     run, tally = Collected(), RobustnessTally()
 
@@ -141,10 +141,10 @@ def evaluate(
     settings = options.settings()
     # Every row is really asked, and its latency is that of the asking.
     with options.guard(cache=0) as guard:
-        _run(guard, settings, rows, add, output / JOURNAL, "benchmarks", overwrite=overwrite, quiet=quiet)
+        run_guard(guard, settings, rows, add, output / JOURNAL, "benchmarks", overwrite=overwrite, quiet=quiet)
         if made:
             journal = output / ROBUSTNESS_JOURNAL
-            _run(guard, settings, made, tally.add, journal, "robustness", overwrite=overwrite, quiet=quiet)
+            run_guard(guard, settings, made, tally.add, journal, "robustness", overwrite=overwrite, quiet=quiet)
         summary = run.summary(
             _described(guard, settings),
             part=_part(limit, sample, seed),
@@ -167,7 +167,7 @@ def _check_extra() -> None:
         raise MissingExtraError("eval", "Evaluations")
 
 
-def _rows(
+def chosen_rows(
     names: Sequence[str], data: Path | None, column: Sequence[str], *, limit: int | None, sample: int | None, seed: int
 ) -> list[LabelledRow]:
     from guardreasoner_sdk.data.columns import Columns
@@ -230,7 +230,7 @@ def _made(
     return made
 
 
-def _run(
+def run_guard(
     guard: Guard,
     settings: Settings,
     rows: Sequence[R],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         read_rows,
     )
     from guardreasoner_sdk.evaluation.clear_cut import clear_cut_rows
+    from guardreasoner_sdk.evaluation.comparison import Comparison, GuardRun, compare_guards, compare_runs, write_comparison
     from guardreasoner_sdk.evaluation.metrics import Interval, Measures, averages, measure
     from guardreasoner_sdk.evaluation.robustness import Robustness, RobustnessRow, measure_robustness, robustness_rows
     from guardreasoner_sdk.evaluation.rows import LabelledRow, PaperReading, Prediction
@@ -30,6 +31,8 @@ __all__ = [
     "BENCHMARKS",
     "Benchmark",
     "Columns",
+    "Comparison",
+    "GuardRun",
     "Interval",
     "LabelledRow",
     "Measures",
@@ -41,6 +44,8 @@ __all__ = [
     "StoredSet",
     "averages",
     "clear_cut_rows",
+    "compare_guards",
+    "compare_runs",
     "find_benchmark",
     "measure",
     "measure_robustness",
@@ -52,11 +57,13 @@ __all__ = [
     "robustness_rows",
     "score",
     "stored_sets",
+    "write_comparison",
 ]
 
 _MODULES = {
     "benchmarks": ("BENCHMARKS", "Benchmark", "find_benchmark", "read_benchmark", "read_file", "read_rows"),
     "clear_cut": ("clear_cut_rows",),
+    "comparison": ("Comparison", "GuardRun", "compare_guards", "compare_runs", "write_comparison"),
     "metrics": ("Interval", "Measures", "averages", "measure"),
     "robustness": ("Robustness", "RobustnessRow", "measure_robustness", "robustness_rows"),
     "rows": ("LabelledRow", "PaperReading", "Prediction"),
