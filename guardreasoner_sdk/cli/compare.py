@@ -142,7 +142,10 @@ def _asked(
     # Every row is really asked, and its latency is that of the asking.
     with options.guard(cache=0) as guard:
         guard.load()
-        take = lambda _, verdict: verdicts.append(verdict)  # noqa: E731
+
+        def take(_: LabelledRow, verdict: Verdict) -> None:
+            verdicts.append(verdict)
+
         run_guard(guard, options.settings(), rows, take, journal, "benchmarks", overwrite=overwrite, quiet=quiet)
         return GuardRun(name, rows, verdicts, batched=not is_direct(guard.judge))
 

@@ -272,11 +272,12 @@ def _same_rows(runs: Sequence[GuardRun]) -> tuple[str, ...]:
 
 def _same_rule(runs: Sequence[GuardRun]) -> str:
     rules = {run.name: {verdict.calibrated for verdict in run.verdicts if verdict.findings} for run in runs}
-    if len(set().union(*rules.values())) > 1:
-        calibrated = [name for name, found in rules.items() if True in found]
+    found = {rule for own in rules.values() for rule in own}
+    if len(found) > 1:
+        calibrated = [name for name, own in rules.items() if True in own]
         fix = "compare all of them with a calibration or none, or set one threshold for all"
         raise InputError(calibrated[0], "is calibrated, and others are not", fix)
-    return _CALIBRATED if True in set().union(*rules.values()) else _OWN
+    return _CALIBRATED if True in found else _OWN
 
 
 def _predictions(run: GuardRun, threshold: float | None) -> dict[Task, list[Prediction]]:
