@@ -389,7 +389,8 @@ def mcnemar(first: int, second: int) -> float:
     """
     rows, fewer = first + second, min(first, second)
     if rows < 1000:
-        return min(1.0, 2 * sum(math.comb(rows, count) for count in range(fewer + 1)) / 2**rows)
+        tail: int = sum(math.comb(rows, count) for count in range(fewer + 1))
+        return min(1.0, 2 * tail / (1 << rows))
     # In logarithms: the numbers themselves have thousands of digits.
     logs = [math.lgamma(rows + 1) - math.lgamma(n + 1) - math.lgamma(rows - n + 1) for n in range(fewer + 1)]
     most = max(logs)

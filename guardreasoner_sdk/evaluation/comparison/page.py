@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guardreasoner_sdk import __version__
 from guardreasoner_sdk._text import escape_unsafe
@@ -36,7 +36,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     except ImportError:
         raise MissingExtraError("eval", "Reports of a comparison") from None
     page = Environment(autoescape=True, undefined=StrictUndefined)
-    page.filters |= {"line": lambda value: escape_unsafe(str(value)), "task": task_name, "p": _p}
+    filters: dict[str, Any] = {"line": lambda value: escape_unsafe(str(value)), "task": task_name, "p": _p}
+    page.filters |= filters
     source = (Path(__file__).parent / "comparison.html.j2").read_text("utf-8")
     rendered: str = page.from_string(source).render(
         comparison=comparison, notes=comparison.notes(), tables=_tables(comparison), version=__version__
