@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -24,13 +25,14 @@ from guardreasoner_sdk.verdict import LABELS, TASKS, Finding, Judgement, Reasoni
 if TYPE_CHECKING:
     import numpy as np
 
-    from guardreasoner_sdk.judges.encoding import TokenWindow
-
 __all__ = ["DEFAULT_FOLDER", "EmbeddedJudge", "ReasoningMode"]
 
 ReasoningMode = Literal["auto", "full", "brief", "off"]
 
 DEFAULT_FOLDER = Path(__file__).parent.parent / "assets" / "embedded"
+
+_KEPT = 256
+"""Windows whose outputs are kept while exchanges are judged: about a megabyte."""
 
 _UNREADABLE = "the model reads nothing in the text"
 _CUT_SHORT = "The time was up before it was found which passages carry it."
@@ -184,14 +186,18 @@ class EmbeddedJudge:
 
         Each window is seen on its own, several at a time. The int8 model scales its activations over all that is in a run, so
         that a window would score differently beside other ones: a verdict must not depend on its neighbours. Without padding
-        this is no slower, either.
+        this is no slower, either. One that was seen just now is not seen again: a text may say the same a thousand times.
         """
-        from guardreasoner_sdk.judges.encoding import collate
+        from guardreasoner_sdk.judges.encoding import TokenWindow, collate
 
         model = self._loaded()
 
+        @lru_cache(_KEPT)
+        def outputs(ids: tuple[int, ...], type_ids: tuple[int, ...]) -> list[np.ndarray]:
+            return [found[0] for found in model.session.run(OUTPUTS, collate([TokenWindow(ids, type_ids)]))]
+
         def see(window: TokenWindow) -> Seen:
-            tokens, logits, hazards, languages = (found[0] for found in model.session.run(OUTPUTS, collate([window])))
+            tokens, logits, hazards, languages = outputs(window.ids, window.type_ids)
             # A sum is finite where all that is added is.
             if not all(math.isfinite(values.sum()) for values in (tokens, logits, hazards, languages)):
                 # No comparison with a number that is none holds: taken as it is, it would read as a score below any threshold.

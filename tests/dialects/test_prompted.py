@@ -52,7 +52,7 @@ def test_the_applications_policy_says_what_is_harmful() -> None:
 
 @pytest.mark.parametrize("policy", ["", " \n", 3])
 def test_a_policy_that_says_nothing_is_refused(policy: object) -> None:
-    with pytest.raises(ConfigurationError, match="policy: must be text"):
+    with pytest.raises(ConfigurationError, match="policy_text: must be text"):
         PromptedDialect(policy)  # type: ignore[arg-type]
 
 

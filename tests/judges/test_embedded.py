@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -193,6 +195,31 @@ def test_odd_text_gets_a_verdict(guard: Guard, text: str) -> None:
     assert verdict.prompt_harmfulness.determined
 
 
+def test_a_text_that_says_the_same_again_and_again_is_read_once() -> None:
+    with Guard() as guard:
+        judge = guard.judge
+        assert isinstance(judge, EmbeddedJudge)
+        model = judge._loaded()
+        ways = {"a": "a" * 300_000, "prose": FILLER * 300, "twice": FILLER}
+        expected = {name: guard.check(text).prompt_harmfulness for name, text in ways.items()}
+        runs = []
+
+        class Counted:
+            def run(self, *given: Any) -> Any:
+                runs.append(given)
+                return model.session.run(*given)
+
+        judge._model = replace(model, session=Counted())
+        for name, text in ways.items():
+            runs.clear()
+            # With another end: what was judged before comes from the guard's cache.
+            found = guard.check(f"{text} ").prompt_harmfulness
+            assert found is not None
+            assert expected[name] is not None
+            assert found.label == expected[name].label
+            assert 0 < len(runs) <= 50, name
+
+
 def test_hidden_characters_do_not_hide_a_word(guard: Guard) -> None:
     assert score(guard.check("\u200b".join(HARMFUL))) == score(guard.check(HARMFUL))
 
@@ -265,7 +292,7 @@ import asyncio, atexit, threading, time
 from guardreasoner_sdk import Guard
 guard = Guard(reasoning="off")
 guard.check("load")
-text = "The cat sat on the mat. " * 20_000
+text = "".join(f"Cat {number} sat on the mat. " for number in range(20_000))
 
 async def cancelled():
     try:
@@ -326,7 +353,8 @@ def test_threads_that_outlive_the_main_one_are_served(way: str) -> None:
 
 
 def test_what_was_decided_before_the_deadline_stays_decided() -> None:
-    rows = [Exchange(HARMFUL), Exchange(FILLER * 12_000), Exchange(HARMLESS)]
+    long = "".join(f"{number}. {FILLER}" for number in range(12_000))  # no two windows alike
+    rows = [Exchange(HARMFUL), Exchange(long), Exchange(HARMLESS)]
     judge = EmbeddedJudge()
     judge.judge_now(rows[:1], deadline=None)
     first, second, third = judge.judge_now(rows, deadline=time.monotonic() + 3)
