@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.backends.base import Backend
-    from guardreasoner_sdk.backends.options import VLLM, LlamaCpp, Remote, Transformers
+    from guardreasoner_sdk.backends.options import VLLM, Classifier, LlamaCpp, Onnx, Remote, Transformers
     from guardreasoner_sdk.blocking import BlockRule
     from guardreasoner_sdk.calibration import Calibration
     from guardreasoner_sdk.catalog import MODELS
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from guardreasoner_sdk.images import Image
     from guardreasoner_sdk.judges.base import DirectJudge, Judge
     from guardreasoner_sdk.judges.cascade import CascadeJudge
+    from guardreasoner_sdk.judges.classifier import ClassifierJudge
     from guardreasoner_sdk.judges.embedded import EmbeddedJudge
     from guardreasoner_sdk.judges.reasoner import ReasonerJudge
     from guardreasoner_sdk.policy import Policy
@@ -49,7 +50,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "backends.base": ("Backend",),
-    "backends.options": ("VLLM", "LlamaCpp", "Remote", "Transformers"),
+    "backends.options": ("VLLM", "Classifier", "LlamaCpp", "Onnx", "Remote", "Transformers"),
     "blocking": ("BlockRule",),
     "calibration": ("Calibration",),
     "catalog": ("MODELS",),
@@ -72,6 +73,7 @@ _NAMES = {
     "images": ("Image",),
     "judges.base": ("DirectJudge", "Judge"),
     "judges.cascade": ("CascadeJudge",),
+    "judges.classifier": ("ClassifierJudge",),
     "judges.embedded": ("EmbeddedJudge",),
     "judges.reasoner": ("ReasonerJudge",),
     "policy": ("Policy",),
@@ -94,6 +96,8 @@ __all__ = [
     "BlockedError",
     "Calibration",
     "CascadeJudge",
+    "Classifier",
+    "ClassifierJudge",
     "ClosedError",
     "ConfigurationError",
     "DeadlineError",
@@ -112,6 +116,7 @@ __all__ = [
     "Judgement",
     "LlamaCpp",
     "MissingExtraError",
+    "Onnx",
     "Policy",
     "ReasonerJudge",
     "ReasoningStep",

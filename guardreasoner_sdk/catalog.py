@@ -16,6 +16,7 @@ from guardreasoner_sdk.verdict import TASKS, Task
 
 if TYPE_CHECKING:
     from guardreasoner_sdk.dialects.base import Dialect
+    from guardreasoner_sdk.dialects.label_map import LabelMap
 
 __all__ = ["BACKENDS", "ELSEWHERE", "MODELS", "NOT_HERE", "BackendInfo", "ModelInfo", "find_model", "select_models"]
 
@@ -53,7 +54,8 @@ class ModelInfo:
 
     Args:
         name: as in ``Guard(model=...)``.
-        dialect: how it is asked and read, as in ``Guard(dialect=...)``; None for a classifier.
+        dialect: how it is asked and read, as in ``Guard(dialect=...)``: a family's format, or the label map of a classifier;
+            None for the embedded model.
         context: tokens it can take in, answer included; a classifier cuts longer text into windows. None: not stated.
         licence: licence of the weights; None: not stated.
         source: where it is described.
@@ -96,14 +98,14 @@ class ModelInfo:
         """Whether it can be given a policy of one's own: ``Guard(info.name, policy_text=...)``."""
         from guardreasoner_sdk.dialects.families import takes_policy
 
-        return self.dialect is not None and takes_policy(self.dialect)
+        return self.dialect is not None and not self.is_classifier and takes_policy(self.dialect)
 
     @property
     def takes_request(self) -> bool:
         """Whether its request is not in this package, so that it has to be given: ``Guard(info.name, request=...)``."""
         from guardreasoner_sdk.dialects.families import takes_request
 
-        return self.dialect is not None and takes_request(self.dialect)
+        return self.dialect is not None and not self.is_classifier and takes_request(self.dialect)
 
     @property
     def wire_format(self) -> str | None:
@@ -112,14 +114,20 @@ class ModelInfo:
         return published
 
     @property
+    def is_classifier(self) -> bool:
+        """Whether it gives labels their numbers and writes nothing: its dialect is a label map."""
+        return bool({"classifier", "onnx"} & set(self.weights))
+
+    @property
     def runs_here(self) -> bool:
         """Whether an engine is installed that runs it on this machine; a server is none."""
         return any(not BACKENDS[name].missing for name in self.weights if name not in ELSEWHERE)
 
-    def _dialect(self) -> Dialect:
+    def _dialect(self) -> Dialect | LabelMap:
         from guardreasoner_sdk.dialects.families import sample_dialect
+        from guardreasoner_sdk.dialects.label_map import label_maps
 
-        return sample_dialect(self.dialect or "")
+        return label_maps()[self.dialect or ""] if self.is_classifier else sample_dialect(self.dialect or "")
 
 
 BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
@@ -130,6 +138,8 @@ BACKENDS: Mapping[str, BackendInfo] = MappingProxyType(
             BackendInfo("vllm", "language models on GPUs, many calls at a time", "vllm", ("vllm",)),
             BackendInfo("llama_cpp", "language models as GGUF, on laptops", "llama-cpp", ("llama_cpp",)),
             BackendInfo("transformers", "language models on any device", "transformers", ("torch", "transformers")),
+            BackendInfo("classifier", "sequence classifiers on any device", "transformers", ("torch", "transformers")),
+            BackendInfo("onnx", "sequence classifiers as ONNX, on any CPU", "onnx", ("onnxruntime", "tokenizers")),
             BackendInfo("remote", "any OpenAI-compatible server", None, ("openai", "circuitbreaker")),
             BackendInfo("hosted", "moderation services of vendors", None, ("openai", "circuitbreaker")),
         )
@@ -149,7 +159,7 @@ def _models() -> Iterator[ModelInfo]:
         weights = dict.fromkeys(cells["engines"].split(","), row["weights"]) if cells["engines"] else {}
         if cells["gguf"] is not None:
             weights["llama_cpp"] = cells["gguf"]
-        if cells["dialect"] is not None:
+        if cells["dialect"] is not None and not {"classifier", "onnx"} & set(weights):
             weights["remote"] = row["weights"]
         yield ModelInfo(
             *(row["name"], cells["dialect"], None if cells["context"] is None else int(row["context"])),
@@ -174,6 +184,7 @@ NOT_HERE: Mapping[str, str] = MappingProxyType(
     {
         "rsafe": "its weights are published under no fixed name; pass the folder or repository, with dialect='rsafe'",
         "intentionreasoner": "neither its request nor its weights were found in public (arXiv:2508.20151)",
+        "gliguard": "it runs in a package of its own (gliner2), not driven from here; pass a judge that does: Guard(judge=...)",
         "bingoguard": "its code is public, its weights were not found (arXiv:2503.06550)",
         "reasoningshield": "it judges a model's reasoning, which is no part of an exchange",
         "roguard": "its request is published for research only, and this package may be used for anything",
@@ -236,6 +247,11 @@ def select_models(
     return tuple(info for info in MODELS.values() if fits(info))
 
 
+def _names(info: ModelInfo) -> tuple[str, ...]:
+    """What a model can be called: its name, and the repository of its weights."""
+    return (info.name, *(info.weights[engine] for engine in ("remote", "classifier", "onnx") if engine in info.weights))
+
+
 def find_model(name: str) -> ModelInfo:
     """Look a model up.
 
@@ -251,12 +267,12 @@ def find_model(name: str) -> ModelInfo:
         'guardreasoner'
     """
     for info in MODELS.values():
-        if name == info.name or name == info.weights.get("remote"):
+        if name in _names(info):
             return info
     for known, why in NOT_HERE.items():
         if known in name.casefold().replace("-", "").replace("_", ""):
             raise UnknownModelError(f"model: {name!r} is not in the catalogue: {why}")
-    meant = did_you_mean(name, [word for info in MODELS.values() for word in (info.name, info.weights.get("remote")) if word])
+    meant = did_you_mean(name, [word for info in MODELS.values() for word in _names(info)])
     raise UnknownModelError(
         f"model: {name!r} is neither in the catalogue nor a folder or GGUF file on this machine; "
         f"{meant}{' ' if meant else ''}known are {', '.join(MODELS)}"

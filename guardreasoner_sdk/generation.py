@@ -1,4 +1,4 @@
-"""What passes between a dialect and an engine: queries, and completions. Pure data, no I/O."""
+"""What passes between a dialect and an engine: queries and completions, or passages and logits. Pure data, no I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from typing import Any, Literal
 from guardreasoner_sdk.images import Image
 from guardreasoner_sdk.verdict import Usage
 
-__all__ = ["Capabilities", "Completion", "Message", "PromptPiece", "Query", "Role", "TokenProbabilities"]
+__all__ = [
+    "Capabilities",
+    "Completion",
+    "Logits",
+    "Message",
+    "Passage",
+    "PromptPiece",
+    "Query",
+    "Role",
+    "TokenProbabilities",
+    "Window",
+]
 
 
 Role = Literal["system", "user", "assistant"]
@@ -190,3 +201,52 @@ class Capabilities:
     continues: bool = True
     probes: bool = False
     images: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text for a classifier. All of it is text: no part becomes a special token, and none is cut off.
+
+    Args:
+        text: what is judged.
+        before: what it follows, where both are read as a pair; None: it is read alone.
+        around: what a published format writes before that and between both; such a text ends with the model's end of text.
+            None: as the model's tokenizer joins texts.
+
+    Example:
+        >>> from guardreasoner_sdk.generation import Passage
+        >>> Passage("With flour and water.", before="How do I bake bread?").text
+        'With flour and water.'
+    """
+
+    text: str
+    before: str | None = None
+    around: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a classifier gives for as much of a passage as it reads at a time.
+
+    Args:
+        logits: its outputs, one for each label.
+        start: first character of the passage's text in it.
+        end: the character after the last one.
+    """
+
+    logits: tuple[float, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """What a classifier gives for a passage.
+
+    Args:
+        windows: in the order of the text; together they hold all of it.
+        usage: the tokens that it read.
+    """
+
+    windows: tuple[Window, ...]
+    usage: Usage

@@ -59,9 +59,9 @@ class Policy(BaseModel):
             that it does not name counts by label.
         on_undetermined: what happens where a finding that could block is undetermined: ``"block"`` (default), ``"allow"``
             (it shows in ``Verdict.reasons`` and in the log) or ``"raise"``.
-        on_unmeasured: what a finding is worth whose ``note`` says that the guard was never measured on such text, for the
-            language that it is written in: ``"judge"`` (default) takes it as it is, ``"undetermined"`` makes it an
-            undetermined one, whatever was found.
+        on_unmeasured: what a finding is worth that has a ``note``: the guard was never measured on such text, for the language
+            that it is written in, or it looks for one kind of harm alone and found none of that. ``"judge"`` (default) takes
+            it as it is, ``"undetermined"`` makes it an undetermined one, whatever was found.
         on_block: what takes the place of a blocked answer where an application is wrapped (streams, decorators, other
             frameworks): ``"raise"`` an exception, or ``"message"``. Whoever calls ``check`` reads the verdict instead.
         message: that message. It must hold a visible character.

@@ -77,7 +77,7 @@ class Finding(_Frozen):
         span: where in ``Verdict.raw`` a reasoning guard stated the label.
         cause: why the finding is undetermined; None when it is not.
         note: what makes it worth less than the guard's figures say: that the text is written in a language, or a script, in
-            which the guard was never measured. None where nothing does.
+            which the guard was never measured, or that the guard looks for one kind of harm alone. None where nothing does.
 
     Example:
         >>> from guardreasoner_sdk import Finding

@@ -15,6 +15,7 @@ from guardreasoner_sdk import ConfigurationError, Exchange, UnknownModelError
 from guardreasoner_sdk.catalog import BACKENDS, MODELS, NOT_HERE, find_model, select_models
 from guardreasoner_sdk.cli import main
 from guardreasoner_sdk.dialects.families import FAMILIES
+from guardreasoner_sdk.dialects.label_map import label_maps
 from guardreasoner_sdk.dialects.wire import read_wire_format
 from guardreasoner_sdk.verdict import TASKS
 
@@ -24,7 +25,7 @@ WIRE = sorted(path.name.removesuffix(".txt") for path in files("guardreasoner_sd
 
 @pytest.mark.parametrize("info", MODELS.values(), ids=list(MODELS))
 def test_every_row_is_whole(info: Any) -> None:
-    assert info.dialect is None or info.dialect in FAMILIES
+    assert info.dialect is None or info.dialect in (label_maps() if info.is_classifier else FAMILIES)
     assert set(info.weights) <= set(BACKENDS)
     assert info.licence is None or info.licence not in ("", "not stated")
     assert info.source
@@ -37,12 +38,14 @@ def test_every_row_is_whole(info: Any) -> None:
     assert len(set(info.languages)) == len(info.languages)
     assert info.tasks
     assert set(info.tasks) <= set(TASKS)
-    assert find_model(info.weights.get("remote", info.name)) is info
+    repository = info.weights.get("classifier") if info.is_classifier else info.weights.get("remote")
+    assert find_model(info.name) is find_model(repository or info.name) is info
 
 
 def test_there_are_more_guards_than_elsewhere_and_every_family_but_the_general_ones_has_a_row() -> None:
-    assert len(MODELS) >= 45
+    assert len(MODELS) >= 60
     spoken = {info.dialect for info in MODELS.values()}
+    assert set(label_maps()) <= spoken
     assert set(FAMILIES) - spoken == {"guardreasoner-chat", "prompted", "rsafe"}
     assert len({info.source for info in MODELS.values()}) >= 15
 

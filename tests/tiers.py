@@ -52,6 +52,9 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/training/test_tiny.py::test_the_committed_one_is_what_its_recipe_gives": "train",
     "tests/training/test_zero3.py": "train",
     # Doubles of default tests, and seconds of work whose kind a default test proves.
+    "tests/backends/test_classifier.py::test_a_published_classifier_judges_as_its_authors_read_it": "slow",
+    "tests/backends/test_classifier.py::test_a_published_classifier_judges_as_its_authors_read_it[duoguard": "default",
+    "tests/backends/test_classifier.py::test_a_long_text_is_read_to_its_end_and_its_most_harmful_window_decides": "slow",
     "tests/backends/test_families.py": "slow",  # every family; one engine's conformance is default
     "tests/backends/test_faults.py::test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline": "slow",
     "tests/bulk/test_run.py": "slow",
@@ -77,6 +80,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/services/test_hosted.py::test_long_text_goes_in_overlapping_pieces_and_the_strongest_counts[middle*": "default",
     "tests/services/test_vendors.py": "slow",
     "tests/services/test_vendors.py::test_openai": "default",
+    "tests/test_docs.py::test_examples_run[own_classifier.py": "slow",
     "tests/test_examples.py::test_the_examples_of_a_package_run_as_they_stand_there": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge": "slow",
     "tests/test_forks.py::test_children_of_a_guard_in_use_by_four_threads_judge[os.fork-8-1000": "default",

@@ -15,43 +15,52 @@ from guardreasoner_sdk._deadline import Deadline
 from guardreasoner_sdk._forks import abandon, renew_after_fork
 from guardreasoner_sdk.backends._results import to_backend_error
 from guardreasoner_sdk.errors import BackendError, ClosedError, ConfigurationError, DeadlineError
-from guardreasoner_sdk.generation import Completion, Query
 
 __all__ = ["EngineJob", "EngineThread"]
 
 Engine = TypeVar("Engine")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 LINGER = 0.003
 """Seconds without a new query before a batch begins that is not full: tasks of one event loop hand theirs over one by one."""
 
 
-class EngineJob:
+class EngineJob(Generic[Q, A]):
     """A query on its way through the engine.
 
     Args:
-        query: what is asked.
+        query: what is asked: a :class:`~guardreasoner_sdk.generation.Query`, or a text to classify.
         deadline: time on ``time.monotonic()`` after which nobody waits any more, or None.
     """
 
     __slots__ = ("deadline", "future", "query")
 
-    def __init__(self, query: Query, deadline: float | None) -> None:
+    def __init__(self, query: Q, deadline: float | None) -> None:
         self.query = query
         self.deadline = Deadline.of(deadline)
-        self.future: Future[Completion | BackendError] = Future()
+        self.future: Future[A | BackendError] = Future()
 
     @property
     def wanted(self) -> bool:
         """Whether somebody still waits for the answer; engines look between two tokens."""
         return not self.future.done() and not self.deadline.passed
 
-    def settle(self, answer: Completion | BackendError) -> None:
+    def settle(self, answer: A | BackendError) -> None:
         """Hand the answer over; too late is no error."""
         with suppress(InvalidStateError):
             self.future.set_result(answer)
 
+    async def answered(self) -> A | BackendError:
+        """The answer, or that there was none in time: an engine may be busy with one step, or with loading, for longer."""
+        try:
+            async with self.deadline.scope():
+                return await asyncio.wrap_future(self.future)
+        except TimeoutError:
+            return DeadlineError()
 
-class EngineThread(Generic[Engine]):
+
+class EngineThread(Generic[Engine, Q, A]):
     """Runs an engine in a thread of its own. The engine is loaded on first use, once, and again in a forked child.
 
     Args:
@@ -62,7 +71,7 @@ class EngineThread(Generic[Engine]):
     """
 
     def __init__(
-        self, load: Callable[[], Engine], run: Callable[[Engine, list[EngineJob]], None], *, batch: int, name: str
+        self, load: Callable[[], Engine], run: Callable[[Engine, list[EngineJob[Q, A]]], None], *, batch: int, name: str
     ) -> None:
         self._load = load
         self._run = run
@@ -80,16 +89,16 @@ class EngineThread(Generic[Engine]):
     def _reset(self) -> None:
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
-        self._waiting: deque[EngineJob | Future[None]] = deque()
-        self._running: list[EngineJob] = []
+        self._waiting: deque[EngineJob[Q, A] | Future[None]] = deque()
+        self._running: list[EngineJob[Q, A]] = []
         self._wake = threading.Condition()
 
-    async def answer(self, queries: Sequence[Query], deadline: float | None) -> list[Completion | BackendError]:
+    async def answer(self, queries: Sequence[Q], deadline: float | None) -> list[A | BackendError]:
         """Answer the queries, in order; cancelling the task takes them back."""
-        jobs = [EngineJob(query, deadline) for query in queries]
+        jobs: list[EngineJob[Q, A]] = [EngineJob(query, deadline) for query in queries]
         self._put(jobs)
         try:
-            return list(await asyncio.gather(*(_answered(job) for job in jobs)))
+            return list(await asyncio.gather(*(job.answered() for job in jobs)))
         finally:
             for job in jobs:
                 job.future.cancel()
@@ -111,7 +120,7 @@ class EngineThread(Generic[Engine]):
         if thread is not None:
             await asyncio.to_thread(thread.join)
 
-    def _put(self, items: Sequence[EngineJob | Future[None]]) -> None:
+    def _put(self, items: Sequence[EngineJob[Q, A] | Future[None]]) -> None:
         with self._wake:
             if self._closed:
                 raise ClosedError("the engine is closed; make a new guard")
@@ -128,7 +137,7 @@ class EngineThread(Generic[Engine]):
         finally:
             self._engine = None
 
-    def _next(self) -> list[EngineJob | Future[None]] | None:
+    def _next(self) -> list[EngineJob[Q, A] | Future[None]] | None:
         with self._wake:
             self._wake.wait_for(lambda: self._waiting or self._closed)
             while not self._closed and len(self._waiting) < self._batch:
@@ -145,7 +154,7 @@ class EngineThread(Generic[Engine]):
     def _changed(self, count: int) -> bool:
         return self._closed or len(self._waiting) != count
 
-    def _serve(self, items: list[EngineJob | Future[None]]) -> None:
+    def _serve(self, items: list[EngineJob[Q, A] | Future[None]]) -> None:
         jobs = [item for item in items if isinstance(item, EngineJob) and item.wanted]
         loads = [item for item in items if not isinstance(item, EngineJob)]
         try:
@@ -165,16 +174,7 @@ class EngineThread(Generic[Engine]):
             job.settle(DeadlineError() if job.deadline.passed else BackendError("the engine gave no answer"))
 
 
-async def _answered(job: EngineJob) -> Completion | BackendError:
-    """The answer, or that there was none in time: an engine may be busy with one step, or with loading, for longer."""
-    try:
-        async with job.deadline.scope():
-            return await asyncio.wrap_future(job.future)
-    except TimeoutError:
-        return DeadlineError()
-
-
-def _fail(item: EngineJob | Future[None], error: Exception) -> None:
+def _fail(item: EngineJob[Q, A] | Future[None], error: Exception) -> None:
     """Answer with an error that concerns this query, or raise one that concerns every caller."""
     future = item.future if isinstance(item, EngineJob) else item
     with suppress(InvalidStateError):

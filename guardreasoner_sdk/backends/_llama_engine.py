@@ -81,7 +81,7 @@ class LlamaEngine:
         self._memory = llama_cpp.llama_get_memory(llama.ctx)
         self._formatter = self._chat_formatter()
 
-    def answer(self, jobs: list[EngineJob]) -> None:
+    def answer(self, jobs: list[EngineJob[Query, Completion]]) -> None:
         """Answer the jobs one after another; those that nobody waits for any more are left."""
         for job in jobs:
             pieces = (*self._pieces(job.query), PromptPiece(job.query.opening, markup=True))
@@ -94,7 +94,7 @@ class LlamaEngine:
             if completion is not None:
                 job.settle(completion)
 
-    def _generate(self, job: EngineJob, prompt: list[int]) -> Completion | None:
+    def _generate(self, job: EngineJob[Query, Completion], prompt: list[int]) -> Completion | None:
         query = job.query
         cached = self._rewind(prompt)
         text = _Text(query.stop)
@@ -139,7 +139,7 @@ class LlamaEngine:
         llama.n_tokens = common
         return common
 
-    def _evaluate(self, tokens: list[int], job: EngineJob) -> bool:
+    def _evaluate(self, tokens: list[int], job: EngineJob[Query, Completion]) -> bool:
         """Compute tokens behind those in the cache; returns False as soon as nobody waits for the answer any more."""
         for start in range(0, len(tokens), self._llama.n_batch):
             if not job.wanted:

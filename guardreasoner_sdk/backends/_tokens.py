@@ -7,6 +7,7 @@ import re
 import secrets
 import string
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from guardreasoner_sdk.generation import Message, PromptPiece, Query
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["PromptEncoder", "TextStream", "split_template"]
+__all__ = ["PlainEncoder", "PromptEncoder", "TextStream", "split_template"]
 
 # Stands for a message's content while the template is rendered. Letters only, so that no template treats it in a special way.
 _SENTINEL = "".join(secrets.choice(string.ascii_letters) for _ in range(32))
@@ -151,14 +152,17 @@ class PromptEncoder:
         self.eos: int | None = tokenizer.eos_token_id
         added = tokenizer.added_tokens_decoder
         self.special_ids = frozenset(number for number, token in added.items() if token.special)
-        # Runs of blanks are added tokens too in some vocabularies (Gemma's line feeds); they are no markers.
-        self._markers = frozenset(number for number, token in added.items() if token.special or not _blank(token.content))
-        self._unknown = (tokenizer.unk_token_id, tokenizer.unk_token)
-        self._first, self._later, self._inner = _plain_tokenizers(self._full)
+        self._plain = PlainEncoder(self._full, name, unknown=(tokenizer.unk_token_id, tokenizer.unk_token))
+        self._first, self._later, self._inner = self._plain.first, self._plain.later, self._plain.inner
         bos = tokenizer.bos_token_id
         self._bos = [bos] if bos is not None and self._full.encode("").ids[:1] == [bos] else []
         self._anchor = self._inner.encode("a", add_special_tokens=False).ids
         self._anchor_text = self._full.decode(self._anchor)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer itself."""
+        return self._full
 
     @classmethod
     def from_folder(cls, folder: Path, name: str | None = None) -> PromptEncoder:
@@ -193,7 +197,7 @@ class PromptEncoder:
         ids = self._encode_pieces([*pieces, PromptPiece(query.opening, markup=True)] if query.opening else pieces)
         if ids[: len(self._bos)] != self._bos:
             ids = self._bos + ids
-        return ids + (self._encode_text(query.continuation, self._inner) if query.continuation else [])
+        return ids + (self._plain.encode(query.continuation, self._inner).ids if query.continuation else [])
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of generated ids, as it goes on behind a prompt: with its leading blank, without special tokens.
@@ -243,10 +247,10 @@ class PromptEncoder:
             if isinstance(part, str):
                 run += part
                 continue
-            ids += self._encode_text(run, self._later if ids else self._first)
+            ids += self._plain.encode(run, self._later if ids else self._first).ids
             ids.append(part)
             run = ""
-        return ids + self._encode_text(run, self._later if ids else self._first)
+        return ids + self._plain.encode(run, self._later if ids else self._first).ids
 
     def _parts(self, pieces: Sequence[PromptPiece]) -> Iterator[str | int]:
         """Texts, and the ids of special and added tokens in the markup between them."""
@@ -255,39 +259,90 @@ class PromptEncoder:
                 yield text
                 continue
             place = 0
-            for number, start, end in self._found(self._full.encode(text, add_special_tokens=False), text):
+            for number, start, end in self._plain.found(self._full.encode(text, add_special_tokens=False), text):
                 yield text[place:start]
                 yield number
                 place = end
             yield text[place:]
 
-    def _encode_text(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """Encode as text; where a special token comes out all the same, its characters are encoded in two halves."""
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """A text as token ids.
+
+    Args:
+        ids: in order.
+        places: for each of them, where its characters begin and end in the text.
+    """
+
+    ids: list[int]
+    places: list[tuple[int, int]]
+
+
+class PlainEncoder:
+    """A tokenizer for text in which nothing is a special token, whatever it holds.
+
+    Args:
+        full: the tokenizer itself.
+        name: the model's name, for errors.
+        unknown: id and name of the token for characters that the vocabulary lacks; None for either where there is none.
+
+    Attributes:
+        first: encodes the start of a prompt.
+        later: encodes text behind a special token.
+        inner: encodes text within a text.
+    """
+
+    def __init__(self, full: Tokenizer, name: str, unknown: tuple[int | None, str | None]) -> None:
+        self._name = name
+        self._unknown = unknown
+        added = full.get_added_tokens_decoder()
+        # Runs of blanks are added tokens too in some vocabularies (Gemma's line feeds); they are no markers.
+        self._markers = frozenset(number for number, token in added.items() if token.special or not _blank(token.content))
+        self.first, self.later, self.inner = _plain_tokenizers(full)
+
+    def encode(self, text: str, tokenizer: Tokenizer) -> PlainText:
+        """Encode as text; where a special token comes out all the same, its characters are encoded in two halves.
+
+        Args:
+            text: what is encoded.
+            tokenizer: one of :attr:`first`, :attr:`later` and :attr:`inner`.
+
+        Raises:
+            BackendError: the text holds a character that the vocabulary knows only as a special token.
+        """
         if not text:
-            return []
+            return PlainText([], [])
         encoding = tokenizer.encode(text, add_special_tokens=False)
         cuts = [0]
-        for _, start, end in self._found(encoding, text):
+        for _, start, end in self.found(encoding, text):
             if end - start < 2:
                 raise BackendError(
                     f"the prompt holds a character that {self._name} knows only as a special token; leave it out"
                 )
             cuts.append((start + end) // 2)
         if len(cuts) == 1:
-            return list(encoding.ids)
-        ids: list[int] = []
+            return PlainText(list(encoding.ids), list(encoding.offsets))
+        whole = PlainText([], [])
         for start, end in pairwise([*cuts, len(text)]):
-            ids += self._encode_text(text[start:end], self._inner if start else tokenizer)
-        return ids
+            part = self.encode(text[start:end], self.inner if start else tokenizer)
+            whole.ids.extend(part.ids)
+            whole.places.extend((start + first, start + last) for first, last in part.places)
+        return whole
 
-    def _found(self, encoding: Encoding, text: str) -> Iterator[tuple[int, int, int]]:
-        """The special and added tokens of an encoding: id, where its characters begin, and where they end."""
+    def found(self, encoding: Encoding, text: str) -> Iterator[tuple[int, int, int]]:
+        """The special and added tokens of an encoding: id, where its characters begin, and where they end.
+
+        Args:
+            encoding: of the text.
+            text: what was encoded.
+        """
         if self._markers.isdisjoint(encoding.ids):
             return
         unknown, name = self._unknown
         for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             # Characters that the vocabulary lacks are an unknown token, too, and neighbours may be one.
-            if number in self._markers and (number != unknown or name in text[start:end]):
+            if number in self._markers and (number != unknown or (name is not None and name in text[start:end])):
                 yield number, start, end
 
 

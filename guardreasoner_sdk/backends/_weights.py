@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError
@@ -13,21 +13,22 @@ PATIENCE = 5.0
 """Seconds to wait for the hub's first answer."""
 
 # What an engine reads, without the copies of the same weights in other formats that many repositories hold.
-_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+_FILES = ["*.json", "*.model", "*.jinja", "*.txt"]
 _COPIES = ["*/*", "consolidated*"]
 
 
 class _IncompleteError(Exception):
-    """A repository without config.json or safetensors."""
+    """A repository without config.json, or without weights in a format that is read."""
 
 
-def folder_of(weights: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint in the Hugging Face layout (``config.json``, safetensors, tokenizer).
+def folder_of(weights: str, revision: str | None = None, *, kinds: Sequence[str] = ("*.safetensors",)) -> Path:
+    """The folder of a checkpoint in the Hugging Face layout (``config.json``, weights, tokenizer).
 
     Args:
         weights: a folder, or ``owner/name`` on the hub: taken from the hub's cache, fetched where it lacks something.
             Where the hub does not answer within seconds, or ``HF_HUB_OFFLINE`` is set, the cache alone counts.
         revision: branch, tag or commit on the hub; default: the main branch.
+        kinds: files that the weights may be, of which the first that there are is fetched; none: the tokenizer is enough.
 
     Raises:
         MissingExtraError: huggingface_hub is not installed.
@@ -42,15 +43,17 @@ def folder_of(weights: str, revision: str | None = None) -> Path:
         raise MissingExtraError("transformers", "Weights from the model hub") from error
 
     def fetch(offline: bool) -> Path:
-        folder = Path(
-            snapshot_download(
-                weights, revision=revision, allow_patterns=_FILES, ignore_patterns=_COPIES, local_files_only=offline
+        for kind in kinds or ("*.json",):
+            copies = [] if "onnx" in kind else _COPIES  # which lies in a folder of its own in many repositories
+            folder = Path(
+                snapshot_download(
+                    weights, revision=revision, allow_patterns=[*_FILES, kind], ignore_patterns=copies, local_files_only=offline
+                )
             )
-        )
-        # The cache may hold a part only, of a model that was fetched for its tokenizer.
-        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            raise _IncompleteError
-        return folder
+            # The cache may hold a part only, of a model that was fetched for its tokenizer.
+            if not kinds or ((folder / "config.json").is_file() and any(folder.rglob(kind))):
+                return folder
+        raise _IncompleteError(" or ".join(kinds))
 
     advice = f'run "hf download {weights} --local-dir DIR", copy DIR here'
     return _fetched(weights, revision, fetch, advice)
@@ -117,7 +120,7 @@ def _problem(failure: Exception, repository: str, revision: str | None, advice: 
     if isinstance(failure, errors.EntryNotFoundError) and not isinstance(failure, errors.LocalEntryNotFoundError):
         return f"{repository!r} has no such file on the hub; fix the name behind the colon"
     if isinstance(failure, _IncompleteError):
-        return f"{repository!r} holds no config.json with *.safetensors; use a checkpoint in that format"
+        return f"{repository!r} holds no config.json with {failure}; use a checkpoint in that format"
     return (
         f"the weights of {repository!r} are not on this machine and the hub cannot be reached ({type(failure).__name__}); "
         f"on a machine with network {advice} and pass its path as model="

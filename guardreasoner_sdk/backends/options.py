@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from guardreasoner_sdk._arguments import check_count, did_you_mean
 from guardreasoner_sdk.errors import ConfigurationError
+from guardreasoner_sdk.verdict import Task
 
-__all__ = ["MAX_ANSWER_BYTES", "VLLM", "EngineOptions", "LlamaCpp", "Remote", "ServerOptions", "Transformers"]
+__all__ = [
+    "MAX_ANSWER_BYTES",
+    "VLLM",
+    "Classifier",
+    "EngineOptions",
+    "LlamaCpp",
+    "Onnx",
+    "Remote",
+    "ServerOptions",
+    "Transformers",
+]
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
@@ -197,6 +208,103 @@ class Transformers(EngineOptions):
             raise ConfigurationError("device: is given together with device_map; leave one of them out")
         self._check_counts(1, "batch_size")
         self._check_counts(2, "context")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ClassifierOptions(EngineOptions):
+    """What both engines for classifiers are told. What is None is as the model's label map has it; the fields of these names in
+    :class:`~guardreasoner_sdk.dialects.label_map.LabelMap` say what they are."""
+
+    labels: Mapping[str, str] | None = None
+    scores: Literal["softmax", "sigmoid"] | None = None
+    tasks: Sequence[Task] | None = None
+    threshold: float | None = None
+    temperature: float | None = None
+    pair: bool | None = None
+    looks_for: str | None = None
+    window: int | None = None
+    overlap: int | None = None
+    tokenizer: str | None = None
+    revision: str | None = None
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        self._check_counts(1, "batch_size")
+        self._check_counts(16, "window")
+        self._check_counts(0, "overlap")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a label map is to have in place of its own."""
+        names = ("labels", "scores", "tasks", "threshold", "temperature", "pair", "looks_for")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier(_ClassifierOptions):
+    """Options of sequence classifiers that are run by transformers.
+
+    Args:
+        labels: what the model's labels mean: ``{"LABEL_0": "unharmful", "LABEL_1": "harmful: Hate"}``.
+        scores: ``softmax`` (labels exclude each other) or ``sigmoid`` (each stands for itself).
+        tasks: what it is asked about, such as ``("prompt_harmfulness",)``.
+        threshold: the probability (0 to 1) from which on a finding is positive.
+        temperature: what the model's outputs are divided by before they become probabilities; above 0.
+        pair: whether a response is read together with its prompt, as a pair of texts.
+        looks_for: the one kind of harm that it finds, for the note of findings that it finds none.
+        window: most tokens to read at a time, special ones among them.
+        overlap: tokens that neighbouring windows share; default: a quarter of a window.
+        tokenizer: a folder or a repository that holds the tokenizer; default: the model's own.
+        revision: branch, tag or commit on the hub; default: the main branch.
+        batch_size: most windows to run together.
+        dtype: ``auto`` (as the weights are stored), ``bfloat16``, ``float16`` or ``float32``.
+        device: such as ``cuda:1``, ``mps`` or ``cpu``; default: the first of these three that there is.
+
+    Raises:
+        ConfigurationError: a value that cannot work, named.
+
+    Example:
+        >>> from guardreasoner_sdk import Classifier
+        >>> Classifier(window=4)
+        Traceback (most recent call last):
+        guardreasoner_sdk.errors.ConfigurationError: window: must be a whole number from 16, not 4
+    """
+
+    engine_name: ClassVar[str] = "classifier"
+
+    dtype: Dtype = "auto"
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choice("dtype", get_args(Dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onnx(_ClassifierOptions):
+    """Options of sequence classifiers that are run by onnxruntime.
+
+    Args:
+        labels, scores, tasks, threshold, temperature, pair, looks_for, window, overlap, tokenizer, revision, batch_size: as of
+            :class:`Classifier`; each window is run by itself.
+        threads: CPU threads; default: as onnxruntime chooses.
+
+    Raises:
+        ConfigurationError: a value that cannot work, named.
+
+    Example:
+        >>> from guardreasoner_sdk import Onnx
+        >>> Onnx(labels={"LABEL_0": "unharmful", "LABEL_1": "harmful"}, threads=1).engine_name
+        'onnx'
+    """
+
+    engine_name: ClassVar[str] = "onnx"
+
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_counts(1, "threads")
 
 
 @dataclass(frozen=True, kw_only=True)

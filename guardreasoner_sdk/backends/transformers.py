@@ -173,7 +173,7 @@ class _Engine:
         # What a checkpoint says about sampling must not change what a query asks for.
         model.generation_config = _transformers().GenerationConfig()
 
-    def run(self, jobs: list[EngineJob]) -> None:
+    def run(self, jobs: list[EngineJob[Query, Completion]]) -> None:
         """Answer a batch. What fails for one query is its answer.
 
         Raises:
@@ -204,7 +204,7 @@ class _Engine:
                 f"the device ran out of memory; lower batch_size (now {self._batch_size}), or use a smaller or quantised model"
             ) from None
 
-    def _row(self, job: EngineJob) -> _Row:
+    def _row(self, job: EngineJob[Query, Completion]) -> _Row:
         prompt = self._encoder.encode(job.query)
         if len(prompt) >= self._context:
             raise too_long(len(prompt), self._context, "use a model with a longer context")
@@ -291,7 +291,9 @@ class _Row:
         ends: ids that end an answer.
     """
 
-    def __init__(self, job: EngineJob, prompt: list[int], limit: int, encoder: PromptEncoder, ends: frozenset[int]) -> None:
+    def __init__(
+        self, job: EngineJob[Query, Completion], prompt: list[int], limit: int, encoder: PromptEncoder, ends: frozenset[int]
+    ) -> None:
         self.query = job.query
         self.prompt = prompt
         self.limit = limit

@@ -16,6 +16,7 @@ from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
 from guardreasoner_sdk.dialects.guardreasoner_omni import GuardReasonerOmniDialect
 from guardreasoner_sdk.dialects.harmbench import HarmBenchDialect
 from guardreasoner_sdk.dialects.kanana import KananaSafeguardDialect
+from guardreasoner_sdk.dialects.label_map import label_maps
 from guardreasoner_sdk.dialects.llama_guard import LlamaGuardDialect
 from guardreasoner_sdk.dialects.md_judge import MDJudgeDialect
 from guardreasoner_sdk.dialects.nemotron import (
@@ -115,6 +116,8 @@ def find_dialect(name: str, *, policy_text: str | None = None, request: str | Pa
         >>> find_dialect("dynaguard", policy_text="Do not give advice on medicines.").name
         'dynaguard'
     """
+    if name in label_maps():
+        raise ConfigurationError(f"dialect: {name!r} is how a classifier is read, and this is a language model; leave it out")
     if name not in FAMILIES:
         raise ConfigurationError(f"dialect: {name!r} is unknown; known are {', '.join(FAMILIES)}")
     options: dict[str, object] = {}

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from guardreasoner_sdk._arguments import check_dialect, check_judge
 from guardreasoner_sdk.backends.base import Backend
-from guardreasoner_sdk.backends.options import VLLM, EngineOptions, LlamaCpp, Remote, Transformers
+from guardreasoner_sdk.backends.options import VLLM, Classifier, EngineOptions, LlamaCpp, Onnx, Remote, Transformers
 from guardreasoner_sdk.catalog import BACKENDS, ELSEWHERE, MODELS, ModelInfo, find_model
 from guardreasoner_sdk.dialects.base import Dialect
 from guardreasoner_sdk.errors import ConfigurationError, MissingExtraError, UnknownModelError
 from guardreasoner_sdk.judges.base import Judge
 from guardreasoner_sdk.judges.cascade import BAND, Band, CascadeJudge
 from guardreasoner_sdk.settings import Settings
+
+if TYPE_CHECKING:
+    from guardreasoner_sdk.dialects.label_map import LabelMap
 
 __all__ = ["build_judge"]
 
@@ -31,12 +34,14 @@ class _Found:
     Args:
         name: for the verdict.
         weights: by backend, what to load.
-        dialect: how it is asked; None for a classifier.
+        dialect: how it is asked, by name; None where nothing says so.
+        labels: what the labels of a classifier of one's own mean, where nothing names a map of the catalogue.
     """
 
     name: str
     weights: Mapping[str, str]
     dialect: str | None
+    labels: LabelMap | None = None
 
 
 def build_judge(
@@ -93,7 +98,7 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Options) 
         raise ConfigurationError(f"options: must be a mapping such as {{'port': 8000}}, not {type(options).__name__}")
     if dialect is not None and not isinstance(dialect, str):
         check_dialect("dialect", dialect)
-    found = _served(settings.model) if remote else _find(settings.model)
+    found = _served(settings.model) if remote else _find(settings.model, dialect or settings.dialect)
     backend = "remote" if remote else settings.backend or _default(found)
     if backend not in found.weights:
         known = ", ".join(name for name in found.weights if name != "remote") or "no engine here"
@@ -108,6 +113,9 @@ def _judge(settings: Settings, dialect: Dialect | str | None, options: Options) 
 
         folder = None if found.weights["embedded"] == "package" else Path(found.weights["embedded"])
         return EmbeddedJudge(folder, reasoning=settings.reasoning, threads=settings.threads)
+    if backend in ("classifier", "onnx"):
+        _check_untaken(settings, "a classifier's labels are what they are; name a model that takes one")
+        return _classifier(backend, found, settings, dialect, options)
     from guardreasoner_sdk.dialects.families import find_dialect
     from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 
@@ -178,11 +186,14 @@ def _served(model: str) -> _Found:
     return _Found(model, {"remote": model}, None) if info is None else _Found(info.name, info.weights, info.dialect)
 
 
-def _find(model: str) -> _Found:
+def _find(model: str, dialect: Dialect | str | None) -> _Found:
     """A model on this machine, of the catalogue, or of the hub."""
     path = Path(model).expanduser()
     repository, _, file = model.partition(":")
     if path.is_dir():
+        classifier = _own_classifier(path, dialect)
+        if classifier is not None:
+            return classifier
         if (path / "model.onnx").is_file():
             return _Found(path.name, {"embedded": str(path)}, None)
         if (path / "config.json").is_file():
@@ -194,6 +205,57 @@ def _find(model: str) -> _Found:
         return _Found(Path(file).stem, {"llama_cpp": model}, None)
     info = find_model(model)
     return _Found(info.name, info.weights, info.dialect)
+
+
+def _own_classifier(folder: Path, dialect: Dialect | str | None) -> _Found | None:
+    """A sequence classifier in a folder, or None. A label map's name makes it one, whatever it calls itself."""
+    exported = any((folder / place).is_file() for place in ("model.onnx", "onnx/model.onnx"))
+    if not (folder / "config.json").is_file() or (exported and not (folder / "tokenizer.json").is_file()):
+        return None
+    from guardreasoner_sdk.backends.classifier import read_config
+    from guardreasoner_sdk.dialects.label_map import LabelMap, label_maps, labels_of, meanings_of
+    from guardreasoner_sdk.judges.model_folder import read_object
+
+    config = read_config(folder)
+    written = any("ForSequenceClassification" in str(each) for each in config.get("architectures") or [])
+    note = read_object(folder / "guard.json") if (folder / "guard.json").exists() else {}
+    spoken = note.pop("dialect", None)
+    named = any(isinstance(name, str) and name in label_maps() for name in (dialect, spoken))
+    if not exported and not written and not named:
+        return None
+    stored = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    weights = {"classifier": str(folder)} if stored or not exported else {}
+    if exported:
+        weights["onnx"] = str(folder)
+    if spoken is not None:
+        return _Found(folder.name, weights, str(spoken))
+    labels = LabelMap.of({"name": folder.name, "labels": meanings_of(labels_of(config)), **note}, str(folder / "guard.json"))
+    return _Found(folder.name, weights, None, labels)
+
+
+def _classifier(backend: str, found: _Found, settings: Settings, dialect: Dialect | str | None, options: Options) -> Judge:
+    """The judge for a sequence classifier, with the label map that its options, a name or the catalogue give it."""
+    from guardreasoner_sdk.backends.classifier import OnnxClassifier, TransformersClassifier
+    from guardreasoner_sdk.dialects.label_map import LabelMap, label_maps
+    from guardreasoner_sdk.judges.classifier import ClassifierJudge
+
+    spoken = dialect or settings.dialect or found.dialect
+    if spoken is not None and (not isinstance(spoken, str) or spoken not in label_maps()):
+        name = spoken if isinstance(spoken, str) else spoken.name
+        raise ConfigurationError(
+            f"dialect: {name!r} is no label map, and {found.name} is a classifier; known are {', '.join(label_maps())}, or "
+            "pass options={'labels': {...}}"
+        )
+    labels = label_maps()[spoken] if isinstance(spoken, str) else found.labels or LabelMap(name=found.name)
+    if backend == "onnx":
+        onnx = _options(Onnx, options)
+        engine: OnnxClassifier | TransformersClassifier = OnnxClassifier(
+            found.weights[backend], labels.changed(**onnx.reading), onnx, name=found.name
+        )
+    else:
+        own = _options(Classifier, options)
+        engine = TransformersClassifier(found.weights[backend], labels.changed(**own.reading), own, name=found.name)
+    return ClassifierJudge(engine, reasoning=settings.reasoning)
 
 
 def _noted(folder: Path) -> str | None:
@@ -232,7 +294,8 @@ def _check_installed(backend: str, found: _Found) -> None:
 
 
 def _pip_line(backend: str) -> str:
-    purpose = {"vllm": "GPUs", "llama_cpp": "GGUF files", "transformers": "any device"}[backend]
+    purposes = {"llama_cpp": "GGUF files", "transformers": "any device", "classifier": "any device", "onnx": "CPUs"}
+    purpose = purposes.get(backend, "GPUs")
     return f"pip install 'guardreasoner-sdk[{BACKENDS[backend].extra}]' ({purpose})"
 
 

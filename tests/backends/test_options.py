@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from guardreasoner_sdk import VLLM, ConfigurationError, Guard, LlamaCpp, Remote, Transformers
+from guardreasoner_sdk import VLLM, Classifier, ConfigurationError, Guard, LlamaCpp, Onnx, Remote, Transformers
 from guardreasoner_sdk.backends.options import EngineOptions
 from guardreasoner_sdk.catalog import BACKENDS
 
 URL = "http://localhost:1/v1"
-KINDS = (VLLM, LlamaCpp, Transformers, Remote)
+KINDS = (VLLM, LlamaCpp, Transformers, Remote, Classifier, Onnx)
 
 
 def test_every_engine_has_its_options() -> None:
-    assert {kind.engine_name for kind in KINDS} == set(BACKENDS) - {"embedded"}
+    assert {kind.engine_name for kind in KINDS} == set(BACKENDS) - {"embedded", "hosted"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,7 +16,9 @@ from guardreasoner_sdk import ConfigurationError, Guard, MissingExtraError, Unkn
 from guardreasoner_sdk.catalog import BACKENDS, MODELS
 from guardreasoner_sdk.dialects.families import FAMILIES, sample_dialect
 from guardreasoner_sdk.dialects.guardreasoner import GuardReasonerDialect
+from guardreasoner_sdk.dialects.label_map import label_maps
 from guardreasoner_sdk.judges.cascade import CascadeJudge
+from guardreasoner_sdk.judges.classifier import ClassifierJudge
 from guardreasoner_sdk.judges.reasoner import ReasonerJudge
 from guardreasoner_sdk.testing import ScriptedJudge
 
@@ -62,6 +64,15 @@ def test_every_model_of_the_catalogue_is_built_for_every_engine_that_it_names(na
         assert (guard.judge.model, guard.judge.backend) == (name, backend)
         assert isinstance(guard.judge, ReasonerJudge)
         assert guard.judge.dialect.name == MODELS[name].dialect
+
+
+@pytest.mark.usefixtures("every_engine")
+@pytest.mark.parametrize("name", [name for name, info in MODELS.items() if info.is_classifier])
+def test_every_classifier_of_the_catalogue_is_built_with_its_label_map(name: str) -> None:
+    with Guard(name) as guard:
+        assert (guard.judge.model, guard.judge.backend) == (name, "classifier")
+        assert isinstance(guard.judge, ClassifierJudge)
+        assert guard.judge.labels is label_maps()[MODELS[name].dialect or ""]
 
 
 @pytest.mark.usefixtures("every_engine")
@@ -111,7 +122,7 @@ def test_what_a_model_cannot_be_told_is_refused_where_the_guard_is_made(argument
 
 
 def test_every_model_speaks_a_dialect_that_exists() -> None:
-    assert {info.dialect for info in MODELS.values() if info.dialect} <= set(FAMILIES)
+    assert {info.dialect for info in MODELS.values() if info.dialect and not info.is_classifier} <= set(FAMILIES)
     for name in FAMILIES:
         assert sample_dialect(name).name == name.removesuffix("-chat")
 

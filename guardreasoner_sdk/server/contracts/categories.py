@@ -2,7 +2,7 @@
 
 What a guard of ours does not tell apart stays false and 0.0; its own names stand in a result's extra field ``guardreasoner``.
 The names on the left are those of the guards' own taxonomies, without their codes: MLCommons' (Llama Guard, ThinkGuard and the
-embedded guard), Qwen3Guard's and ShieldGemma's.
+embedded guard), Qwen3Guard's, ShieldGemma's, and those of classifiers (``dialects/label_maps.toml``).
 """
 
 from __future__ import annotations
@@ -65,6 +65,21 @@ _MAPPED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "harassment": (("harassment",), ("hate_and_discrimination",)),
     "hate speech": (("hate",), ("hate_and_discrimination",)),
     "sexually explicit information": (("sexual",), ("sexual",)),
+    # DuoGuard's that MLCommons' list has in other words, detoxify's and BeaverTails'.
+    "suicide and self-harm": (("self-harm",), ("selfharm",)),
+    "threat": (("harassment/threatening",), ("violence_and_threats",)),
+    "insult": (("harassment",), ("hate_and_discrimination",)),
+    "identity attack": (("hate",), ("hate_and_discrimination",)),
+    "sexually explicit": (("sexual",), ("sexual",)),
+    "discrimination, stereotype, injustice": (("hate",), ("hate_and_discrimination",)),
+    "drug abuse, weapons, banned substance": (("illicit",), ("dangerous_and_criminal_content",)),
+    "financial crime, property crime, theft": (("illicit",), ("dangerous_and_criminal_content",)),
+    "hate speech, offensive language": (("hate",), ("hate_and_discrimination",)),
+    "privacy violation": ((), ("pii",)),
+    "self harm": (("self-harm",), ("selfharm",)),
+    "sexually explicit, adult content": (("sexual",), ("sexual",)),
+    "terrorism, organized crime": (("illicit/violent",), ("dangerous_and_criminal_content",)),
+    "violence, aiding and abetting, incitement": (("violence",), ("violence_and_threats",)),
 }
 
 _CODE = re.compile(r"S\d+ ")
