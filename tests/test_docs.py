@@ -167,6 +167,11 @@ def test_every_example_is_linked_from_a_page() -> None:
     assert [path.name for path in (ROOT / "examples").glob("*.py") if f"examples/{path.name})" not in said] == []
 
 
+def test_every_page_can_be_found_from_the_readme() -> None:
+    readme = PAGES[0].read_text("utf-8")
+    assert [page.name for page in PAGES[1:] if f"docs/{page.name}" not in readme] == []
+
+
 def test_no_block_of_a_page_installs_the_package_from_the_index() -> None:
     """There is no release on it: whoever copies such a line gets an error, or somebody else's package."""
     for page in PAGES:
