@@ -101,6 +101,7 @@ def settings_of(guard: Guard, settings: Settings) -> dict[str, Any]:
     unmeasured = guard.policy.on_unmeasured
     return {
         **({} if unmeasured == "judge" else {"on_unmeasured": unmeasured}),
+        **({} if settings.policy_text is None else {"policy_text": settings.policy_text}),
         "weights": settings.model,
         **settings.model_dump(mode="json", include={"dialect", "screen", "timeout", "reasoning"}),
         "base_url": None if settings.base_url is None else without_secrets(settings.base_url),

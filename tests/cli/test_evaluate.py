@@ -204,6 +204,15 @@ def test_a_password_in_the_address_is_in_no_file(evaluate, labelled, tmp_path):
     assert "http://127.0.0.1:9/v1" in (tmp_path / "out" / "verdicts.jsonl.state.json").read_text("utf-8")
 
 
+def test_another_policy_is_another_run(evaluate, labelled):
+    path = labelled(count=1)
+    served = ("--model", "m", "--dialect", "dynaguard", "--base-url", "http://127.0.0.1:9/v1", "--timeout", "20")
+    assert evaluate(path, *served, "--policy-text", "Be kind.").exit_code == 0
+    result = evaluate(path, *served, "--policy-text", "Be brief.")
+    assert result.exit_code == 2
+    assert "policy_text was 'Be kind.', is 'Be brief.'" in result.stderr
+
+
 def test_another_reasoning_is_another_run(evaluate, labelled):
     path = labelled()
     evaluate(path)

@@ -208,6 +208,12 @@ def test_the_options_of_the_yaml_make_a_guard() -> None:
         assert guard.policy == Policy(block={"harmful_response"}, on_block="message")
 
 
+def test_a_policy_of_ones_own_is_an_option_of_the_yaml() -> None:
+    options = {"api_base": "http://127.0.0.1:1/v1", "model": "dynaguard-8b", "policy_text": "Be kind."}
+    with GuardReasonerGuardrail("guard", **options).guard as guard:
+        assert guard.judge.dialect.policy == "1. Be kind."  # type: ignore[attr-defined]
+
+
 def test_options_that_cannot_work() -> None:
     with (
         Guard(judge=ScriptedJudge({})) as guard,
