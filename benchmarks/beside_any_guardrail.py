@@ -192,6 +192,11 @@ HERE: Mapping[str, str] = {
     "openai_moderation": "`openai-moderation`",
     "azure_content_safety": "`azure-content-safety`",
     "bedrock_guardrails": "`bedrock-guardrails`",
+    "duo_guard": "`duoguard-0.5b` to `-1.5b`",
+    "harm_guard": "`harmaug-guard`",
+    "injec_guard": "`piguard`",
+    "prompt_guard": "`prompt-guard-2-22m`, `-86m`, `prompt-guard-86m`",
+    "protectai": "`protectai-injection-v2`",
 }
 """What takes the place of a guardrail of any-guardrail here."""
 
