@@ -466,7 +466,7 @@ def _joined(pieces: Iterable[Piece], *, images: bool) -> _Said:
     for piece in pieces:
         if isinstance(piece, Unread):
             if images and piece.kind in IMAGES and piece.block is not None:
-                shown.append((_image_in(piece.block, format_place(piece.where)), len(text)))
+                shown.append((image_in(piece.block, format_place(piece.where)), len(text)))
                 objects.add(f"{piece.where}.image")
                 continue
             if piece.where in objects:
@@ -480,8 +480,12 @@ def _joined(pieces: Iterable[Piece], *, images: bool) -> _Said:
     return _Said(text, tuple(image for image, _ in shown), tuple(place for _, place in shown))
 
 
-def _image_in(part: Mapping[Any, Any], where: str) -> Image:
+def image_in(part: Mapping[Any, Any], where: str) -> Image:
     """The image that a part of a message holds.
+
+    Args:
+        part: the part, of whichever API.
+        where: its place, for errors.
 
     Raises:
         InputError: it is not in it, or there are several: a model might see another one than the guard.

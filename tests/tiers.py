@@ -31,6 +31,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/backends/test_llama_vocabulary.py": "engine",
     "tests/backends/test_remote_servers.py": "engine",
     "tests/backends/test_vllm.py": "engine",
+    "tests/backends/test_vision.py::test_vllm_is_handed_pictures_beside_the_ids_of_the_chat": "engine",
     "tests/cli/test_export.py::test_a_trained_folder_becomes_files_and_lines_that_use_them": "engine",
     "tests/test_docs.py::*[engines.md-llama.cpp": "engine",
     "tests/training/test_export.py": "engine",
@@ -57,6 +58,8 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/backends/test_classifier.py::test_a_long_text_is_read_to_its_end_and_its_most_harmful_window_decides": "slow",
     "tests/backends/test_families.py": "slow",  # every family; one engine's conformance is default
     "tests/backends/test_faults.py::test_a_server_that_hangs_holds_up_no_other_row_longer_than_its_deadline": "slow",
+    "tests/backends/test_vision.py::*[gemma": "slow",  # one architecture is default
+    "tests/backends/test_vision.py::*[shieldgemma": "slow",
     "tests/bulk/test_run.py": "slow",
     "tests/cli/test_evaluate.py::test_killed_half_way_and_started_again_it_gives_the_same_figures": "slow",
     "tests/cli/test_exit_codes.py::test_an_interrupted_file_is_130_and_goes_on": "slow",

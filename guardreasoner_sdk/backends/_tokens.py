@@ -8,13 +8,14 @@ import secrets
 import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardreasoner_sdk._failures import config_errors
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
 from guardreasoner_sdk.generation import Message, PromptPiece, Query
+from guardreasoner_sdk.images import Image
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -29,20 +30,25 @@ _LEAD, _TRAIL = "\n\t", "\v\n"
 
 
 def split_template(
-    render: Callable[[list[dict[str, Any]]], str], query: Query, *, model: str = "the model"
+    render: Callable[[list[dict[str, Any]]], str], query: Query, *, model: str = "the model", image_token: str | None = None
 ) -> tuple[PromptPiece, ...]:
     """Turn a chat into pieces: what the chat template writes is markup, the contents of the messages are plain text.
 
-    The template never sees the contents, so that they cannot steer it. Where it trims them, they are trimmed alike.
+    The template never sees the contents, so that they cannot steer it. Where it trims them, they are trimmed alike. Where an
+    image stands, it writes the token of one.
 
     Args:
         render: renders the model's chat template, with the variables of ``query.template`` and with the beginning of the
             answer, for messages in the usual form; any exception means that it does not take them.
+        model: its name, for errors.
+        image_token: what it writes for an image.
 
     Raises:
         ConfigurationError: the template does not take these messages: it raises, leaves one out or changes it.
+        BackendError: it does not take their images.
     """
     problem = ""
+    runs = [run for message in query.messages for run in _runs(message) if not isinstance(run, Image)]
     for listed in (False, True):  # some templates take a content as a text, some as a list of parts
         try:
             bare = _render(render, query.messages, listed, "", "")
@@ -53,13 +59,18 @@ def split_template(
             # Nothing judged was rendered, so that the template's own words can be shown.
             problem = problem or " ".join(str(error).split()) or type(error).__name__
             continue
-        if {_letters(number) for number in range(len(query.messages))} <= set(bare[1::2]) and bare[1::2] == padded[1::2]:
-            pieces = _pieces(bare, padded, query.messages)
+        if image_token is not None and sum(part.count(image_token) for part in bare[::2]) != len(query.images):
+            problem = problem or "it leaves an image out"
+        elif {_letters(number) for number in range(len(runs))} <= set(bare[1::2]) and bare[1::2] == padded[1::2]:
+            pieces = _pieces(bare, padded, runs)
             if pieces is not None:
                 return pieces
             problem = problem or "it changes what they say"
         else:
             problem = problem or "it leaves one out"
+    if query.images:
+        # What the application's users send is no wrong configuration.
+        raise BackendError(f"the chat template of {model} does not take images so ({problem})")
     roles = ", ".join(message.role for message in query.messages)
     raise ConfigurationError(
         f"model: the chat template of {model} does not take these messages ({roles}): {problem}; "
@@ -72,19 +83,52 @@ def _render(
 ) -> list[str]:
     """The template's text around the contents; every other item is the letters of the content that is there."""
     chat: list[dict[str, Any]] = []
-    for number, message in enumerate(messages):
-        content = f"{lead}{_SENTINEL}{_letters(number)}{trail}"
-        chat.append({"role": message.role, "content": [{"type": "text", "text": content}] if listed else content})
+    number = 0
+    for message in messages:
+        parts: list[dict[str, str]] = []
+        for run in _runs(message):
+            if isinstance(run, Image):
+                parts.append({"type": "image"})
+            else:
+                parts.append({"type": "text", "text": f"{lead}{_SENTINEL}{_letters(number)}{trail}"})
+                number += 1
+        chat.append({"role": message.role, "content": parts if listed or message.images else parts[0]["text"]})
     return _SENTINELS.split(render(chat))
+
+
+def _runs(message: Message) -> list[Image | tuple[PromptPiece, ...]]:
+    """The images of a message, and the texts before, between and behind them."""
+    if not message.images:
+        return [message.parts]
+    runs: list[Image | tuple[PromptPiece, ...]] = []
+    for is_image, pieces in groupby(message.parts, key=lambda piece: piece.image is not None):
+        said = tuple(pieces)
+        if is_image:
+            runs += [piece.image for piece in said if piece.image is not None]
+        elif any(piece.text for piece in said):
+            runs.append(said)
+    return runs
+
+
+def _with_images(pieces: Sequence[PromptPiece], token: str, texts: Sequence[str]) -> list[PromptPiece]:
+    """Pieces with what stands for each image in place of its token, where the template wrote that."""
+    due = iter(texts)
+    found = []
+    for piece in pieces:
+        if piece.markup and token in piece.text:
+            first, *others = piece.text.split(token)
+            piece = PromptPiece(first + "".join(f"{next(due)}{other}" for other in others), markup=True)
+        found.append(piece)
+    return found
 
 
 def _letters(number: int) -> str:
     return "".join(string.ascii_lowercase[number // 26**place % 26] for place in range(4))
 
 
-def _pieces(bare: list[str], padded: list[str], messages: Sequence[Message]) -> tuple[PromptPiece, ...] | None:
+def _pieces(bare: list[str], padded: list[str], runs: Sequence[tuple[PromptPiece, ...]]) -> tuple[PromptPiece, ...] | None:
     """Join the template's text and the contents; None where the template did something else to them than trimming."""
-    contents = {_letters(number): message.parts for number, message in enumerate(messages)}
+    contents = {_letters(number): run for number, run in enumerate(runs)}
     texts = [list(contents[letters]) for letters in bare[1::2]]
     parts = bare[0::2]
     for number, (part, widened) in enumerate(zip(parts, padded[0::2], strict=True)):
@@ -186,18 +230,35 @@ class PromptEncoder:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         return cls(tokenizer, name)
 
-    def encode(self, query: Query) -> list[int]:
+    def encode(self, query: Query, *, image_token: str | None = None, image_texts: Sequence[str] | None = None) -> list[int]:
         """Ids of the prompt: the BOS token once where the model has one, the pieces or the chat, then how the answer begins.
+
+        Args:
+            query: what is asked.
+            image_token: what the chat template writes for an image; None: it is not known, or there is none.
+            image_texts: what stands for each image in its place; None: the token stays.
 
         Raises:
             ConfigurationError: the model has no chat template, or it does not take these messages.
-            BackendError: the text holds a character that the vocabulary knows only as a special token.
+            BackendError: the text holds a character that the vocabulary knows only as a special token, or images cannot be
+                shown so.
         """
-        pieces = split_template(self._renderer(query), query, model=self._name) if query.messages else query.pieces
+        if any(piece.image is not None for piece in query.pieces):
+            raise BackendError("a prompt without a chat template shows no images; ask by messages")
+        pieces: Sequence[PromptPiece] = query.pieces
+        if query.messages:
+            pieces = split_template(self._renderer(query), query, model=self._name, image_token=image_token)
+            if image_token is not None and image_texts is not None:
+                pieces = _with_images(pieces, image_token, image_texts)
         ids = self._encode_pieces([*pieces, PromptPiece(query.opening, markup=True)] if query.opening else pieces)
         if ids[: len(self._bos)] != self._bos:
             ids = self._bos + ids
         return ids + (self._plain.encode(query.continuation, self._inner).ids if query.continuation else [])
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of transformers."""
+        return self._tokenizer
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of generated ids, as it goes on behind a prompt: with its leading blank, without special tokens.

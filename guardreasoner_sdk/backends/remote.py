@@ -17,7 +17,7 @@ from guardreasoner_sdk.backends._remote_replies import read_answer, read_owner
 from guardreasoner_sdk.backends.connection import Connection
 from guardreasoner_sdk.backends.options import Remote
 from guardreasoner_sdk.errors import BackendError
-from guardreasoner_sdk.generation import Capabilities, Completion, PromptPiece, Query
+from guardreasoner_sdk.generation import Capabilities, Completion, Message, PromptPiece, Query
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -113,7 +113,7 @@ class RemoteBackend:
     @property
     def capabilities(self) -> Capabilities:
         """What the server can do, as far as it is known; ``continues`` is about chats, plain prompts are always continued."""
-        return Capabilities(continues=self.chat_continues, probes=False)
+        return Capabilities(continues=self.chat_continues, probes=False, images=True)
 
     @property
     def chat_continues(self) -> bool:
@@ -166,11 +166,13 @@ class RemoteBackend:
         if query.stop:
             body["stop"] = list(query.stop[:MOST_STOPS])
         if query.pieces:
+            if any(piece.image is not None for piece in query.pieces):
+                raise BackendError("a prompt without a chat template shows no images; ask by messages")
             path = COMPLETIONS
             body["prompt"] = _prompt(query)
         else:
             path = CHATS
-            body["messages"] = [{"role": message.role, "content": _safe(message.parts)} for message in query.messages]
+            body["messages"] = [{"role": message.role, "content": _content(message)} for message in query.messages]
             if query.opening or query.continuation or query.template or query.special:
                 await self._find_owner()
             if query.opening or query.continuation:
@@ -269,6 +271,20 @@ def _prompt(query: Query) -> str:
 def _beginning(query: Query) -> tuple[PromptPiece, ...]:
     pieces = (PromptPiece(query.opening, markup=True), PromptPiece(query.continuation))
     return tuple(piece for piece in pieces if piece.text)
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """The content of a message: a text, or parts where images stand in it, with their bytes: no server gets an address."""
+    if not message.images:
+        return _safe(message.parts)
+    parts: list[dict[str, Any]] = []
+    for is_image, pieces in groupby(message.parts, key=lambda piece: piece.image is not None):
+        if is_image:
+            shown = (piece.image for piece in pieces if piece.image is not None)
+            parts += [{"type": "image_url", "image_url": {"url": image.data_url}} for image in shown]
+        elif text := _safe(pieces):
+            parts.append({"type": "text", "text": text})
+    return parts
 
 
 def _safe(pieces: Iterable[PromptPiece]) -> str:

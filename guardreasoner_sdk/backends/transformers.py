@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import inspect
 import logging
 import math
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from guardreasoner_sdk.backends._tokens import PromptEncoder
+    from guardreasoner_sdk.backends._vision import ImageEncoder
 
 __all__ = ["TransformersBackend"]
 
@@ -48,7 +50,7 @@ class TransformersBackend:
     """
 
     name = "transformers"
-    capabilities = Capabilities(continues=True, probes=False)
+    capabilities = Capabilities(continues=True, probes=False, images=True)
 
     def __init__(
         self,
@@ -102,7 +104,8 @@ class TransformersBackend:
         folder = folder_of(self._weights, self._revision)
         placement = self._placement()
         encoder = PromptEncoder.from_folder(folder, self.model)
-        return _Engine(self._load_model(folder, placement), encoder, self._context, self.batch_size)
+        images = _Images(folder, encoder, self.model)
+        return _Engine(self._load_model(folder, placement), encoder, images, self._context, self.batch_size)
 
     def _load_model(self, folder: Path, placement: dict[str, Any]) -> Any:
         device = placement.pop("device", None)
@@ -112,9 +115,10 @@ class TransformersBackend:
             return f"model: {self.model} cannot be loaded from {folder}: {reason}"
 
         with config_errors(told):
-            model = _transformers().AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=self._dtype, local_files_only=True, use_safetensors=True, **placement
-            )
+            options = {"dtype": self._dtype, "local_files_only": True, "use_safetensors": True, **placement}
+            model = _auto_model(folder).from_pretrained(str(folder), **options)
+            if not model.can_generate() and hasattr(model, "model"):
+                model = model.model  # a classifier of images that is a language model within (ShieldGemma 2)
             return (model if device is None else model.to(device)).eval()
 
     def _placement(self) -> dict[str, Any]:
@@ -149,6 +153,16 @@ def _transformers() -> Any:
     return transformers
 
 
+def _auto_model(folder: Path) -> Any:
+    """What loads the weights: one that sees is loaded with its eyes."""
+    library = _transformers()
+    config = library.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    if config.model_type == "shieldgemma2":
+        return library.AutoModelForImageClassification
+    sees = getattr(config, "vision_config", None) is not None and type(config) in library.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return library.AutoModelForImageTextToText if sees else library.AutoModelForCausalLM
+
+
 def _default_device() -> str:
     import torch
 
@@ -157,12 +171,46 @@ def _default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+class _Images:
+    """What a checkpoint brings for images, loaded with the first of them: who judges texts alone needs no Pillow.
+
+    Args:
+        folder: of the checkpoint.
+        encoder: of its texts.
+        name: the model's name, for errors.
+    """
+
+    def __init__(self, folder: Path, encoder: PromptEncoder, name: str) -> None:
+        self._folder = folder
+        self._encoder = encoder
+        self._name = name
+        self._loaded: ImageEncoder | None = None
+
+    def encoder(self) -> ImageEncoder:
+        """Load it.
+
+        Raises:
+            BackendError: it brings nothing.
+            ConfigurationError: it cannot be loaded.
+        """
+        if self._loaded is None:
+            from guardreasoner_sdk.backends._vision import ImageEncoder
+
+            self._loaded = ImageEncoder.from_folder(self._folder, self._encoder.tokenizer, self._name)
+        if self._loaded is None:
+            raise BackendError(f"{self._name} is no model that sees images")
+        return self._loaded
+
+
 class _Engine:
     """A loaded model and its tokenizer."""
 
-    def __init__(self, model: Any, encoder: PromptEncoder, context: int | None, batch_size: int) -> None:
+    def __init__(self, model: Any, encoder: PromptEncoder, images: _Images, context: int | None, batch_size: int) -> None:
         self._model = model
         self._encoder = encoder
+        self._images = images
+        takes = inspect.signature(model.forward).parameters
+        self._kinds = next((name for name in ("mm_token_type_ids", "token_type_ids") if name in takes), None)
         self._batch_size = batch_size
         config = model.config.get_text_config()
         self._context = context or getattr(config, "max_position_embeddings", None) or 2**31
@@ -205,10 +253,19 @@ class _Engine:
             ) from None
 
     def _row(self, job: EngineJob[Query, Completion]) -> _Row:
-        prompt = self._encoder.encode(job.query)
+        seen: dict[str, Any] = {}
+        kinds: list[int] = []
+        if job.query.images:
+            images = self._images.encoder()
+            made = images.encode(job.query.images)
+            prompt = self._encoder.encode(job.query, image_token=images.token, image_texts=made.texts)
+            seen, kinds = made.tensors, images.kinds(prompt)
+        else:
+            prompt = self._encoder.encode(job.query)
         if len(prompt) >= self._context:
             raise too_long(len(prompt), self._context, "use a model with a longer context")
-        return _Row(job, prompt, min(job.query.max_tokens, self._context - len(prompt)), self._encoder, self._ends)
+        limit = min(job.query.max_tokens, self._context - len(prompt))
+        return _Row(job, prompt, limit, self._encoder, self._ends, seen, kinds)
 
     def _generate(self, rows: list[_Row]) -> None:
         import torch
@@ -224,6 +281,7 @@ class _Engine:
             self._model.generate(
                 torch.tensor(ids, device=self._model.device),
                 attention_mask=torch.tensor(mask, device=self._model.device),
+                **self._seen(rows, longest),
                 generation_config=_transformers().GenerationConfig(
                     max_new_tokens=max(row.limit for row in rows),
                     pad_token_id=0,
@@ -233,6 +291,23 @@ class _Engine:
                 logits_processor=[steps.scores],
                 stopping_criteria=[steps.done],
             )
+
+    def _seen(self, rows: list[_Row], longest: int) -> dict[str, Any]:
+        """What the model is shown beside the tokens: the images of all rows, one after another."""
+        import torch
+
+        showing = [row for row in rows if row.seen]
+        if not showing:
+            return {}
+        device, dtype = self._model.device, self._model.dtype
+        shown: dict[str, Any] = {}
+        for name in dict.fromkeys(name for row in showing for name in row.seen):
+            whole = torch.cat([torch.as_tensor(row.seen[name]) for row in showing])
+            shown[name] = whole.to(device, dtype if whole.is_floating_point() else None)
+        if self._kinds is not None:
+            kinds = [[0] * (longest - len(row.prompt)) + (row.kinds or [0] * len(row.prompt)) for row in rows]
+            shown[self._kinds] = torch.tensor(kinds, device=device)
+        return shown
 
 
 class _Steps:
@@ -289,13 +364,24 @@ class _Row:
         limit: most tokens to generate.
         encoder: decodes.
         ends: ids that end an answer.
+        seen: tensors of its images, by the model's argument.
+        kinds: for each token of a prompt with images whether it is a part of one.
     """
 
     def __init__(
-        self, job: EngineJob[Query, Completion], prompt: list[int], limit: int, encoder: PromptEncoder, ends: frozenset[int]
+        self,
+        job: EngineJob,
+        prompt: list[int],
+        limit: int,
+        encoder: PromptEncoder,
+        ends: frozenset[int],
+        seen: dict[str, Any],
+        kinds: list[int],
     ) -> None:
         self.query = job.query
         self.prompt = prompt
+        self.seen = seen
+        self.kinds = kinds
         self.limit = limit
         self.done = False
         self._job = job

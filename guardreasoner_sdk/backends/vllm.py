@@ -63,7 +63,7 @@ class VLLMBackend:
     """
 
     name = "vllm"
-    capabilities = Capabilities(continues=True, probes=True)
+    capabilities = Capabilities(continues=True, probes=True, images=True)
 
     def __init__(
         self,
@@ -312,9 +312,15 @@ class _Engine:
             skip_special_tokens=not query.special,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = {"type": "token", "prompt_token_ids": ids}
+        prompt: dict[str, Any] = {"type": "token", "prompt_token_ids": ids}
+        if query.images:
+            # vLLM makes of an image's token as many as the model has places for it; texts hold no such token.
+            pictures = await asyncio.to_thread(lambda: [image.decode() for image in query.images])
+            prompt = {"prompt_token_ids": ids, "multi_modal_data": {"image": pictures}}
         results = [result async for result in self.core.generate(prompt, params, uuid.uuid4().hex)]
-        return self._completion(results[-1], len(ids), query.special) if results else BackendError("the engine gave no answer")
+        if not results:
+            return BackendError("the engine gave no answer")
+        return self._completion(results[-1], len(results[-1].prompt_token_ids or ids), query.special)
 
     def _completion(self, result: Any, length: int, special: bool) -> Completion | BackendError:
         output = result.outputs[0]

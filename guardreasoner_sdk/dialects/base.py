@@ -47,7 +47,8 @@ class Dialect(Protocol):
         name: as in ``Guard(dialect=...)``.
 
     A family that cannot do everything that ``Guard(reasoning=...)`` may ask for has an attribute ``modes``, a tuple of what it
-    can, ``auto`` among it; a guard is then refused at once where it asks for something else.
+    can, ``auto`` among it; a guard is then refused at once where it asks for something else. One that asks about the images of
+    an exchange, too, has ``sees_images = True``, and is handed some where the engine takes them.
 
     Example:
         >>> from guardreasoner_sdk import Exchange

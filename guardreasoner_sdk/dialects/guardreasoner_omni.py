@@ -1,4 +1,4 @@
-"""GuardReasoner-Omni (arXiv:2602.03328) and -VL (arXiv:2505.11049) on text: reasoning, then a result for each part.
+"""GuardReasoner-Omni (arXiv:2602.03328) and -VL (arXiv:2505.11049) on text and images: reasoning, then a result for each part.
 
 The requests are those of the authors' evaluation, whose words are not in this package (``wire/guardreasoner-omni.txt`` and
 ``wire/guardreasoner-vl.txt`` say why); that of -VL is known from the repository of -Omni only, so try it on the weights. The
@@ -13,7 +13,7 @@ from guardreasoner_sdk.dialects.answers import Fields, beyond_reasoning, thought
 from guardreasoner_sdk.dialects.base import Reasoning
 from guardreasoner_sdk.dialects.probabilities import CHOICES
 from guardreasoner_sdk.dialects.published import PublishedDialect, Reading
-from guardreasoner_sdk.dialects.quoting import fold_history, marks, quote
+from guardreasoner_sdk.dialects.quoting import fold_history_with_images, marks, quote
 from guardreasoner_sdk.dialects.wire import Request, complete_request
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
@@ -32,10 +32,10 @@ _SECTIONS = marks(
 
 
 class GuardReasonerOmniDialect(PublishedDialect):
-    """Asks and reads a GuardReasoner-Omni or -VL about text.
+    """Asks and reads a GuardReasoner-Omni or -VL about text and images.
 
     It judges harm, of the prompt and of the response; it does not say whether the response refuses. It always reasons. Earlier
-    turns stand before the prompt, inside the human's part.
+    turns stand before the prompt, inside the human's part, and so do images.
 
     Args:
         model: ``omni`` or ``vl``.
@@ -56,6 +56,7 @@ class GuardReasonerOmniDialect(PublishedDialect):
 
     judges = ("prompt_harmfulness", "response_harmfulness")
     modes = ("auto", "full")
+    sees_images = True
 
     def __init__(self, model: Literal["omni", "vl"] = "omni", *, request: Request | None = None) -> None:
         if model not in ("omni", "vl"):
@@ -67,7 +68,7 @@ class GuardReasonerOmniDialect(PublishedDialect):
         """One query for both parts."""
         wire = self.published
         response = "None" if exchange.response is None else quote(exchange.response, _SECTIONS)
-        user = wire.fill("user", {"prompt": fold_history(exchange, _SECTIONS), "response": response})
+        user = wire.fill("user", {"prompt": fold_history_with_images(exchange, _SECTIONS), "response": response})
         messages = (Message.of("system", wire.fill("system")), Message.of("user", user))
         return {"answer": Query(messages=messages, max_tokens=4096, choices=CHOICES)}
 

@@ -133,7 +133,7 @@ class LlamaGuardDialect(SidesDialect):
     the prompt and the response together. It does not reason.
 
     Args:
-        version: 1 to 4; all are asked and read in the same way, and name categories of their own.
+        version: 1 to 4; all are asked and read in the same way, and name categories of their own. Version 4 sees images.
 
     Raises:
         ConfigurationError: another version.
@@ -153,6 +153,7 @@ class LlamaGuardDialect(SidesDialect):
             raise ConfigurationError(f"version: {version!r} is unknown; use 1, 2, 3 or 4")
         self.version = version
         self.name = f"llama-guard-{version}"
+        self.sees_images = version == 4
 
     def query(self, side: Side, exchange: Exchange, reasoning: Reasoning, capabilities: Capabilities) -> Query:
         """Ask about one part: the chat ends with it, and its history becomes earlier turns."""

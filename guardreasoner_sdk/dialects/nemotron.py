@@ -133,7 +133,7 @@ class NemotronReasoningDialect(_Nemotron):
 
 
 class NemotronContentSafetyDialect(_Nemotron):
-    """Asks and reads Nemotron 3 or 3.5 Content Safety; text only.
+    """Asks and reads Nemotron 3 or 3.5 Content Safety, about text and images.
 
     It judges harm, of the prompt and of the response, and names categories; it does not say whether the response refuses.
     Version 3.5 thinks before it answers under ``full``, and takes a policy; version 3 does neither.
@@ -154,6 +154,8 @@ class NemotronContentSafetyDialect(_Nemotron):
         >>> bool(query.pieces or query.messages)
         True
     """
+
+    sees_images = True
 
     def __init__(self, version: Literal["3", "3.5"] = "3.5", *, policy_text: str | None = None) -> None:
         if version not in ("3", "3.5"):

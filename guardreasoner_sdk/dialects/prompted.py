@@ -8,7 +8,7 @@ from guardreasoner_sdk.dialects.guardreasoner import MAX_NEW_TOKENS, GuardReason
 from guardreasoner_sdk.dialects.probabilities import DOUBT
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Message, Query
+from guardreasoner_sdk.generation import Message, PromptPiece, Query
 
 __all__ = ["PromptedDialect"]
 
@@ -72,6 +72,7 @@ class PromptedDialect(GuardReasonerDialect):
             never put text of users into it.
         max_tokens: most tokens to generate.
         doubt: ``auto`` reasons where a label's probability (0 to 1) lies between these two, or is not known.
+        images: whether the model sees images. Say so only if it does: some servers pass over what their model does not see.
 
     Raises:
         ConfigurationError: the policy is no text or blank, or no interval.
@@ -89,12 +90,18 @@ class PromptedDialect(GuardReasonerDialect):
     name = "prompted"
 
     def __init__(
-        self, policy_text: str | None = None, *, max_tokens: int = MAX_NEW_TOKENS, doubt: tuple[float, float] = DOUBT
+        self,
+        policy_text: str | None = None,
+        *,
+        max_tokens: int = MAX_NEW_TOKENS,
+        doubt: tuple[float, float] = DOUBT,
+        images: bool = False,
     ) -> None:
         super().__init__("chat", max_tokens=max_tokens, doubt=doubt)
         if policy_text is not None and (not isinstance(policy_text, str) or not policy_text.strip()):
             raise ConfigurationError("policy_text: must be text that says what counts as harmful, or None for a general notion")
         self.policy = policy_text
+        self.sees_images = images
 
     def render(self, exchange: Exchange) -> Query:
         """Turn an exchange into a chat: what to do, then the interaction as data.
@@ -105,10 +112,18 @@ class PromptedDialect(GuardReasonerDialect):
         policy = _OWN if self.policy is None else _GIVEN.format(policy=self.policy.strip())
         # What closes the fence inside the data is no tag any more.
         data = _FENCE.sub("<|", interaction(exchange))
+        asked = f"<interaction>\n{data.rstrip()}\n</interaction>\n\nClassify the interaction above."
+        user = Message("user", asked)
+        if exchange.all_images:
+            shown = "The human user showed these images, in this order:\n"
+            user = Message.of(
+                "user",
+                [PromptPiece(shown), *(PromptPiece(image=image) for image in exchange.all_images), PromptPiece(f"\n{asked}")],
+            )
         return Query(
             messages=(
                 Message("system", _INSTRUCTION.format(policy=policy)),
-                Message("user", f"<interaction>\n{data.rstrip()}\n</interaction>\n\nClassify the interaction above."),
+                user,
             ),
             max_tokens=self.max_tokens,
         )

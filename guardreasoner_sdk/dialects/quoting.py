@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.exchange import Exchange, Turn
+from guardreasoner_sdk.generation import PromptPiece
 
-__all__ = ["BREAK", "fold_history", "marks", "quote"]
+__all__ = ["BREAK", "fold_history", "fold_history_with_images", "marks", "quote", "quote_with_images"]
 
 BREAK = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
 _SKIP = rf"(?:[^\S{BREAK}]|[\u00ad\u200b-\u200f\u2060-\u2064\ufeff>*_])*+"
@@ -34,6 +35,48 @@ def quote(text: str, pattern: re.Pattern[str]) -> str:
         pattern: the marks of the format.
     """
     return pattern.sub("| ", text)
+
+
+def quote_with_images(said: Exchange | Turn, pattern: re.Pattern[str]) -> tuple[PromptPiece, ...]:
+    """What a user said and showed, in order: the text quoted, and each image in its place.
+
+    Args:
+        said: an earlier turn, or the exchange itself, whose prompt is meant.
+        pattern: the marks of the format.
+    """
+    text = said.prompt if isinstance(said, Exchange) else said.content
+    if not said.images:
+        return (PromptPiece(quote(text, pattern)),)
+    places = said.image_places or (0,) * len(said.images)
+    pieces: list[PromptPiece] = []
+    begin = 0
+    for image, place in zip(said.images, places, strict=True):
+        pieces += [PromptPiece(quote(text[begin:place], pattern)), PromptPiece(image=image)]
+        begin = place
+    pieces.append(PromptPiece(quote(text[begin:], pattern)))
+    return tuple(piece for piece in pieces if piece.text or piece.image is not None)
+
+
+def fold_history_with_images(exchange: Exchange, pattern: re.Pattern[str]) -> tuple[PromptPiece, ...]:
+    """:func:`fold_history` for a family that sees: images stand where they were shown.
+
+    Args:
+        exchange: what is judged.
+        pattern: the marks of the format.
+    """
+    if not exchange.all_images:
+        return (PromptPiece(fold_history(exchange, pattern)),)
+    prompt = quote_with_images(exchange, pattern)
+    if not exchange.history:
+        return prompt
+    pieces: list[PromptPiece] = []
+    for turn in exchange.history:
+        pieces += [
+            PromptPiece(f"[earlier {turn.role} message] "),
+            *quote_with_images(turn, pattern),
+            PromptPiece("\n"),
+        ]
+    return (*pieces, PromptPiece("[current user message] "), *prompt)
 
 
 def fold_history(exchange: Exchange, pattern: re.Pattern[str]) -> str:

@@ -7,15 +7,15 @@ both parts, and their answers become one text with places in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from guardreasoner_sdk.dialects.base import Answer
-from guardreasoner_sdk.dialects.quoting import marks, quote
+from guardreasoner_sdk.dialects.quoting import marks, quote, quote_with_images
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.generation import Completion, Message, Query
+from guardreasoner_sdk.generation import Completion, Message, PromptPiece, Query
 from guardreasoner_sdk.verdict import Finding, Span, Usage, undetermined
 
 __all__ = ["CONVERSATION", "Sheet", "Side", "join_answers", "sides", "span", "turns", "unreadable"]
@@ -35,29 +35,36 @@ def turns(exchange: Exchange, pattern: re.Pattern[str]) -> tuple[Message, ...]:
     """The conversation up to the prompt, as templates want it: user and assistant in turn, the user first and last.
 
     Neighbours of one role become one turn. What a system or a tool said, and an assistant's greeting at the very start,
-    is in the user's turn, and says whose it is.
+    is in the user's turn, and says whose it is. Images of users stand where they were shown.
 
     Args:
         exchange: what is judged.
         pattern: the marks of the format.
     """
-    said: list[tuple[Literal["user", "assistant"], str]] = []
+    said: list[tuple[Literal["user", "assistant"], tuple[PromptPiece, ...]]] = []
     for turn in exchange.history:
         text = quote(turn.content, pattern)
         if turn.role == "assistant" and said:
-            said.append(("assistant", text))
+            said.append(("assistant", (PromptPiece(text),)))
         elif turn.role == "user":
-            said.append(("user", text))
+            said.append(("user", quote_with_images(turn, pattern)))
         else:
-            said.append(("user", f"[{'earlier assistant' if turn.role == 'assistant' else turn.role} message] {text}"))
-    said.append(("user", quote(exchange.prompt, pattern)))
-    messages: list[Message] = []
-    for role, text in said:
-        if messages and messages[-1].role == role:
-            messages[-1] = Message(role, f"{messages[-1].content}\n\n{text}")
+            whose = "earlier assistant" if turn.role == "assistant" else turn.role
+            said.append(("user", (PromptPiece(f"[{whose} message] {text}"),)))
+    said.append(("user", quote_with_images(exchange, pattern)))
+    joined: list[tuple[Literal["user", "assistant"], tuple[PromptPiece, ...]]] = []
+    for role, pieces in said:
+        if joined and joined[-1][0] == role:
+            joined[-1] = (role, (*joined[-1][1], PromptPiece("\n\n"), *pieces))
         else:
-            messages.append(Message(role, text))
-    return tuple(messages)
+            joined.append((role, pieces))
+    return tuple(_message(role, pieces) for role, pieces in joined)
+
+
+def _message(role: Literal["user", "assistant"], pieces: Sequence[PromptPiece]) -> Message:
+    if any(piece.image is not None for piece in pieces):
+        return Message.of(role, pieces)
+    return Message(role, "".join(piece.text for piece in pieces))
 
 
 def sides(exchange: Exchange, pattern: re.Pattern[str], *, max_tokens: int, choices: int) -> dict[Side, Query]:

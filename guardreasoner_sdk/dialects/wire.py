@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -54,13 +54,17 @@ class WireFormat:
     sha256: str | None = None
 
     def fill(
-        self, section: str, values: Mapping[str, str] | None = None, *, sections: Mapping[str, str] | None = None
+        self,
+        section: str,
+        values: Mapping[str, str | Sequence[PromptPiece]] | None = None,
+        *,
+        sections: Mapping[str, str] | None = None,
     ) -> tuple[PromptPiece, ...]:
         """A section with its values: what was published is markup, values are plain text.
 
         Args:
             section: its name.
-            values: what takes a place, by its name.
+            values: what takes a place, by its name: a text, or pieces with images among them.
             sections: which section takes a place, by the place's name.
 
         Example:
@@ -79,10 +83,12 @@ class WireFormat:
             if chosen is None and name not in values:
                 continue  # braces of the format's own
             pieces.append(PromptPiece(text[place : found.start()], markup=True))
-            pieces += [PromptPiece(values[name])] if chosen is None else self.fill(chosen, values, sections=sections)
+            value = values.get(name, "")
+            given = [PromptPiece(value)] if isinstance(value, str) else value
+            pieces += given if chosen is None else self.fill(chosen, values, sections=sections)
             place = found.end()
         pieces.append(PromptPiece(text[place:], markup=True))
-        return tuple(piece for piece in pieces if piece.text)
+        return tuple(piece for piece in pieces if piece.text or piece.image is not None)
 
 
 Request = str | Path | WireFormat

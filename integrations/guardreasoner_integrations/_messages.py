@@ -4,22 +4,26 @@ before it, and what tools gave after it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from pydantic import BaseModel
 
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged
-from guardreasoner_sdk._content import Call, Piece, Text, block, is_said, texts_by_speaker
+from guardreasoner_sdk._content import Call, Piece, Text, Unread, block, is_said, texts_by_speaker
+from guardreasoner_sdk._content_table import IMAGES
 from guardreasoner_sdk._unescaping import unescape
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text
+from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text, image_in
+from guardreasoner_sdk.images import Image
 
-__all__ = ["NO_PROMPT", "conversation", "read_messages", "readings"]
+__all__ = ["NO_PROMPT", "Said", "conversation", "read_messages", "readings"]
 
 NO_PROMPT = "(no text)"
 """Stands for a prompt that is not there: what tools gave and what the model says are judged as the answer to something."""
 
-Said = dict[str, str]
-"""A message with nothing but text: ``role``, ``content`` and, where something stands beside what it says, that ``alone``."""
+Said = dict[str, Any]
+"""A message as it is judged: ``role``, ``content`` and, where something stands beside what it says, that ``alone``. Each is a
+text, or a list of parts where images that the guard sees stand in it."""
 
 
 def conversation(field: str, messages: list[Said], *, continued: bool = False) -> Exchange | None:
@@ -34,9 +38,7 @@ def conversation(field: str, messages: list[Said], *, continued: bool = False) -
     Raises:
         InputError: there is text, and no message to judge.
     """
-    heard = [
-        {"role": message["role"], "content": message["content"]} for message in messages if has_visible_text(message["content"])
-    ]
+    heard = [{"role": message["role"], "content": message["content"]} for message in messages if _says(message["content"])]
     if not heard:
         return None
     roles = {message["role"].lower() for message in heard}
@@ -49,7 +51,11 @@ def conversation(field: str, messages: list[Said], *, continued: bool = False) -
             heard.insert(0, {"role": "user", "content": NO_PROMPT})
         else:
             raise InputError(field, "has no user message", "add a user message with text")
-    return exchange_from_messages(heard)
+    return exchange_from_messages(heard, images=True)
+
+
+def _says(content: str | list[Any]) -> bool:
+    return bool(content) if isinstance(content, list) else has_visible_text(content)
 
 
 def readings(field: str, messages: list[Said], *, continued: bool = False) -> list[Exchange]:
@@ -70,11 +76,12 @@ def readings(field: str, messages: list[Said], *, continued: bool = False) -> li
     return [whole] if alone in (None, whole) else [alone, whole]
 
 
-def read_messages(field: str, messages: object, unjudged: Unjudged) -> Iterator[Said]:
+def read_messages(field: str, messages: object, unjudged: Unjudged, *, images: bool = False) -> Iterator[Said]:
     """The messages of Chat Completions, Responses (items) or Anthropic, as text.
 
     Args:
         unjudged: what to do about images and the like: ``raise``, or ``allow`` to say ``[image_url]`` in their place.
+        images: whether the guard sees those of users that are in the messages themselves.
 
     Raises:
         InputError: something else than a list of messages, or a part that cannot be judged, with its place.
@@ -83,12 +90,12 @@ def read_messages(field: str, messages: object, unjudged: Unjudged) -> Iterator[
         raise InputError(field, f"must be a list, not {type(messages).__name__}", "send a list of messages")
     for index, message in enumerate(messages):
         try:
-            yield from _said(f"{field}[{index}]", message, unjudged)
+            yield from _said(f"{field}[{index}]", message, unjudged, images)
         except RecursionError:
             raise InputError(f"{field}[{index}]", "is nested too deeply", "send a message with less in it") from None
 
 
-def _said(where: str, message: object, unjudged: Unjudged) -> Iterator[Said]:
+def _said(where: str, message: object, unjudged: Unjudged, images: bool) -> Iterator[Said]:
     if isinstance(message, BaseModel):
         message = message.model_dump(mode="json", warnings=False)
     if not isinstance(message, Mapping):
@@ -99,19 +106,30 @@ def _said(where: str, message: object, unjudged: Unjudged) -> Iterator[Said]:
             fix = "send a string or text parts"
             raise InputError(f"{where}.content", f"must be text, not {type(content).__name__}", fix)
         for role, pieces in texts_by_speaker(str(message.get("role", "user")), message, where):
-            text = _text(pieces, unjudged)
-            alone = _text([piece for piece in pieces if is_said(piece, where)], unjudged)
-            yield {"role": role, "content": text} | ({"alone": alone} if has_visible_text(alone) and alone != text else {})
+            see = images and role.lower() in ("user", "human")
+            whole = _content(pieces, unjudged, see)
+            alone = _content([piece for piece in pieces if is_said(piece, where)], unjudged, see)
+            yield {"role": role, "content": whole} | ({"alone": alone} if _says(alone) and alone != whole else {})
     else:
         # An item: what a tool gave, or what the model wrote.
         role = "tool" if str(message["type"]).endswith("_output") else "assistant"
-        yield {"role": role, "content": _text(block(message, where), unjudged)}
+        yield {"role": role, "content": _content(block(message, where), unjudged, False)}
 
 
-def _text(pieces: Iterable[Piece], unjudged: Unjudged) -> str:
-    texts = []
+def _content(pieces: Iterable[Piece], unjudged: Unjudged, images: bool) -> str | list[dict[str, Any]]:
+    texts: list[str] = []
+    parts: list[dict[str, Any]] = []
+
+    def text_part() -> list[dict[str, Any]]:
+        text = "\n".join(text for text in texts if text)
+        texts.clear()
+        return [{"type": "text", "text": text}] if text else []
+
     for piece in pieces:
-        if isinstance(piece, Text):
+        image = _image(piece, unjudged) if images else None
+        if image is not None:
+            parts += [*text_part(), {"type": "image", "image": image}]
+        elif isinstance(piece, Text):
             texts.append(piece.text)
         elif isinstance(piece, Call):
             texts.extend(text for text in (piece.name, unescape(piece.json)) if text)
@@ -120,4 +138,22 @@ def _text(pieces: Iterable[Piece], unjudged: Unjudged) -> str:
         else:
             # The guard is told that something stood there.
             texts.append(f"[{piece.kind}]")
+    if parts:
+        return [*parts, *text_part()]
     return "\n".join(text for text in texts if text)
+
+
+def _image(piece: Piece, unjudged: Unjudged) -> Image | None:
+    """The image that a piece is; None where it is none, or may pass though nobody sees it.
+
+    Raises:
+        InputError: it is one that cannot be judged.
+    """
+    if not isinstance(piece, Unread) or piece.kind not in IMAGES or piece.block is None:
+        return None
+    try:
+        return image_in(piece.block, piece.where)
+    except InputError:
+        if unjudged == "raise":
+            raise
+        return None

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.errors import InputError
 from guardreasoner_sdk.exchange import Exchange, Message, has_visible_text, readings_of_messages
+from guardreasoner_sdk.images import Image
+from guardreasoner_sdk.judges.base import sees_images
 from guardreasoner_sdk.server.desk import Desk
 from guardreasoner_sdk.server.failures import Failure, invalid, undecided
 from guardreasoner_sdk.verdict import Verdict
@@ -29,6 +31,7 @@ __all__ = [
     "harm_in",
     "in_place",
     "prompts",
+    "sees",
     "talk",
 ]
 
@@ -98,10 +101,17 @@ def alone_and_together(texts: Sequence[str]) -> list[str]:
     return [*texts, "\n".join(texts)] if len(texts) > 1 else list(texts)
 
 
-def prompts(where: str, texts: Sequence[str]) -> list[Exchange]:
-    """Texts on their way to a model, as what is to be judged; those without a visible character say nothing."""
+def prompts(where: str, texts: Sequence[str], images: Sequence[Image] = ()) -> list[Exchange]:
+    """Texts on their way to a model, as what is to be judged; those without a visible character say nothing.
+
+    Args:
+        where: their place, for errors.
+        texts: the texts.
+        images: what is shown with each of them.
+    """
     with in_place(where):
-        return [Exchange(text) for text in alone_and_together([text for text in texts if has_visible_text(text)])]
+        said = alone_and_together([text for text in texts if has_visible_text(text)])
+        return [Exchange(text, images=images) for text in said or ([""] if images else [])]
 
 
 def answers_to(asked: Exchange | None, where: str, texts: Sequence[str]) -> list[Exchange]:
@@ -118,10 +128,21 @@ def answers_to(asked: Exchange | None, where: str, texts: Sequence[str]) -> list
         return [question.with_response(f"{text}\n{more}" if (more := second_reading(text)) else text) for text in seen]
 
 
-def talk(where: str, messages: Sequence[Message]) -> list[Exchange]:
-    """A conversation, as what is to be judged."""
+def sees(request: Request) -> bool:
+    """Whether the guard judges images. Where it does not, they are refused, so that whoever sends them knows."""
+    return sees_images(desk_of(request).guard.judge)
+
+
+def talk(where: str, messages: Sequence[Message], *, images: bool = False) -> list[Exchange]:
+    """A conversation, as what is to be judged.
+
+    Args:
+        where: its place, for errors.
+        messages: what is said.
+        images: whether images of users are read.
+    """
     try:
-        return readings_of_messages(messages)
+        return readings_of_messages(messages, images=images)
     except InputError as error:
         # The SDK calls them messages, whatever the contract does.
         field = error.field.replace("messages", where, 1) if error.field.startswith("messages") else f"{where}.{error.field}"

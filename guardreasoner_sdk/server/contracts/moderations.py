@@ -16,7 +16,8 @@ from pydantic import Discriminator, Tag
 from starlette.responses import JSONResponse
 
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.server.contracts.base import Body, Contract, check_items, desk_of, harm_in, in_place, prompts, talk
+from guardreasoner_sdk.images import Image
+from guardreasoner_sdk.server.contracts.base import Body, Contract, check_items, desk_of, harm_in, in_place, prompts, sees, talk
 from guardreasoner_sdk.server.contracts.categories import MISTRAL, OPENAI, categorised
 from guardreasoner_sdk.server.desk import Desk
 from guardreasoner_sdk.server.failures import Failure
@@ -44,7 +45,7 @@ class ImageUrl(Body):
 
 
 class ImagePart(Body):
-    """A part of an input that is an image; it is read so that the error can say what it is."""
+    """A part of an input that is an image, as a data URL; a guard that does not see refuses it."""
 
     type: Literal["image_url"]
     image_url: ImageUrl
@@ -75,8 +76,10 @@ async def moderate(request: Request, body: ModerationRequest) -> JSONResponse:
     """Whether texts are harmful, in OpenAI's shape."""
     desk = desk_of(request)
     _check_model(body.model, _OPENAI_MODELS, desk)
-    verdicts = await desk.judge(_asked(request, body.input))
-    results = [_openai_result(verdict) for verdict in verdicts]
+    asked = _asked(request, body.input)
+    verdicts = await desk.judge(asked)
+    kinds = [["text", "image"] if readings[0].images else ["text"] for readings in asked]
+    results = [_openai_result(verdict, kind) for verdict, kind in zip(verdicts, kinds, strict=True)]
     return JSONResponse({"id": f"modr-{uuid.uuid4().hex}", "model": verdicts[0].model, "results": results})
 
 
@@ -86,26 +89,31 @@ def _asked(request: Request, given: str | list[str] | list[Part]) -> list[list[E
             return [[Exchange(given)]]
     check_items(request, "input", given)
     texts: list[str] = []
+    images: list[Image] = []
     asked: list[list[Exchange]] = []
     for place, item in enumerate(given):
         where = f"input[{place}]"
+        if isinstance(item, ImagePart) and sees(request):
+            with in_place(f"{where}.image_url.url"):
+                images.append(Image.of(item.image_url.url))
+            continue
         if isinstance(item, ImagePart):
             raise Failure(422, "invalid_request", f"{where}: is an image, which this guard cannot judge; leave it out", where)
         text = item if isinstance(item, str) else item.text
         with in_place(where if isinstance(item, str) else f"{where}.text"):
             asked.append([Exchange(text)])
         texts.append(text)
-    return asked if isinstance(given[0], str) else [prompts("input", texts)]
+    return asked if isinstance(given[0], str) else [prompts("input", texts, images)]
 
 
-def _openai_result(verdict: Verdict) -> dict[str, Any]:
+def _openai_result(verdict: Verdict, kinds: list[str]) -> dict[str, Any]:
     harmful, score = harm_in(verdict)
     found = categorised(verdict.categories, OPENAI) if harmful else set()
     return {
         "flagged": harmful,
         "categories": {name: name in found for name in OPENAI},
         "category_scores": {name: score if name in found else 0.0 for name in OPENAI},
-        "category_applied_input_types": {name: ["text"] for name in OPENAI},
+        "category_applied_input_types": dict.fromkeys(OPENAI, kinds),
         "guardreasoner": _own(verdict, score),
     }
 
@@ -125,7 +133,11 @@ async def moderate_chats(request: Request, body: ChatModerationRequest) -> JSONR
         _check_model(body.model, ("mistral-moderation-latest",), desk)
     check_items(request, "input", body.input)
     several = isinstance(body.input[0], list)
-    asked = [talk(f"input[{place}]", one) for place, one in enumerate(body.input)] if several else [talk("input", body.input)]
+    see = sees(request)
+    asked = [
+        talk(f"input[{place}]" if several else "input", one, images=see)
+        for place, one in enumerate(body.input if several else [body.input])
+    ]
     verdicts = await desk.judge(asked)
     results = [_mistral_result(verdict) for verdict in verdicts]
     return JSONResponse({"id": uuid.uuid4().hex, "model": verdicts[0].model, "results": results})

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from guardreasoner_sdk._text import JsonError, json_text, parse_json
 from guardreasoner_sdk.errors import InputError, VerdictError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.server.contracts.base import Body, Contract, check_items, desk_of, talk
+from guardreasoner_sdk.server.contracts.base import Body, Contract, check_items, desk_of, sees, talk
 from guardreasoner_sdk.server.desk import Desk
 from guardreasoner_sdk.server.failures import LINES, Failure, check_surrogates, invalid, kind_of, place_of, undecided
 from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
@@ -46,21 +46,29 @@ class Asked(Body):
         default=None, description="In place of the three others: messages of OpenAI's, Anthropic's or LangChain's."
     )
 
-    def readings(self, where: str) -> list[Exchange]:
+    images: list[str] | None = Field(
+        default=None, description="What was shown with the prompt, as data URLs; for guards that see images."
+    )
+
+    def readings(self, where: str, *, see: bool) -> list[Exchange]:
         """The exchanges to judge.
 
         Args:
             where: the place in the request; empty: the whole of it.
+            see: whether the guard judges images.
         """
         inside = f"{where}." if where else ""
         if self.messages is not None:
-            if self.prompt is not None or self.response is not None or self.history:
+            if self.prompt is not None or self.response is not None or self.history or self.images:
                 raise invalid(InputError(f"{inside}messages", "stands beside a prompt", "send either of them"))
-            return talk(f"{inside}messages", self.messages)
+            return talk(f"{inside}messages", self.messages, images=see)
+        if self.images and not see:
+            fix = "leave them out, or run a guard that sees images"
+            raise invalid(InputError(f"{inside}images", "cannot be judged by this guard", fix))
         if self.prompt is None:
             raise invalid(InputError(f"{inside}prompt", "is missing", "send the text to judge, or messages"))
         try:
-            return [Exchange(self.prompt, self.response, self.history)]
+            return [Exchange(self.prompt, self.response, self.history, self.images or ())]
         except InputError as error:
             raise invalid(InputError(f"{inside}{error.field}", error.problem, error.fix)) from None
 
@@ -78,13 +86,13 @@ Several = Annotated[list[Asked], Tag("<list>")]
 )
 async def check(request: Request, body: Annotated[One | Several, Discriminator(_shape)]) -> Response:
     """One thing gives one verdict, a list a list of verdicts in its order."""
-    desk = desk_of(request)
+    desk, see = desk_of(request), sees(request)
     if isinstance(body, Asked):
-        [verdict] = await desk.judge([body.readings("")])
+        [verdict] = await desk.judge([body.readings("", see=see)])
         _insist(verdict, desk)
         return Response(verdict.model_dump_json(), media_type="application/json")
     check_items(request, "body", body)
-    verdicts = await desk.judge([asked.readings(f"[{place}]") for place, asked in enumerate(body)])
+    verdicts = await desk.judge([asked.readings(f"[{place}]", see=see) for place, asked in enumerate(body)])
     for verdict in verdicts:
         _insist(verdict, desk)
     return Response(f"[{','.join(verdict.model_dump_json() for verdict in verdicts)}]", media_type="application/json")

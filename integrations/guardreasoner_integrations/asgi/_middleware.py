@@ -14,6 +14,7 @@ from guardreasoner_integrations.asgi._routes import GuardedRoute
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, VerdictError
 from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.blocking import BlockRule
+from guardreasoner_sdk.judges.base import sees_images
 from guardreasoner_sdk.streaming import StreamOptions
 
 __all__ = ["GuardMiddleware"]
@@ -111,7 +112,8 @@ class GuardMiddleware:
             body = await read_body(receive, self._options.max_body)
             if body is None:
                 return
-            asked = route.readings(self._document(scope, body))
+            see = sees_images(self._options.rule.guard.judge)
+            asked = route.readings(self._document(scope, body), images=see)
         except HttpRefusedError as refusal:
             await refusal.reply.send(send)
             return

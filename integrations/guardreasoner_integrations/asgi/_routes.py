@@ -159,14 +159,18 @@ class GuardedRoute:
         paths = {path, below, _SLASHES.sub("/", path), _SLASHES.sub("/", below)}
         return any(self._pattern.fullmatch(each) is not None for each in paths)
 
-    def readings(self, document: object) -> list[Exchange]:
+    def readings(self, document: object, *, images: bool = False) -> list[Exchange]:
         """What a request asks, in all its readings; none where it holds nothing to judge.
+
+        Args:
+            document: its body.
+            images: whether the guard sees images.
 
         Raises:
             RefusedError: the path matches nothing, or what cannot be judged.
         """
         try:
-            return self._messages(document) if self._request.option == "messages" else self._prompt(document)
+            return self._messages(document, images) if self._request.option == "messages" else self._prompt(document)
         except InputError as error:
             raise HttpRefusedError(422, "invalid_request", str(error)) from None
 
@@ -177,13 +181,13 @@ class GuardedRoute:
         text = "\n\n".join(text for _, text in texts or ())
         return [Exchange(text)] if has_visible_text(text) else []
 
-    def _messages(self, document: object) -> list[Exchange]:
+    def _messages(self, document: object, images: bool) -> list[Exchange]:
         found = [value for _, value in self._request.values(document) if value is not None]
         if not found and self.optional:
             return []
         if len(found) != 1:
             raise InputError("messages", f"the body has {len(found)} of {self._request.path}", "send one list of messages")
-        asked = readings("messages", list(read_messages("messages", found[0], self._unjudged)))
+        asked = readings("messages", list(read_messages("messages", found[0], self._unjudged, images=images)))
         if not asked and not self.optional:
             raise InputError("messages", "have no text to judge", "add a user message with text")
         return asked

@@ -16,9 +16,11 @@ from langchain_core.messages import (
 
 from guardreasoner_sdk._content import Call, Piece, Text, Unread, is_said
 from guardreasoner_sdk._content import message as pieces_in
+from guardreasoner_sdk._content_table import IMAGES
 from guardreasoner_sdk._unescaping import unescape
 from guardreasoner_sdk.errors import InputError
-from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, has_visible_text
+from guardreasoner_sdk.exchange import MAX_CHARACTERS, Role, Turn, has_visible_text, image_in
+from guardreasoner_sdk.images import Image
 
 __all__ = [
     "REMOVED",
@@ -26,6 +28,7 @@ __all__ = [
     "call_lines",
     "calls_of",
     "from_human",
+    "images_in",
     "is_removed",
     "pieces_of",
     "text_of",
@@ -77,6 +80,30 @@ def text_of(message: BaseMessage, *, alone: bool = False) -> str:
 def unread_parts(message: BaseMessage) -> list[str]:
     """The types of the parts that hold something other than text, for example ``["image"]``."""
     return [piece.kind for piece in pieces_of(message) if isinstance(piece, Unread)]
+
+
+def images_in(message: BaseMessage) -> tuple[list[Image], list[str]]:
+    """The images that a human's message holds, for a guard that sees, and the types of what is left unread then."""
+    images, left = [], []
+    for piece in pieces_of(message):
+        if not isinstance(piece, Unread):
+            continue
+        image = _image(piece) if from_human(message) else None
+        if image is None:
+            left.append(piece.kind)
+        else:
+            images.append(image)
+    return images, left
+
+
+def _image(piece: Unread) -> Image | None:
+    """The image that a part is; None where it is none, or is not here."""
+    if piece.kind not in IMAGES or piece.block is None:
+        return None
+    try:
+        return image_in(piece.block, piece.where)
+    except InputError:
+        return None
 
 
 def calls_of(message: BaseMessage, *, proper: bool) -> list[Call]:

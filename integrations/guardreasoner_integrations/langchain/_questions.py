@@ -14,10 +14,20 @@ from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 from langchain_core.messages import BaseMessage
 
-from guardreasoner_integrations.langchain._messages import arguments_of, from_human, text_of, turn_at, turns, unread_parts
+from guardreasoner_integrations.langchain._messages import (
+    arguments_of,
+    from_human,
+    images_in,
+    text_of,
+    turn_at,
+    turns,
+    unread_parts,
+)
 from guardreasoner_sdk import ConfigurationError, Guard, Judgement, Policy, Verdict, VerdictError, trampoline
 from guardreasoner_sdk._unescaping import second_reading
 from guardreasoner_sdk.exchange import Turn, has_visible_text
+from guardreasoner_sdk.images import Image
+from guardreasoner_sdk.judges.base import sees_images
 from guardreasoner_sdk.verdict import decisive, undetermined
 
 __all__ = [
@@ -59,12 +69,16 @@ class Prompt:
         unread: the types of its parts that are not text, for example ``image``.
         history: the turns before it.
         alone: what of the text is said, where something stands beside it.
+        images: those of its parts that a guard which sees is shown, before the text.
+        unseen: the types of the parts that such a guard does not see, either.
     """
 
     text: str
     unread: tuple[str, ...] = ()
     history: tuple[Turn, ...] = ()
     alone: str = ""
+    images: tuple[Image, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def stated(self) -> str:
@@ -99,16 +113,28 @@ class Question:
         """What of it is new."""
         return self.prompt if self.answer is None else self.answer
 
-    @property
-    def rows(self) -> list[Mapping[str, Any]]:
-        """What the guard takes: what is said, and all that is there; none where there is no text to judge. Both count: enough
+    def rows(self, *, see: bool) -> list[Mapping[str, Any]]:
+        """What the guard takes: what is said, and all that is there; none where there is nothing to judge. Both count: enough
         harmless text beside what is said would hide harm in it.
+
+        Args:
+            see: whether it judges images.
         """
+        images = self.prompt.images if see else ()
         texts = dict.fromkeys(text for text in (self.judged.alone, self.judged.text) if has_visible_text(text))
         history = self.prompt.history
         if self.answer is None:
-            return [{"prompt": text, "response": None, "history": history} for text in texts]
-        return [{"prompt": self.prompt.stated, "response": text, "history": history} for text in texts]
+            asked = list(texts) or ([""] if images else [])
+            return [{"prompt": text, "response": None, "history": history, "images": images} for text in asked]
+        return [{"prompt": self.prompt.stated, "response": text, "history": history, "images": images} for text in texts]
+
+    def unread(self, *, see: bool) -> tuple[str, ...]:
+        """The types of the parts of what is new that are not judged.
+
+        Args:
+            see: whether the guard judges images.
+        """
+        return self.prompt.unseen if see and self.answer is None else self.judged.unread
 
 
 def prompt_of(messages: Sequence[BaseMessage]) -> Prompt:
@@ -180,12 +206,19 @@ def should_check(policy: Policy, option: str, asked: bool | None, *, response: b
 
 def judge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | None]:
     """Judge in one batch; None where there is nothing to judge."""
-    return _settled(guard, questions, guard.check_many([row for question in questions for row in question.rows]))
+    rows = _rows(guard, questions)
+    return _settled(guard, questions, rows, guard.check_many([row for each in rows for row in each]))
 
 
 async def ajudge(guard: Guard, questions: Sequence[Question]) -> list[Verdict | None]:
     """:func:`judge` for asyncio."""
-    return _settled(guard, questions, await guard.acheck_many([row for question in questions for row in question.rows]))
+    rows = _rows(guard, questions)
+    return _settled(guard, questions, rows, await guard.acheck_many([row for each in rows for row in each]))
+
+
+def _rows(guard: Guard, questions: Sequence[Question]) -> list[list[Mapping[str, Any]]]:
+    see = sees_images(guard.judge)
+    return [question.rows(see=see) for question in questions]
 
 
 Steps: TypeAlias = trampoline.Steps[Sequence[Question], T]
@@ -223,7 +256,7 @@ def whole(guard: Guard, question: Question, verdict: Verdict | None) -> Verdict 
     Args:
         verdict: on its text; None where it has none.
     """
-    kinds = sorted(set(question.judged.unread))
+    kinds = sorted(set(question.unread(see=sees_images(guard.judge))))
     if not kinds or blocks(verdict):
         return verdict
     unread = undetermined(f"it holds {', '.join(kinds)}, which is not text")
@@ -239,9 +272,12 @@ def whole(guard: Guard, question: Question, verdict: Verdict | None) -> Verdict 
     )
 
 
-def _settled(guard: Guard, questions: Sequence[Question], verdicts: Sequence[Verdict]) -> list[Verdict | None]:
+def _settled(
+    guard: Guard, questions: Sequence[Question], rows: Sequence[Sequence[object]], verdicts: Sequence[Verdict]
+) -> list[Verdict | None]:
     given = iter(verdicts)
-    return [whole(guard, question, decisive(list(islice(given, len(question.rows))))) for question in questions]
+    own = [decisive(list(islice(given, len(each)))) for each in rows]
+    return [whole(guard, question, verdict) for question, verdict in zip(questions, own, strict=True)]
 
 
 def _prompt(messages: Sequence[BaseMessage], before: Sequence[BaseMessage]) -> Prompt:
@@ -250,7 +286,10 @@ def _prompt(messages: Sequence[BaseMessage], before: Sequence[BaseMessage]) -> P
         for alone in (False, True)
     )
     unread = tuple(kind for message in messages for kind in unread_parts(message))
-    return Prompt(text, unread, tuple(turns(before)), "" if alone == text else alone)
+    seen = [images_in(message) for message in messages] if unread else []
+    images = tuple(image for shown, _ in seen for image in shown)
+    unseen = tuple(kind for _, left in seen for kind in left)
+    return Prompt(text, unread, tuple(turns(before)), "" if alone == text else alone, images, unseen)
 
 
 def _joined(parts: Sequence[str]) -> str:

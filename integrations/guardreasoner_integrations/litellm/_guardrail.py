@@ -27,6 +27,7 @@ from guardreasoner_sdk import (
 )
 from guardreasoner_sdk.blocking import BlockRule
 from guardreasoner_sdk.exchange import has_visible_text
+from guardreasoner_sdk.judges.base import sees_images
 from guardreasoner_sdk.streaming import AsyncGuardedStream, StreamOptions
 from guardreasoner_sdk.verdict import decisive
 
@@ -271,13 +272,13 @@ class GuardReasonerGuardrail(_Applicable):
 
     def _asked(self, data: Mapping[str, Any]) -> Exchange:
         """What an answer is the answer to; several prompts of one request count as one."""
-        return asked_by(exchanges_of(data, self._unjudged))
+        return asked_by(exchanges_of(data, self._unjudged, images=sees_images(self.guard.judge)))
 
     async def _judge_request(self, data: dict[str, Any], call_type: str | None) -> None:
         if call_type in self._skipped or not self.guard.policy.blocks_prompts:
             return
         try:
-            await self._judge(exchanges_of(data, self._unjudged))
+            await self._judge(exchanges_of(data, self._unjudged, images=sees_images(self.guard.judge)))
         except VerdictError as error:
             message = self._rule.message_for(error)
             if message is not None and _proxied(data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import NO_PROMPT, conversation, read_messages, readings
+from guardreasoner_integrations._messages import NO_PROMPT, Said, conversation, read_messages, readings
 from guardreasoner_integrations._readings import both_readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_integrations.litellm._requests import asked_by, exchanges_of
@@ -107,11 +107,11 @@ def _calls(messages: Sequence[Any]) -> list[Any]:
     return [plain(call) for message in messages for call in plain(message).get("tool_calls") or ()]
 
 
-def _asking(texts: Sequence[str]) -> list[dict[str, str]]:
+def _asking(texts: Sequence[str]) -> list[Said]:
     return [{"role": "user", "content": "\n".join(texts)}]
 
 
-def _calling(calls: Sequence[Any], unjudged: Unjudged) -> Iterator[dict[str, str]]:
+def _calling(calls: Sequence[Any], unjudged: Unjudged) -> Iterator[Said]:
     """Each call of a tool, as what the model said."""
     for call in calls:
         yield from read_messages("tool_calls", [{"role": "assistant", "content": None, "tool_calls": [plain(call)]}], unjudged)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from guardreasoner_integrations._messages import NO_PROMPT, conversation, read_messages, readings
+from guardreasoner_integrations._messages import NO_PROMPT, Said, conversation, read_messages, readings
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk import Exchange, InputError
 from guardreasoner_sdk.exchange import has_visible_text
+from guardreasoner_sdk.images import MAX_IMAGES
 
 __all__ = ["asked_by", "exchanges_of"]
 
@@ -16,7 +17,7 @@ __all__ = ["asked_by", "exchanges_of"]
 _UNREAD = ("contents", "systemInstruction", "system_instruction")
 
 
-def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
+def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged, *, images: bool = False) -> list[Exchange]:
     """What a request asks: one exchange, or one for each prompt of a list; none where it holds no visible text.
 
     Reads Chat Completions and Anthropic messages (``messages``), text completions (``prompt``), and Responses, embeddings
@@ -26,6 +27,7 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
     Args:
         data: the request, as litellm hands it to its hooks.
         unjudged: what to do about pictures and the like: ``raise``, or ``allow``.
+        images: whether the guard sees those of users.
 
     Raises:
         InputError: it has none of these, or something in it is not text.
@@ -45,7 +47,8 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged) -> list[Exchange]:
     continued = data.get("previous_response_id") is not None or data.get("conversation") is not None
     found: list[Exchange] = []
     for field in present:
-        for asked in _asked(field, data[field], before, data.get("suffix"), unjudged, continued=continued and field == "input"):
+        goes_on = continued and field == "input"
+        for asked in _asked(field, data[field], before, data.get("suffix"), unjudged, continued=goes_on, images=images):
             if asked not in found:
                 found.append(asked)
     return found
@@ -55,11 +58,12 @@ def asked_by(exchanges: Sequence[Exchange]) -> Exchange:
     """What an answer is the answer to; several prompts of one request count as one."""
     if len(exchanges) == 1:
         return exchanges[0]
-    return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT)
+    shown = dict.fromkeys(image for asked in exchanges for image in asked.images)
+    return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT, images=list(shown)[:MAX_IMAGES])
 
 
 def _asked(
-    field: str, value: Any, before: list[dict[str, str]], suffix: object, unjudged: Unjudged, *, continued: bool
+    field: str, value: Any, before: list[Said], suffix: object, unjudged: Unjudged, *, continued: bool, images: bool
 ) -> list[Exchange]:
     if field == "prompt" and isinstance(value, Mapping):
         if unjudged == "raise":
@@ -74,10 +78,10 @@ def _asked(
         return [asked for talk in talks if (asked := conversation(field, talk)) is not None]
     if isinstance(value, str) or (field != "messages" and not all(isinstance(item, Mapping) for item in texts)):
         raise InputError(field, "is not text", "send text or messages, not tokens or other media")
-    return readings(field, [*before, *read_messages(field, texts, unjudged)], continued=continued)
+    return readings(field, [*before, *read_messages(field, texts, unjudged, images=images)], continued=continued)
 
 
-def _before(field: str, value: object, unjudged: Unjudged) -> list[dict[str, str]]:
+def _before(field: str, value: object, unjudged: Unjudged) -> list[Said]:
     """What stands before the messages in a field of its own."""
     if value is None:
         return []

@@ -26,6 +26,7 @@ from guardreasoner_sdk import Guard
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, has_visible_text
+from guardreasoner_sdk.judges.base import sees_images
 from guardreasoner_sdk.streaming import StreamOptions
 from guardreasoner_sdk.verdict import Verdict, decisive
 
@@ -79,7 +80,7 @@ class RequestPlan:
         self.body = body
         self.helper = helper
         read = chat_exchange if route == "chat" else responses_exchange
-        self.readings = read(body, settings.unjudged)
+        self.readings = read(body, settings.unjudged, images=sees_images(settings.guard.judge))
         """What is judged before the request goes out; a response in it is what tools gave."""
         self.asked = self.readings[0] if self.readings else Exchange(NO_PROMPT)
         """What an answer is the answer to."""
