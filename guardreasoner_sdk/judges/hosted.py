@@ -70,6 +70,11 @@ class HostedJudge:
             sign=access.sign,
         )
 
+    @property
+    def sees_images(self) -> bool:
+        """Whether the service judges images, too."""
+        return self.service.sees_images
+
     def __repr__(self) -> str:
         return f"HostedJudge({self.model!r}, host={self._connection.address.host!r})"
 
@@ -106,7 +111,10 @@ class HostedJudge:
     async def _ask(self, ask: Ask, deadline: float | None) -> Assessment | BackendError:
         def read(answer: Any) -> Assessment:
             try:
-                return self.service.read(ask.task, answer)
+                found = self.service.read(ask.task, answer)
+                if ask.image and not found.harmful and not self.service.saw_image(answer):
+                    raise ValueError("it does not say that the image was looked at")
+                return found
             except AttributeError:  # a list or a text where there should be an object
                 raise TypeError("not an object") from None
 

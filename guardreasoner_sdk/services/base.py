@@ -30,12 +30,14 @@ class Ask:
         path: behind the address of the service.
         body: as JSON has it.
         query: of the URL.
+        image: whether an image is in it.
     """
 
     task: Judged
     path: str
     body: Mapping[str, Any]
     query: Mapping[str, str] = field(default_factory=dict)
+    image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,19 @@ class Service(ServerOptions):
             ValueError, TypeError, LookupError: it is not what the service documents. The message quotes nothing of it.
         """
         raise NotImplementedError
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether it judges images, too."""
+        return False
+
+    def saw_image(self, answer: Any) -> bool:
+        """Whether an answer about an image says that it was looked at.
+
+        Args:
+            answer: as JSON has it; it was read already.
+        """
+        return False
 
     def _texts(self, exchange: Exchange) -> Iterator[tuple[Judged, str]]:
         """What is judged: the prompt and the response, each by itself, in pieces."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import SecretStr
 
 from guardreasoner_sdk.errors import ConfigurationError
-from guardreasoner_sdk.exchange import Exchange
+from guardreasoner_sdk.exchange import Exchange, has_visible_text
 from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, bearer, stretch
 from guardreasoner_sdk.services.hazards import name_categories
 
@@ -25,6 +25,10 @@ class OpenAIModeration(Service):
 
     The label is ``flagged``, which rests on thresholds of OpenAI's by category. The score is that of the strongest category, so
     that a text may be flagged at 0.4, and another one not at 0.6. Give ``threshold`` to decide by the score.
+
+    Models that are called omni-... judge images of the prompt, too, each in a request of its own with the beginning of the
+    prompt beside it. OpenAI looks for violence, self-harm and sexual content in them, and for nothing else. An answer that does
+    not say that the image was looked at is undetermined.
 
     Args:
         model: which of their models.
@@ -73,9 +77,26 @@ class OpenAIModeration(Service):
         return Access(url, bearer(self.name, url, "api.openai.com", api_key, "OPENAI_API_KEY"))
 
     def requests(self, exchange: Exchange) -> Iterator[Ask]:
-        """Each text by itself."""
+        """Each text by itself, and each image."""
         for task, text in self._texts(exchange):
-            yield Ask(task, "/moderations", {"input": text, "model": self.model})
+            if has_visible_text(text) or not exchange.all_images:
+                yield Ask(task, "/moderations", {"input": text, "model": self.model})
+        said = (
+            [{"type": "text", "text": exchange.prompt[: self.piece]}] if has_visible_text(exchange.prompt[: self.piece]) else []
+        )
+        for image in exchange.all_images:
+            shown = {"type": "image_url", "image_url": {"url": image.data_url}}
+            yield Ask("prompt_harmfulness", "/moderations", {"input": [*said, shown], "model": self.model}, image=True)
+
+    @property
+    def sees_images(self) -> bool:
+        """Those models do whose names begin with omni."""
+        return self.model.startswith("omni-")
+
+    def saw_image(self, answer: Any) -> bool:
+        """Whether an image counted for any category."""
+        applied = answer["results"][0].get("category_applied_input_types") or {}
+        return any("image" in kinds for kinds in applied.values())
 
     def read(self, task: Judged, answer: Any) -> Assessment:
         """Read the one result of an answer."""

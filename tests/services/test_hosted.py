@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import servers
-from guardreasoner_sdk import ConfigurationError, Exchange, Guard, MissingExtraError
+from guardreasoner_sdk import ConfigurationError, Exchange, Guard, Image, MissingExtraError
 from guardreasoner_sdk.catalog import MODELS as CATALOGUE
 from guardreasoner_sdk.dialects.hazards import HAZARDS
 from guardreasoner_sdk.judges.hosted import HostedJudge
@@ -514,3 +514,30 @@ def test_without_what_makes_the_key_the_extra_is_named(monkeypatch: pytest.Monke
     extra = {"botocore": "bedrock", "google": "model-armor"}[module]
     with pytest.raises(MissingExtraError, match=re.escape(f"pip install 'guardreasoner-sdk[{extra}]'")):
         Guard(model, options=options)
+
+
+def test_openais_omni_models_are_shown_images_and_have_to_say_that_they_looked(server: Any) -> None:
+    image = Image(bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b"))
+
+    def reply(request: Any) -> Any:
+        given = request.body["input"]
+        shown = isinstance(given, list)
+        body = openai({"violence": 0.9 if shown and len(given) == 1 else 0.01})
+        looked = ["text", "image"] if shown and "unseen" not in str(given[0]) else ["text"]
+        body["results"][0]["category_applied_input_types"] = {"violence": looked, "hate": ["text"]}
+        return says(body)
+
+    server.plan(otherwise=reply)
+    with hosted("openai-moderation", server) as guard:
+        assert guard.judge.sees_images
+        assert guard.check("Bread?", images=[image]).allowed
+        assert [request.body["input"] for request in server.asked] == [
+            "Bread?",
+            [{"type": "text", "text": "Bread?"}, {"type": "image_url", "image_url": {"url": image.data_url}}],
+        ]
+        assert guard.check("", images=[image]).prompt_harmfulness.label == "harmful"
+        assert guard.check("unseen", images=[image]).prompt_harmfulness.label == "undetermined"
+    model = OpenAIModeration(model="text-moderation-latest")
+    assert not model.sees_images
+    with hosted("azure-content-safety", server) as guard:
+        assert "did not see an image" in guard.check("", images=[image]).prompt_harmfulness.cause
