@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from guardreasoner_sdk.blocking import BlockRule, OnBlock
 from guardreasoner_sdk.errors import ConfigurationError, InputError
 from guardreasoner_sdk.exchange import Exchange, exchange_from_messages, has_visible_text
+from guardreasoner_sdk.judges.base import sees_images
 from guardreasoner_sdk.streaming import AsyncGuardedStream, GuardedStream, StreamOptions, as_list
 from guardreasoner_sdk.trampoline import Steps, arun, run
 from guardreasoner_sdk.verdict import Verdict
@@ -114,7 +115,7 @@ class _Protected:
             bound.apply_defaults()
             asked = bound.arguments[self._prompt]
         if isinstance(asked, Sequence) and not isinstance(asked, str | bytes):
-            return exchange_from_messages(asked)
+            return exchange_from_messages(asked, images=sees_images(self._guard.judge))
         return Exchange(asked)
 
     def opening(self, exchange: Exchange) -> Steps[Exchange, Any]:

@@ -373,3 +373,25 @@ def test_rows_name_images_by_paths_from_their_file(tmp_path: Path) -> None:
     ):
         assert words in row(images, folder).cause
     assert "rows that are in no file" in row("red.png", None).cause
+
+
+def test_streams_and_protected_functions_show_images_to_a_guard_that_sees() -> None:
+    judge = ScriptedJudge(
+        lambda exchange: judgement(
+            "harmful" if exchange.images == (IMAGE,) else "unharmful",
+            *(("compliance", "unharmful") if exchange.response else ()),
+        ),
+        sees_images=True,
+    )
+    guard = Guard(judge=judge, policy=Policy(on_block="message", message="No."))
+    assert list(guard.stream(Exchange("look", images=[RED]), ["It is ", "a knife."], on_block="message")) == ["No."]
+    assert "".join(guard.stream(Exchange("look", images=[BLUE]), ["It is ", "the sky."])) == "It is the sky."
+
+    @guard.protect
+    def answer(messages: list[Any]) -> str:
+        return "A picture."
+
+    def asked(data: bytes) -> list[Any]:
+        return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url(data)}}]}]
+
+    assert (answer(asked(RED)), answer(asked(BLUE))) == ("No.", "A picture.")
