@@ -256,8 +256,8 @@ class PromptEncoder:
         return ids + (self._plain.encode(query.continuation, self._inner).ids if query.continuation else [])
 
     @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of transformers."""
+    def of_transformers(self) -> Any:
+        """The tokenizer as transformers has it, with the chat template."""
         return self._tokenizer
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:

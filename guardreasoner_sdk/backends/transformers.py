@@ -196,7 +196,7 @@ class _Images:
         if self._loaded is None:
             from guardreasoner_sdk.backends._vision import ImageEncoder
 
-            self._loaded = ImageEncoder.from_folder(self._folder, self._encoder.tokenizer, self._name)
+            self._loaded = ImageEncoder.from_folder(self._folder, self._encoder.of_transformers, self._name)
         if self._loaded is None:
             raise BackendError(f"{self._name} is no model that sees images")
         return self._loaded
@@ -370,7 +370,7 @@ class _Row:
 
     def __init__(
         self,
-        job: EngineJob,
+        job: EngineJob[Query, Completion],
         prompt: list[int],
         limit: int,
         encoder: PromptEncoder,
