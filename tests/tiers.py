@@ -61,6 +61,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/backends/test_vision.py::*[gemma": "slow",  # one architecture is default
     "tests/backends/test_vision.py::*[shieldgemma": "slow",
     "tests/bulk/test_run.py": "slow",
+    "tests/cli/test_compare.py::test_a_language_model_beside_the_embedded_guard_counts_its_tokens": "slow",
     "tests/cli/test_evaluate.py::test_killed_half_way_and_started_again_it_gives_the_same_figures": "slow",
     "tests/cli/test_exit_codes.py::test_an_interrupted_file_is_130_and_goes_on": "slow",
     "tests/cli/test_resume.py::test_kill_9_twice_and_go_on[csv": "slow",

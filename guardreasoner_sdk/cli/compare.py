@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guardreasoner_sdk._text import quote_value
-from guardreasoner_sdk.catalog import ELSEWHERE
+from guardreasoner_sdk.catalog import ELSEWHERE, MODELS
 from guardreasoner_sdk.cli.evaluate import chosen_rows, run_guard
 from guardreasoner_sdk.cli.options import GUARD, GuardOptions, ReasoningMode, Timeout
 from guardreasoner_sdk.cli.terminal import console, note
@@ -60,7 +60,7 @@ def compare(
     ] = None,
     reasoning: ReasoningMode = None,
     timeout: Timeout = None,
-    backend: Annotated[str | None, typer.Option(help="What runs those that are no server.", rich_help_panel=GUARD)] = None,
+    backend: Annotated[str | None, typer.Option(help="What runs language models on no server.", rich_help_panel=GUARD)] = None,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Draws that the intervals of F1 rest on; 0: none.", rich_help_panel=_REPORT)
     ] = 1000,
@@ -107,7 +107,9 @@ def compare(
 def _options(name: str, backend: str | None, reasoning: ReasoningMode, timeout: float | None) -> GuardOptions:
     served = _SERVED.fullmatch(name)
     if served is None:
-        return GuardOptions(name, backend, reasoning=reasoning, timeout=timeout)
+        info = MODELS.get(name.partition(":")[0])
+        written = info is None or info.dialect is not None  # else it is a classifier or a service, and runs in its own way
+        return GuardOptions(name, backend if written else None, reasoning=reasoning, timeout=timeout)
     return GuardOptions(served["model"], base_url=served["url"], reasoning=reasoning, timeout=timeout)
 
 

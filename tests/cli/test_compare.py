@@ -85,3 +85,15 @@ def test_what_cannot_be_compared_is_told_before_anybody_is_asked(
     assert main(["compare", *words, "--data", str(labelled), "--output", str(tmp_path / "out")]) == 2
     assert told in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_language_model_beside_the_embedded_guard_counts_its_tokens(
+    labelled: Path, tmp_path: Path, tiny_guard: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "embedded", str(tiny_guard.folder), "--data", str(labelled), "--output", str(tmp_path / "out")]
+    assert main([*words, "--limit", "3", "--bootstrap", "0", "--backend", "transformers"]) == 0
+    assert "tokens read" in capsys.readouterr().out
+    first, second = json.loads((tmp_path / "out" / "comparison.json").read_text("utf-8"))["guards"]
+    assert (first["input_tokens"] > 0, first["output_tokens"], first["batched"], second["batched"]) == (True, 0, False, True)
+    assert second["input_tokens"] > second["output_tokens"] > 0
+    assert len(list((tmp_path / "out").glob("*.jsonl"))) == 2
