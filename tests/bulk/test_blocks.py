@@ -88,7 +88,11 @@ def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> No
     [
         (None, b"", "INPUT: .* does not exist"),
         ("rows.csv", b"prompt\nHi\n", "INPUT: .*rows.csv cannot be read in parts"),
-        ("rows.jsonl", gzip.compress(b"{}\n", mtime=0), "INPUT: .*rows.jsonl is packed, and cannot be read in parts; unpack it"),
+        (
+            "rows.jsonl",
+            gzip.compress(b"{}\n", mtime=0),
+            "INPUT: .*rows.jsonl is packed, and cannot be read in parts; unpack it",
+        ),
         ("rows.jsonl", "\ufeff{}\n".encode("utf-16"), "INPUT: .*is UTF-16"),
         ("rows.parquet", b"PAR1", "INPUT: .*is not whole Parquet"),
     ],
