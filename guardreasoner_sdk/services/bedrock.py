@@ -47,8 +47,8 @@ class BedrockGuardrail(Service):
     Raises:
         ConfigurationError: a value that cannot work, named.
 
-    Source: ``bedrock-runtime/2023-09-30/service-2.json`` of botocore 1.44.8 (paths, fields, patterns). AWS counts text in units
-    of 1,000 characters, and refuses requests of more than 25 of them by default; ``piece`` stays below that.
+    Source: ``bedrock-runtime/2023-09-30/service-2.json`` of botocore 1.44.8 (paths, fields, patterns). ``piece`` stays below
+    25,000 characters, beyond which users of LiteLLM (its pull request 22561) report refusals; AWS's own figure was not found.
 
     Example:
         >>> from guardreasoner_sdk import Guard
