@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from guardreasoner_sdk._content import Piece, Text, Unread, block, is_said, texts_by_speaker
 from guardreasoner_sdk._content_table import BLOCKS, IMAGES
@@ -109,6 +117,10 @@ class Turn(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         return _without_defaults(self, ("images", "image_places"))
 
+    @model_serializer(mode="wrap")
+    def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_images_if_none(handler(self))
+
 
 class Exchange(BaseModel):
     """What one check judges.
@@ -191,6 +203,10 @@ class Exchange(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         return _without_defaults(self, ("images", "image_places"))
 
+    @model_serializer(mode="wrap")
+    def _dumped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_images_if_none(handler(self))
+
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What there is to judge: a prompt alone is asked for its harmfulness only."""
@@ -262,6 +278,11 @@ def _marked(said: Turn | Exchange) -> tuple[tuple[str, ...], tuple[int, ...]]:
 def _without_defaults(model: BaseModel, names: Sequence[str]) -> Iterator[tuple[str | None, Any]]:
     """What a repr says: images only where there are some."""
     return ((name, value) for name, value in BaseModel.__repr_args__(model) if name not in names or value)
+
+
+def _without_images_if_none(values: dict[str, Any]) -> dict[str, Any]:
+    """What is written of a text without images is what was written before there were any: hashes of rows tell runs apart."""
+    return {name: value for name, value in values.items() if value or name not in ("images", "image_places")}
 
 
 def exchange_of(

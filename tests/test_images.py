@@ -395,3 +395,11 @@ def test_streams_and_protected_functions_show_images_to_a_guard_that_sees() -> N
         return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url(data)}}]}]
 
     assert (answer(asked(RED)), answer(asked(BLUE))) == ("No.", "A picture.")
+
+
+def test_an_exchange_without_images_is_written_as_before_there_were_any() -> None:
+    said = Exchange("Hi", "Hello", [Turn(role="user", content="Hey")])
+    turn = {"role": "user", "content": "Hey"}
+    assert said.model_dump() == {"prompt": "Hi", "response": "Hello", "history": (turn,)}
+    assert json.loads(said.model_dump_json()) == {"prompt": "Hi", "response": "Hello", "history": [turn]}
+    assert set(Exchange("Hi", images=[IMAGE]).model_dump()) > {"prompt", "images"}

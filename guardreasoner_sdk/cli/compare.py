@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _ROWS, _REPORT = "Rows", "Report"
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 _SERVED = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)")
 
 
@@ -154,5 +155,5 @@ def _asked(
 
 def _file_name(name: str) -> str:
     """A file for a guard's verdicts, by its name whatever stands in it."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60]
+    plain = _UNUSUAL.sub("-", name).strip("-.")[:60]
     return f"{plain}.jsonl" if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.jsonl"

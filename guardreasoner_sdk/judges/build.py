@@ -221,8 +221,8 @@ def _own_classifier(folder: Path, dialect: Dialect | str | None) -> _Found | Non
     note = read_object(folder / "guard.json") if (folder / "guard.json").exists() else {}
     spoken = note.pop("dialect", None)
     named = any(isinstance(name, str) and name in label_maps() for name in (dialect, spoken))
-    if not exported and not written and not named:
-        return None
+    if not written and not named and (not exported or "heads" in config):
+        return None  # a language model, or a model like the one inside the package, which an earlier version made
     stored = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
     weights = {"classifier": str(folder)} if stored or not exported else {}
     if exported:
