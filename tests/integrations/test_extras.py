@@ -28,6 +28,16 @@ def test_a_missing_framework_answers_with_the_pip_line(module: str, absent: str,
     assert extra in EXTRAS
 
 
+def test_another_library_of_the_same_name_is_told_from_none(tmp_path: Path) -> None:
+    """jsonpath-python 1.1.6, a dependency of mistralai 3.7.0, has the import name of python-jsonpath: another pip line helps."""
+    (tmp_path / "jsonpath").mkdir()
+    (tmp_path / "jsonpath/__init__.py").write_text("class JSONPath: ...")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import guardreasoner_integrations.asgi"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("or: pip install --force-reinstall python-jsonpath")
+
+
 def test_the_openai_integration_needs_no_extra() -> None:
     absent = "for name in ('langchain', 'langgraph', 'jsonpath', 'litellm'): sys.modules[name] = None"
     code = f"import sys\n{absent}\nimport guardreasoner_integrations.openai"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from importlib.util import find_spec
 from typing import Any, cast
 
 from guardreasoner_integrations._messages import read_messages, readings
@@ -15,7 +16,12 @@ from guardreasoner_sdk.exchange import has_visible_text
 try:
     from jsonpath import JSONPathEnvironment, JSONPathError
 except ImportError:
-    raise MissingExtraError("asgi", "ASGI integrations") from None
+    # jsonpath-python 1.1.6, which mistralai 3.7.0 brings, is imported by the same name and writes over this one's files.
+    other = (
+        "ASGI integrations need python-jsonpath, and the package jsonpath that is here is another library's (mistralai brings "
+        "such a one); keep them in environments of their own, or: pip install --force-reinstall python-jsonpath"
+    )
+    raise MissingExtraError("asgi", "ASGI integrations", message=other if find_spec("jsonpath") else None) from None
 
 __all__ = ["GuardedRoute", "Parts", "TextPath"]
 
