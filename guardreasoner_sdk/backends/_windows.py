@@ -76,6 +76,9 @@ class WindowEncoder:
         self._overlap = overlap
         self._end = end
         self._unknown = _unknown(full)
+        self._blank = full.token_to_id(
+            "\u2581"
+        )  # a word's beginning in SentencePiece; its place covers the word's first letter
         self._plain = PlainEncoder(full, name, unknown=self._unknown)
         self._single = _frame(full, 1) or _Frame([], [], [], (0, 0))
         self._paired = _frame(full, 2)
@@ -88,12 +91,12 @@ class WindowEncoder:
         either is then read beside some part of the other.
 
         Raises:
-            BackendError: the model reads nothing in the text, or it holds a character that stands for a special token.
+            BackendError: the model reads nothing in the text, or not half of the letters in some stretch of it, or the text holds
+                a character that stands for a special token.
             ConfigurationError: the passage is a pair, and the model's tokenizer joins none.
         """
         text = self._plain.encode(passage.text, self._plain.first)
-        if set(text.ids) <= {self._unknown[0]}:
-            raise BackendError(f"{self._name} reads nothing in the text")
+        self._check_read(passage.text, text)
         if passage.around is not None:
             return self._published(passage, passage.around)
         if passage.before is None:
@@ -102,6 +105,20 @@ class WindowEncoder:
         if self._paired is None:
             raise ConfigurationError(f"pair: the tokenizer of {self._name} joins no pairs of texts; leave it out")
         return self._pairs(self._plain.encode(passage.before, self._plain.first), text, self._paired)
+
+    def _check_read(self, written: str, text: PlainText) -> None:
+        """Refuse what the vocabulary does not know for its greater part: whatever the model said of it was not read there."""
+        unknown = self._unknown[0]
+        if text.ids and unknown is not None and unknown not in text.ids:
+            return
+        for part in _parts(text, self._size, 0):
+            read = unread = 0
+            for number, (start, end) in zip(part.ids, part.places, strict=True):
+                letters = 0 if number == self._blank else sum(map(str.isalnum, written[start:end]))
+                unread, read = (unread + letters, read) if number == unknown else (unread, read + letters)
+            if not part.ids or (unknown in part.ids and unread >= read):
+                much = "nothing" if read == 0 else "less than half"
+                raise BackendError(f"{self._name} reads {much} in {'the text' if part is text else 'a part of the text'}")
 
     def _published(self, passage: Passage, around: tuple[str, str]) -> list[Slice]:
         opening, between = around

@@ -32,7 +32,10 @@ logger = logging.getLogger("guardreasoner_sdk")
 _MOST = 8192
 """Longest window unless told otherwise, in tokens: what a text costs grows with its square."""
 
-_ROBERTA = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod"}
+_COUNTED_FROM_PADDING = {
+    *("camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm"),
+    *("xlm-roberta", "xlm-roberta-xl", "xmod"),
+}
 """Model types that count positions from behind their padding token's number on, and so have fewer than they say."""
 
 
@@ -118,7 +121,11 @@ class ClassifierBackend(ABC):
         meanings = self._meanings(config)
         tokenizers = self._options.tokenizer or self.labels.tokenizers.get(self._weights)
         tokenizer = self._load_tokenizer(folder if tokenizers is None else folder_of(tokenizers, kinds=()))
-        size = self._options.window or self.labels.window or _longest(config)
+        longest = _longest(config)
+        size = self._options.window or min(self.labels.window or _MOST, longest or 512)
+        # What tells places by their distances has no last one.
+        if longest is not None and size > longest and not config.get("relative_attention"):
+            raise ConfigurationError(f"window: {size} tokens are more than {self.model} reads at a time; use at most {longest}")
         end = config.get("eos_token_id")
         encoder = WindowEncoder(
             tokenizer,
@@ -361,11 +368,24 @@ class _Engine:
             wanted = [each for each in batch if jobs[each[0]].wanted]
             if not wanted:
                 continue
-            results = self._runner.run([slices[number][place] for number, place in wanted])
+            results = self._outputs([slices[number][place] for number, place in wanted])
             for (number, place), logits in zip(wanted, results, strict=True):
+                if isinstance(logits, BackendError):
+                    jobs[number].settle(logits)
+                    continue
                 found[number][place] = logits
                 if len(found[number]) == len(slices[number]):
                     jobs[number].settle(_logits(slices[number], found[number]))
+
+    def _outputs(self, slices: Sequence[Slice]) -> list[tuple[float, ...] | BackendError]:
+        try:
+            return list(self._runner.run(slices))
+        except Exception as error:
+            # What one window makes of the model is no fault of those beside it.
+            if len(slices) > 1:
+                return [found for each in slices for found in self._outputs([each])]
+            log_failure(logger, "a window cannot be classified", error)
+            return [BackendError(f"the model failed with {type(error).__name__}")]
 
     def _batches(self, waiting: Sequence[tuple[int, int]], slices: dict[int, list[Slice]]) -> Iterator[list[tuple[int, int]]]:
         batch: list[tuple[int, int]] = []
@@ -414,15 +434,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     return value
 
 
-def _longest(config: dict[str, Any]) -> int:
-    """Most tokens that a model reads at a time."""
+def _longest(config: dict[str, Any]) -> int | None:
+    """Most tokens that a model can read at a time; None where its configuration does not say."""
     most = config.get("max_position_embeddings")
     if not isinstance(most, int):
-        return 512
-    if config.get("model_type") in _ROBERTA:
+        return None
+    if config.get("model_type") in _COUNTED_FROM_PADDING:
         pad = config.get("pad_token_id")
         most -= (pad if isinstance(pad, int) else 1) + 1
-    return min(most, _MOST)
+    return most
 
 
 def _default_device() -> str:

@@ -187,7 +187,8 @@ def test_windows_hold_all_of_a_text_and_no_special_token_of_its_own(
     try:
         slices = encoder.cut(passage)
     except BackendError as error:
-        assert "reads nothing" in str(error)  # blank, or nothing but characters that it does not know
+        # Blank, or of letters that it does not know for its greater part.
+        assert re.fullmatch("m reads (nothing|less than half) in (the text|a part of the text)", str(error))
         return
     special = {tokenizer.token_to_id(word) for word in SPECIAL[kind]} - {tokenizer.token_to_id("[UNK]")}
     frame = len(tokenizer.encode("a", "a").ids if pair is not None and not around else tokenizer.encode("a").ids)
@@ -212,6 +213,43 @@ def test_a_text_in_which_the_model_reads_nothing_is_undetermined(bert: Path) -> 
     assert not verdict.allowed
     assert lone.prompt_harmfulness is not None
     assert lone.prompt_harmfulness.determined
+
+
+@pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
+@pytest.mark.parametrize(
+    ("text", "much"),
+    [
+        ("\u6f22\u5b57 \u5047\u540d", "nothing in the text"),
+        ("\u6f22\u5b57.", "nothing in the text"),
+        ("\U0001f44d", "nothing in the text"),
+        ("a \u6f22\u5b57\u5047\u540d!", "less than half in the text"),
+        ("bread " * 60 + "\u6f22\u5b57 " * 90, "nothing in a part of the text"),
+    ],
+)
+def test_what_the_vocabulary_does_not_know_is_never_unharmful(tmp_path: Path, architecture: str, text: str, much: str) -> None:
+    folder = make_classifier(tmp_path / "model", architecture, ("safe", "unsafe"))
+    with Guard(str(folder), options={"device": "cpu"}) as guard:
+        verdict, beside = guard.check_many([text, "\U0001f44d bread, bread"])
+    assert verdict.prompt_harmfulness is not None
+    assert verdict.prompt_harmfulness.cause == f"model reads {much}"
+    assert beside.prompt_harmfulness is not None
+    assert beside.prompt_harmfulness.determined
+
+
+def test_a_window_that_the_model_fails_on_costs_no_other_text_its_finding(tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path / "model", "bert", ("safe", "unsafe"))
+    config = json.loads((folder / "config.json").read_text())
+    with pytest.raises(ConfigurationError, match="window: 512 tokens are more than model reads at a time; use at most 64"):
+        Guard(str(folder), options={"device": "cpu", "window": 512}).load()
+    # A configuration that promises more places than the weights have.
+    (folder / "config.json").write_text(json.dumps(config | {"relative_attention": True}))
+    with Guard(str(folder), options={"device": "cpu", "window": 512}) as guard:
+        first, long, last = guard.check_many(["bread", "a " * 300, "bomb"])
+    for verdict in (first, last):
+        assert verdict.prompt_harmfulness is not None
+        assert verdict.prompt_harmfulness.determined
+    assert long.prompt_harmfulness is not None
+    assert "the model failed with" in str(long.prompt_harmfulness.cause)
 
 
 def test_an_output_that_is_no_number_is_undetermined_and_costs_no_other_text_its_finding(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def make_classifier(folder: Path, architecture: str, labels: Sequence[str], *, h
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(len(labels) + len(architecture))
-    most = 66 if "roberta" in architecture else 64
+    most = 66 if "roberta" in architecture else 128 if architecture in ("qwen2", "llama") else 64
     config = transformers.AutoConfig.for_model(
         architecture,
         **{

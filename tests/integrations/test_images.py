@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 pytest.importorskip("fastapi", reason="fastapi is not installed (pip install 'guardreasoner-sdk[server]')")
+pytest.importorskip("prometheus_client", reason="pip install 'guardreasoner-sdk[server]'")
 
 from fastapi.testclient import TestClient
 
