@@ -91,8 +91,8 @@ class WindowEncoder:
         either is then read beside some part of the other.
 
         Raises:
-            BackendError: the model reads nothing in the text, or not half of the letters in some stretch of it, or the text holds
-                a character that stands for a special token.
+            BackendError: the model reads nothing in the text, or not half of the letters in some stretch of it; or it holds a
+                character that stands for a special token.
             ConfigurationError: the passage is a pair, and the model's tokenizer joins none.
         """
         text = self._plain.encode(passage.text, self._plain.first)

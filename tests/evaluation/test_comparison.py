@@ -130,6 +130,24 @@ def test_figures_of_other_rows_truths_or_rules_do_not_stand_side_by_side() -> No
         compare_runs([same, run("B", rows())], threshold=1.5)
 
 
+def test_rows_of_two_benchmarks_in_another_order_are_not_paired() -> None:
+    one, other = rows(benchmark="one"), rows(benchmark="other")
+    verdicts = scripted("hhhuuu").check_many([row.exchange for row in one])
+    behind = GuardRun("A", [*one, *other], [*verdicts, *verdicts])
+    among = GuardRun("B", [row for pair in zip(one, other, strict=True) for row in pair], [v for v in verdicts for _ in "12"])
+    with pytest.raises(InputError, match="B: was asked the rows of A in another order"):
+        compare_runs([behind, among])
+
+
+def test_what_a_calibrated_guard_failed_on_is_no_other_rule() -> None:
+    verdicts = scripted("hhhuuu").check_many([row.exchange for row in rows()])
+    calibrated = [verdict.model_copy(update={"calibrated": True}) for verdict in verdicts]
+    undecided = scripted("?").check("row 0")
+    assert not undecided.calibrated
+    runs = [GuardRun("A", rows(), [undecided, *calibrated[1:]]), GuardRun("B", rows(), calibrated)]
+    assert compare_runs(runs, bootstrap=0).guards[0].pooled[0].undetermined == 1
+
+
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(range(9), range(9))))
 def test_mcnemars_exact_test_is_the_binomial_one(first: int, second: int) -> None:
     n = first + second

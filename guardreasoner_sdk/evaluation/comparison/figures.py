@@ -12,10 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from pydantic import BaseModel, ConfigDict
 
-from guardreasoner_sdk.errors import InputError
+from guardreasoner_sdk.errors import InputError, MissingExtraError
 from guardreasoner_sdk.evaluation.metrics import Measures, measure
 from guardreasoner_sdk.evaluation.rows import LabelledRow, Prediction, says_positive, task_name
 from guardreasoner_sdk.evaluation.runs import fingerprints
@@ -196,7 +197,7 @@ def compare_guards(
 
     Raises:
         InputError: fewer than two guards, no rows, or figures that may not stand side by side.
-        MissingExtraError: there are scores, and scikit-learn is not installed.
+        MissingExtraError: scikit-learn is not installed.
 
     Example:
         >>> from guardreasoner_sdk import Exchange, Guard
@@ -208,6 +209,8 @@ def compare_guards(
         >>> found.tasks[0].pairs[0].first_right
         1
     """
+    if find_spec("sklearn") is None:
+        raise MissingExtraError("eval", "Comparisons")  # before every guard is asked every row
     runs = []
     for name, guard in guards.items():
         guard.load()
@@ -267,17 +270,25 @@ def _same_rows(runs: Sequence[GuardRun]) -> tuple[str, ...]:
         if fingerprints(run.rows) != wanted:
             fix = "figures of other rows, or of another truth, do not stand side by side: run both on the same"
             raise InputError(run.name, f"was asked other rows than {first.name}", fix)
+        # The hashes are those of each benchmark; a row of one is compared with the same row of the other.
+        if [(row.benchmark, row.id) for row in run.rows] != [(row.benchmark, row.id) for row in first.rows]:
+            raise InputError(run.name, f"was asked the rows of {first.name} in another order", "bring both into one order")
     return tuple(wanted)
 
 
 def _same_rule(runs: Sequence[GuardRun]) -> str:
-    rules = {run.name: {verdict.calibrated for verdict in run.verdicts if verdict.findings} for run in runs}
+    # What was not decided was not calibrated either, whatever the guard has.
+    rules = {run.name: {verdict.calibrated for verdict in run.verdicts if _decided(verdict)} for run in runs}
     found = {rule for own in rules.values() for rule in own}
     if len(found) > 1:
         calibrated = [name for name, own in rules.items() if True in own]
         fix = "compare all of them with a calibration or none, or set one threshold for all"
         raise InputError(calibrated[0], "is calibrated, and others are not", fix)
     return _CALIBRATED if True in found else _OWN
+
+
+def _decided(verdict: Verdict) -> bool:
+    return any(finding is not None and finding.determined for finding in verdict.findings.values())
 
 
 def _predictions(run: GuardRun, threshold: float | None) -> dict[Task, list[Prediction]]:
