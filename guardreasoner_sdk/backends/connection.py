@@ -82,8 +82,10 @@ class Connection:
             raise ConfigurationError("base_url: must hold no user name; pass the key as api_key")
         for name, value in headers.items():
             said = value.get_secret_value()
-            if not said or not said.isascii() or not said.isprintable():
-                raise ConfigurationError(f"api_key: is empty, or holds characters that the header {name} cannot; copy it again")
+            key = said.removeprefix("Bearer ")
+            if not key or " " in key or not key.isascii() or not key.isprintable():
+                told = f"is empty, or holds blanks or characters that the header {name} cannot"
+                raise ConfigurationError(f"api_key: {told}; copy it again")
 
         async def authorize(request: Any) -> None:
             request.headers.pop("authorization", None)  # the client's own, which would be sent to everybody

@@ -112,8 +112,8 @@ class HostedJudge:
         def read(answer: Any) -> Assessment:
             try:
                 found = self.service.read(ask.task, answer)
-                if ask.image and not found.harmful and not self.service.saw_image(answer):
-                    raise ValueError("it does not say that the image was looked at")
+                if not found.harmful:
+                    self.service.check_seen(ask, answer)
                 return found
             except AttributeError:  # a list or a text where there should be an object
                 raise TypeError("not an object") from None

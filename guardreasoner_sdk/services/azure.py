@@ -59,9 +59,14 @@ class AzureContentSafety(Service):
         super().__post_init__()
         if self.severity not in _LEVELS or isinstance(self.severity, bool):
             raise ConfigurationError(f"severity: must be one of {', '.join(map(str, _LEVELS))}, not {self.severity!r}")
-        if isinstance(self.blocklists, str):
+        lists = self.blocklists
+        if not isinstance(lists, list | tuple) or not all(isinstance(name, str) and name for name in lists):
             raise ConfigurationError("blocklists: must be names in a list, such as ('words',)")
-        object.__setattr__(self, "blocklists", tuple(self.blocklists))
+        object.__setattr__(self, "blocklists", tuple(lists))
+        if not isinstance(self.api_version, str) or not self.api_version:
+            raise ConfigurationError(
+                f"api_version: must be one of the REST API's, such as '2023-10-01', not {self.api_version!r}"
+            )
 
     @property
     def missing(self) -> str:
@@ -93,11 +98,18 @@ class AzureContentSafety(Service):
             yield Ask(task, "/contentsafety/text:analyze", body, {"api-version": self.api_version})
 
     def read(self, task: Judged, answer: Any) -> Assessment:
-        """Read the severities, which have to be there for each of the four categories."""
-        levels = {entry["category"]: entry["severity"] for entry in answer["categoriesAnalysis"]}
-        matched = answer.get("blocklistsMatch") or []
-        if not all(isinstance(level, int) and not isinstance(level, bool) and 0 <= level <= 7 for level in levels.values()):
-            raise ValueError("a severity is no whole number from 0 to 7")
+        """Read the severities, which have to be there for each of the four categories; of two the higher counts."""
+        levels: dict[str, int] = {}
+        for entry in answer["categoriesAnalysis"]:
+            category, level = entry["category"], entry["severity"]
+            if not isinstance(category, str):
+                raise ValueError("a category has no name")
+            if isinstance(level, bool) or not isinstance(level, int) or not 0 <= level <= 7:
+                raise ValueError("a severity is no whole number from 0 to 7")
+            levels[category] = max(level, levels.get(category, 0))
+        matched = answer.get("blocklistsMatch")
+        if not isinstance(matched, list) and (self.blocklists or matched is not None):
+            raise ValueError("it does not say what is on the blocklists")
         if not set(VENDOR_HAZARDS[self.name]) <= set(levels):
             raise ValueError("it has no severity for each category")
         found = [category for category, level in levels.items() if level >= self.severity]

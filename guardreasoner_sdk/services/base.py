@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
@@ -19,6 +20,8 @@ __all__ = ["Access", "Ask", "Assessment", "Service", "bearer", "is_host", "piece
 
 Judged = Literal["prompt_harmfulness", "response_harmfulness"]
 """What a moderation service judges: text. None of them says whether an answer refuses."""
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ class Assessment:
     score: float | None
     categories: tuple[str, ...]
     said: str
+
+    def __post_init__(self) -> None:
+        # JSON may bring half a character as the name of a category, and no verdict that holds one can be written as JSON again.
+        object.__setattr__(self, "categories", tuple(_SURROGATE.sub("\ufffd", name) for name in self.categories))
+        object.__setattr__(self, "said", _SURROGATE.sub("\ufffd", self.said))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +157,18 @@ class Service(ServerOptions):
         """Whether it judges images, too."""
         return False
 
-    def saw_image(self, answer: Any) -> bool:
-        """Whether an answer about an image says that it was looked at.
+    def check_seen(self, ask: Ask, answer: Any) -> None:
+        """Refuse an answer that finds no harm, and does not show that everything that was sent was looked at.
 
         Args:
+            ask: what was sent.
             answer: as JSON has it; it was read already.
+
+        Raises:
+            ValueError, TypeError, LookupError: it does not show it. The message quotes nothing of it.
         """
-        return False
+        if ask.image:
+            raise ValueError("it does not say that the image was looked at")
 
     def _texts(self, exchange: Exchange) -> Iterator[tuple[Judged, str]]:
         """What is judged: the prompt and the response, each by itself, in pieces."""
@@ -206,17 +219,18 @@ def bearer(name: str, url: str, own: str, api_key: SecretStr | None, *variables:
 
 
 def is_host(url: str, own: str) -> bool:
-    """Whether an address is a vendor's own, by TLS.
+    """Whether an address is a vendor's own, by TLS on its usual port.
 
     Args:
         own: the host; with a dot in front, how it ends.
     """
     try:
         parts = urlsplit(url.strip())
+        port = parts.port
     except ValueError:
         return False
     host = (parts.hostname or "").lower()
-    return parts.scheme == "https" and (host.endswith(own) if own.startswith(".") else host == own)
+    return parts.scheme == "https" and port in (None, 443) and (host.endswith(own) if own.startswith(".") else host == own)
 
 
 def stretch(value: Any, least: float = 0.0, most: float = 1.0) -> float:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, MissingExtraError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service
+from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, is_host
 from guardreasoner_sdk.services.hazards import name_categories
 
 __all__ = ["BedrockGuardrail"]
@@ -33,10 +33,11 @@ class BedrockGuardrail(Service):
 
     The prompt goes as ``INPUT`` and the response as ``OUTPUT``. What your guardrail intervenes for is harmful here, also words,
     topics and personal data that it masks: the text as it stands did not pass. Its confidence is a level, and no probability:
-    there is no score. An answer that says that part of the text was not looked at leaves the finding undetermined.
+    there is no score. The finding is undetermined where the answer does not say that as many characters as were sent were
+    looked at.
 
     Who calls is said by a key of Bedrock's (``api_key`` or ``AWS_BEARER_TOKEN_BEDROCK``), or by the AWS credentials that
-    botocore finds (``pip install 'guardreasoner-sdk[bedrock]'``), with which each request is signed.
+    botocore finds (``pip install 'guardreasoner-sdk[bedrock]'``), with which each request is signed, to AWS's addresses alone.
     ``Guard("bedrock-guardrails:ID:VERSION")`` needs no options.
 
     Args:
@@ -73,7 +74,7 @@ class BedrockGuardrail(Service):
             ("region", _REGION, "a region such as 'eu-central-1'"),
         ):
             value = getattr(self, field)
-            if value is not None and (not isinstance(value, str) or not form.fullmatch(value)):
+            if (value is not None or field == "version") and (not isinstance(value, str) or not form.fullmatch(value)):
                 raise ConfigurationError(f"{field}: must be {fix}, not {value!r}")
 
     def aimed_at(self, target: str) -> Self:
@@ -104,6 +105,8 @@ class BedrockGuardrail(Service):
             key = key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK") or None
         if key is not None:
             return Access(url, {"Authorization": SecretStr(f"Bearer {key}")})
+        if not (is_host(url, ".amazonaws.com") or is_host(url, ".amazonaws.com.cn")):
+            raise ConfigurationError("api_key: is missing; the AWS credentials of this machine go to AWS's addresses alone")
         if find_spec("botocore") is None:
             message = "Requests are signed by botocore: pip install 'guardreasoner-sdk[bedrock]'; or pass a Bedrock API key"
             raise MissingExtraError("bedrock", "Signed requests", message=message)
@@ -121,13 +124,37 @@ class BedrockGuardrail(Service):
         action = answer["action"]
         if action not in ("NONE", "GUARDRAIL_INTERVENED"):
             raise ValueError("its action is unknown")
-        intervened = action == "GUARDRAIL_INTERVENED"
-        found = [name for assessment in answer["assessments"] for name in _reasons(assessment)]
-        looked_at = (answer.get("guardrailCoverage") or {}).get("textCharacters") or {}
-        if not intervened and looked_at.get("guarded", 0) < looked_at.get("total", 0):
-            raise ValueError("the guardrail looked at a part of the text only")
+        found = [name for assessment in _entries(answer["assessments"]) for name in _reasons(assessment)]
+        # A filter that acted says so, whatever the answer as a whole does.
+        intervened = action == "GUARDRAIL_INTERVENED" or bool(found)
+        if not intervened:
+            _total(answer)
         names = name_categories(self.name, found) if intervened else ()
         return Assessment(intervened, None, names, f"the guardrail {'intervened' if intervened else 'did not intervene'}")
+
+    def check_seen(self, ask: Ask, answer: Any) -> None:
+        """As many characters as were sent have to be those of the guardrail. Its model documents no other way to count than
+        that of AWS's models for strings: code points.
+        """
+        if _total(answer) != sum(len(content["text"]["text"]) for content in ask.body["content"]):
+            raise ValueError("the guardrail counts other characters than were sent")
+
+
+def _total(answer: Any) -> int:
+    """The characters that a guardrail was handed, all of which it has to have looked at."""
+    looked_at = answer["guardrailCoverage"]["textCharacters"]
+    guarded, total = looked_at["guarded"], looked_at["total"]
+    if type(guarded) is not int or type(total) is not int:
+        raise ValueError("the guardrail does not say how many characters it looked at")
+    if guarded != total:
+        raise ValueError("the guardrail looked at a part of the text only")
+    return total
+
+
+def _entries(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return value
 
 
 def _reasons(assessment: Mapping[str, Any]) -> Iterator[str]:
@@ -141,7 +168,9 @@ def _reasons(assessment: Mapping[str, Any]) -> Iterator[str]:
         ("sensitiveInformationPolicy", "regexes", "name"),
         ("contextualGroundingPolicy", "filters", "type"),
     ):
-        for entry in (assessment.get(policy) or {}).get(entries) or ():
+        judged = assessment.get(policy)
+        listed = None if judged is None else judged.get(entries)
+        for entry in [] if listed is None else _entries(listed):
             if entry["action"] != "NONE":
                 yield "a word of the guardrail's list" if named is None else str(entry.get(named, entries))
 

@@ -17,6 +17,9 @@ from guardreasoner_sdk.services.openai import say_scores
 __all__ = ["MistralModeration"]
 
 _ADVICE = ("health", "financial", "law")
+_ALWAYS = {"sexual", "hate_and_discrimination", "violence_and_threats", "selfharm", *_ADVICE, "pii"}
+_SINCE_2603 = {"dangerous", "criminal", "jailbreaking"}
+_OF_2411 = {"dangerous_and_criminal_content"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,9 @@ class MistralModeration(Service):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("chat", "advice", "personal_data"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name}: must be True or False, not {getattr(self, name)!r}")
         if not isinstance(self.model, str) or not self.model:
             raise ConfigurationError("model: must be the name of a moderation model, such as 'mistral-moderation-latest'")
 
@@ -98,9 +104,9 @@ class MistralModeration(Service):
         held, scores = result["categories"], result.get("category_scores") or {}
         if not held or not all(isinstance(value, bool) for value in held.values()):
             raise ValueError("it says of no category, or not of each, whether it holds")
+        if not held.keys() >= _ALWAYS or not (held.keys() >= _SINCE_2603 or held.keys() >= _OF_2411):
+            raise ValueError("it lacks a category that each of its models has")
         counted = {name: value for name, value in held.items() if self._counts(task, name)}
-        if not counted:
-            raise ValueError("it knows none of the categories that count")
         known = {name: stretch(scores[name]) for name in counted if scores.get(name) is not None}
         found = [name for name, value in counted.items() if value]
         # A text for which one category has no score has no strongest one.

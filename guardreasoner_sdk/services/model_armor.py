@@ -18,7 +18,8 @@ from guardreasoner_sdk.services.hazards import name_categories
 
 __all__ = ["ModelArmor"]
 
-_TEMPLATE = re.compile(r"projects/[^/\s?#]+/locations/(?P<location>[a-z0-9-]+)/templates/[^/\s?#]+")
+# What is in no name, such as "..", would lead to another address.
+_TEMPLATE = re.compile(r"projects/[a-z0-9][a-z0-9.:-]*/locations/(?P<location>[a-z0-9][a-z0-9-]*)/templates/[A-Za-z0-9_-]+")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -27,7 +28,7 @@ class ModelArmor(Service):
     """A template of yours at Google Cloud's Model Armor: ``sanitizeUserPrompt`` and ``sanitizeModelResponse``.
 
     What a filter of your template matches is harmful here, also personal data. Confidence is a level that the template has its
-    own threshold for: there is no score. Where a filter was skipped and none matched, the finding is undetermined.
+    own threshold for: there is no score. Where none matched, and not each filter says that it ran, the finding is undetermined.
 
     Who calls is said by an access token (``api_key``: what ``gcloud auth print-access-token`` prints; it lasts for an hour), or
     by the application default credentials that google-auth finds and renews (``pip install 'guardreasoner-sdk[model-armor]'``),
@@ -96,17 +97,42 @@ class ModelArmor(Service):
                 yield Ask(task, f"/v1/{self.template}:sanitizeModelResponse", body)
 
     def read(self, task: Judged, answer: Any) -> Assessment:
-        """Read whether a filter matched, and whether all of them ran."""
+        """Read whether a filter matched, and whether all of them ran; one that matched counts, whatever is said of all."""
         result = answer["sanitizationResult"]
         state = result["filterMatchState"]
         if state not in ("MATCH_FOUND", "NO_MATCH_FOUND"):
             raise ValueError("its match state is unknown")
-        matched = state == "MATCH_FOUND"
-        if not matched and result["invocationResult"] != "SUCCESS":
-            raise ValueError("a filter of the template did not run")
-        found = list(_matches(result.get("filterResults") or {})) if matched else []
+        results = result.get("filterResults")
+        matched = state == "MATCH_FOUND" or "MATCH_FOUND" in _said("matchState", results)
+        if not matched:
+            if result["invocationResult"] != "SUCCESS":
+                raise ValueError("a filter of the template did not run")
+            _check_ran(results)
+        found = list(_matches(results if isinstance(results, Mapping) else {})) if matched else []
         said = f"matched: {', '.join(found) or 'a filter'}" if matched else "no filter matched"
         return Assessment(matched, None, name_categories(self.name, found), said)
+
+
+def _said(field: str, value: Any) -> Iterator[Any]:
+    """What stands in a field, at whatever depth."""
+    if isinstance(value, Mapping):
+        if field in value:
+            yield value[field]
+        for inner in value.values():
+            yield from _said(field, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _said(field, inner)
+
+
+def _check_ran(results: Any) -> None:
+    """Refuse results among which a filter does not say that it ran and that nothing matched; none at all is no filter."""
+    if not isinstance(results, Mapping) or not results:
+        raise ValueError("it has no result of any filter")
+    for wrapped in results.values():
+        ran, states = set(_said("executionState", wrapped)), set(_said("matchState", wrapped))
+        if ran != {"EXECUTION_SUCCESS"} or states != {"NO_MATCH_FOUND"}:
+            raise ValueError("a filter of the template did not run, or does not say so")
 
 
 def _matches(results: Mapping[str, Any]) -> Iterator[str]:

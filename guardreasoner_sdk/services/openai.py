@@ -11,9 +11,12 @@ from pydantic import SecretStr
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange, has_visible_text
 from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, bearer, stretch
-from guardreasoner_sdk.services.hazards import name_categories
+from guardreasoner_sdk.services.hazards import VENDOR_HAZARDS, name_categories
 
 __all__ = ["OpenAIModeration"]
+
+_SINCE_OMNI = {"illicit", "illicit/violent"}
+"""The categories that are null, or not there, in answers of models before omni."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,9 @@ class OpenAIModeration(Service):
         if not isinstance(self.model, str) or not self.model:
             raise ConfigurationError("model: must be the name of a moderation model, such as 'omni-moderation-latest'")
         threshold = self.threshold
-        if threshold is not None and (isinstance(threshold, bool) or not 0 < threshold <= 1):
+        if threshold is not None and (
+            isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1
+        ):
             raise ConfigurationError(f"threshold: must be a score above 0 and up to 1, not {threshold!r}")
 
     def aimed_at(self, target: str) -> Self:
@@ -93,24 +98,36 @@ class OpenAIModeration(Service):
         """Those models do whose names begin with omni."""
         return self.model.startswith("omni-")
 
-    def saw_image(self, answer: Any) -> bool:
-        """Whether an image counted for any category."""
-        applied = answer["results"][0].get("category_applied_input_types") or {}
-        return any("image" in kinds for kinds in applied.values())
+    def check_seen(self, ask: Ask, answer: Any) -> None:
+        """An image has to have counted for a category."""
+        if ask.image:
+            applied = answer["results"][0].get("category_applied_input_types")
+            kinds = list(applied.values()) if isinstance(applied, Mapping) else []
+            if not any(isinstance(kind, list) and "image" in kind for kind in kinds):
+                raise ValueError("it does not say that the image was looked at")
 
     def read(self, task: Judged, answer: Any) -> Assessment:
-        """Read the one result of an answer."""
+        """Read the one result of an answer, which has to say of each category whether it holds."""
         [result] = answer["results"]
-        flagged, named = result["flagged"], _flags(result["categories"])
+        flagged, held = result["flagged"], result["categories"]
+        named = _flags(held)
+        wanted = set(VENDOR_HAZARDS[self.name]) - (set() if self.sees_images else _SINCE_OMNI)
+        if any(held.get(category) is None for category in wanted):
+            raise ValueError("it does not say of each category whether it holds")
         scores = {category: stretch(score) for category, score in result["category_scores"].items() if score is not None}
         if not isinstance(flagged, bool) or not scores:
             raise ValueError("it says neither flagged nor a score")
-        score = max(scores.values())
+        # Of what has no score nobody knows whether it is the strongest: a flag counts in its place.
+        unscored = [category for category, said in held.items() if said is not None and category not in scores]
+        score = None if unscored else max(scores.values())
         if self.threshold is None:
             harmful, found = flagged or bool(named), named
         else:
-            harmful = score >= self.threshold
             found = [category for category, value in scores.items() if value >= self.threshold]
+            found += [category for category in unscored if held[category]]
+            harmful = bool(found) or (bool(unscored) and flagged)
+            if unscored and not harmful:
+                raise ValueError("a category has no score")
         return Assessment(harmful, score, name_categories(self.name, found), say_scores("flagged" if flagged else "", scores))
 
 

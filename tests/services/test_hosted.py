@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 import servers
 from guardreasoner_sdk import ConfigurationError, Exchange, Guard, Image, MissingExtraError
@@ -27,7 +29,7 @@ from guardreasoner_sdk.services import (
 )
 from guardreasoner_sdk.services.base import Assessment, pieces
 from guardreasoner_sdk.services.hazards import VENDOR_HAZARDS
-from vendors import HARMFUL, HARMLESS, KEY, MODELS, TEMPLATE, armor, azure, bedrock, judged_text, mistral, openai
+from vendors import HARMFUL, HARMLESS, KEY, MODELS, TEMPLATE, answering, armor, azure, bedrock, judged_text, mistral, openai
 
 ENOUGH = 60.0
 JUDGED = "the judged text that nobody may quote"
@@ -46,7 +48,7 @@ def says(body: Any, **more: Any) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_text_is_judged_and_refusal_is_nobodys_task(server: Any, name: str) -> None:
-    server.plan(otherwise=lambda request: says((HARMFUL if "bomb" in judged_text(request.body) else HARMLESS)[name]))
+    server.plan(otherwise=lambda asked: answering(HARMFUL if "bomb" in judged_text(asked.body) else HARMLESS, name)(asked))
     with hosted(name, server) as guard:
         asked, answered, both = guard.check("a bomb"), guard.check("Bread?", "a bomb"), guard.check("Bread?", "Mix flour.")
     assert (asked.prompt_harmfulness.label, asked.response_harmfulness) == ("harmful", None)
@@ -66,7 +68,7 @@ def test_what_is_sent_is_what_each_vendor_documents(server: Any) -> None:
     exchange = Exchange("And cake?", "Bake it.", [{"role": "system", "content": "Be kind."}, {"role": "tool", "content": "5"}])
     sent = {}
     for name in NAMES:
-        server.plan(says(HARMLESS[name]))
+        server.plan(otherwise=answering(HARMLESS, name))
         with hosted(name, server) as guard:
             guard.check(exchange)
         sent[name] = sorted(((request.path, request.body) for request in server.asked), key=lambda one: json.dumps(one))
@@ -121,7 +123,7 @@ def test_long_text_goes_in_overlapping_pieces_and_the_strongest_counts(server: A
     text = {"beginning": "a bomb " + filler, "middle": filler[:250] + " a bomb " + filler[250:], "end": filler + "a bomb"}[
         place
     ]
-    server.plan(otherwise=lambda request: says((HARMFUL if "a bomb" in judged_text(request.body) else HARMLESS)[name]))
+    server.plan(otherwise=lambda asked: answering(HARMFUL if "a bomb" in judged_text(asked.body) else HARMLESS, name)(asked))
     with hosted(name, server, options={"piece": size, "overlap": 20}) as guard:
         verdict = guard.check("Bread?", text)
     assert (verdict.prompt_harmfulness.label, verdict.response_harmfulness.label) == ("unharmful", "harmful")
@@ -176,7 +178,9 @@ def test_openais_decision_counts_and_a_threshold_replaces_it() -> None:
     assert (strict.harmful, strict.categories) == (True, ("S10 Hate", "S1 Violent Crimes"))
     older = openai({})
     older["results"][0]["categories"]["illicit"] = older["results"][0]["category_scores"]["illicit"] = None
-    assert not read(OpenAIModeration(), older).harmful
+    assert not read(OpenAIModeration(model="text-moderation-latest"), older).harmful
+    with pytest.raises(ValueError, match="of each category"):
+        read(OpenAIModeration(), older)
 
 
 def test_what_mistral_names_counts_as_far_as_it_is_harm() -> None:
@@ -241,6 +245,143 @@ def test_a_filter_of_model_armor_that_did_not_run_lets_nothing_pass() -> None:
     assert read(ModelArmor(), armor("hate_speech", "harassment", **deeper, **jailbreak)).categories == (
         *("S10 Hate", "harassment", "pi_and_jailbreak", "S7 Privacy"),
     )
+
+
+def _changed(answer: Any, change: Callable[[Any], None]) -> Any:
+    copy = json.loads(json.dumps(answer))
+    change(copy)
+    return copy
+
+
+def _first(answer: Any) -> Any:
+    return answer["results"][0]
+
+
+def _filters(answer: Any) -> Any:
+    return answer["sanitizationResult"]["filterResults"]
+
+
+NOT_LOOKED_AT: dict[str, tuple[Service, Any]] = {
+    "bedrock: no coverage": (BedrockGuardrail(), _changed(bedrock(), lambda it: it.pop("guardrailCoverage"))),
+    "bedrock: no number": (BedrockGuardrail(), bedrock(guarded=float("nan"), total=float("nan"))),  # type: ignore[arg-type]
+    "bedrock: true": (BedrockGuardrail(), bedrock(guarded=True, total=True)),
+    "bedrock: more than there is": (BedrockGuardrail(), bedrock(guarded=21)),
+    "bedrock: assessments are an object": (BedrockGuardrail(), bedrock() | {"assessments": {}}),
+    "bedrock: assessments are a text": (BedrockGuardrail(), bedrock() | {"assessments": ""}),
+    "bedrock: a policy is a list": (BedrockGuardrail(), bedrock() | {"assessments": [{"contentPolicy": []}]}),
+    "bedrock: filters are a text": (BedrockGuardrail(), bedrock() | {"assessments": [{"contentPolicy": {"filters": ""}}]}),
+    "armor: skipped": (
+        ModelArmor(),
+        _changed(armor(), lambda it: _filters(it)["csam"]["csamFilterFilterResult"].update(executionState="EXECUTION_SKIPPED")),
+    ),
+    "armor: skipped, deeper": (
+        ModelArmor(),
+        _changed(
+            armor(),
+            lambda it: _filters(it)["sdp"]["sdpFilterResult"]["inspectResult"].update(executionState="EXECUTION_SKIPPED"),
+        ),
+    ),
+    "armor: does not say that it ran": (ModelArmor(), _changed(armor(), lambda it: _filters(it).update(csam={}))),
+    "armor: no filters": (ModelArmor(), _changed(armor(), lambda it: it["sanitizationResult"].pop("filterResults"))),
+    "armor: empty filters": (ModelArmor(), _changed(armor(), lambda it: _filters(it).clear())),
+    "azure: no word of blocklists": (
+        AzureContentSafety(blocklists=("words",)),
+        _changed(azure({}), lambda it: it.pop("blocklistsMatch")),
+    ),
+    "azure: blocklists are a text": (AzureContentSafety(), azure({}) | {"blocklistsMatch": ""}),
+    "azure: a number for a name": (
+        AzureContentSafety(),
+        _changed(azure({}), lambda it: it["categoriesAnalysis"].append({"category": 5, "severity": 6})),
+    ),
+    "openai: no categories": (OpenAIModeration(), _changed(openai({}), lambda it: _first(it)["categories"].clear())),
+    "openai: one is missing": (OpenAIModeration(), _changed(openai({}), lambda it: _first(it)["categories"].pop("hate"))),
+    "openai: one is null": (OpenAIModeration(), _changed(openai({}), lambda it: _first(it)["categories"].update(hate=None))),
+    "openai: no score for a threshold": (
+        OpenAIModeration(threshold=0.5),
+        _changed(openai({}), lambda it: _first(it)["category_scores"].pop("hate")),
+    ),
+    "mistral: one category": (MistralModeration(), {"results": [{"categories": {"sexual": False}}]}),
+    "mistral: one is missing": (
+        MistralModeration(),
+        _changed(mistral({}), lambda it: _first(it)["categories"].pop("criminal")),
+    ),
+    "mistral: unknown ones alone": (MistralModeration(), {"results": [{"categories": {"new": False}, "category_scores": {}}]}),
+}
+
+
+@pytest.mark.parametrize("case", NOT_LOOKED_AT)
+def test_an_answer_that_does_not_show_that_all_was_looked_at_is_no_verdict(case: str) -> None:
+    service, answer = NOT_LOOKED_AT[case]
+    with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
+        service.read("prompt_harmfulness", answer)
+
+
+@pytest.mark.parametrize(("total", "label"), [(0, "undetermined"), (5, "undetermined"), (6, "unharmful"), (7, "undetermined")])
+def test_bedrock_has_to_have_looked_at_as_many_characters_as_were_sent(server: Any, total: int, label: str) -> None:
+    server.plan(says(bedrock(guarded=total, total=total)))
+    with hosted("bedrock-guardrails", server) as guard:
+        assert guard.check("Bread😀").prompt_harmfulness.label == label
+
+
+def test_a_part_that_says_harmful_counts_against_a_whole_that_does_not() -> None:
+    blocked = bedrock("HATE") | {"action": "NONE"}
+    assert read(BedrockGuardrail(), blocked) == Assessment(True, None, ("S10 Hate",), "the guardrail intervened")
+    matched = armor("hate_speech")
+    matched["sanitizationResult"]["filterMatchState"] = "NO_MATCH_FOUND"
+    assert read(ModelArmor(), matched).categories == ("S10 Hate",)
+    twice = azure({"Hate": 0})
+    for place in (0, 4):
+        more = _changed(twice, lambda it, at=place: it["categoriesAnalysis"].insert(at, {"category": "Hate", "severity": 6}))  # type: ignore[misc]
+        assert read(AzureContentSafety(), more).categories == ("S10 Hate",)
+    for unscored in (
+        _changed(openai({"hate": 0.9}), lambda it: _first(it)["category_scores"].update(hate=None)),
+        _changed(openai({"hate": 0.9}), lambda it: _first(it)["category_scores"].pop("hate")),
+    ):
+        for service in (OpenAIModeration(threshold=0.5), OpenAIModeration()):
+            found = read(service, unscored)
+            assert (found.harmful, found.score, found.categories) == (True, None, ("S10 Hate",))
+
+
+def test_the_model_of_mistrals_before_this_one_is_read_too() -> None:
+    older = mistral({})
+    held = _first(older)["categories"]
+    for name in ("dangerous", "criminal", "jailbreaking"):
+        del held[name]
+    held["dangerous_and_criminal_content"] = True
+    assert read(MistralModeration(), older).categories == ("S2 Non-Violent Crimes",)
+
+
+@pytest.mark.parametrize("proof", [None, "image", {"violence": "image"}, {"violence": {"image": 1}}, ["image"], {}])
+def test_that_an_image_was_looked_at_is_said_in_the_documented_form_alone(server: Any, proof: Any) -> None:
+    image = Image(bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b"))
+    server.plan(says(_changed(openai({}), lambda it: _first(it).update(category_applied_input_types=proof))))
+    with hosted("openai-moderation", server) as guard:
+        assert guard.check("", images=[image]).prompt_harmfulness.label == "undetermined"
+
+
+def test_half_a_character_in_the_name_of_a_category_leaves_a_verdict_that_can_be_written(server: Any) -> None:
+    def name_it(answer: Any) -> None:
+        _first(answer)["categories"]["\ud800new"] = True
+        _first(answer)["category_scores"]["\ud800new"] = 0.99
+
+    server.plan(says(json.dumps(_changed(openai({}), name_it)).encode(), headers={"Content-Type": "application/json"}))
+    with hosted("openai-moderation", server) as guard:
+        verdict = guard.check("Bread?")
+    assert (verdict.action, verdict.categories) == ("block", ("\ufffdnew",))
+    assert "\ufffdnew 0.99" in verdict.reasoning[0].text
+    assert "\ufffdnew" in verdict.model_dump_json()
+
+
+def test_aws_credentials_go_to_aws_alone(server: Any) -> None:
+    pytest.importorskip("botocore", reason="a vendor's client is not installed: botocore")
+    guardrail = BedrockGuardrail(guardrail="abc", region="eu-central-1")
+    own = "https://vpce-1.bedrock-runtime.eu-central-1.vpce.amazonaws.com"
+    assert guardrail.access(own, None).sign is not None
+    assert guardrail.access("https://bedrock-runtime.cn-north-1.amazonaws.com.cn", None).sign is not None
+    for foreign in (f"http://{server.host}", f"{own}.evil.example", own.replace("https", "http"), f"{own}:8443"):
+        with pytest.raises(ConfigurationError, match="api_key: is missing; the AWS credentials of this machine go to AWS"):
+            guardrail.access(foreign, None)
+        assert guardrail.access(foreign, SecretStr(KEY)).sign is None
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -416,12 +557,18 @@ def test_a_vendors_key_goes_to_the_vendor_alone(server: Any, monkeypatch: pytest
         monkeypatch.setenv(variable, KEY)
     for service in (OpenAIModeration(), MistralModeration()):
         assert KEY in str(service.access(None, None).headers["Authorization"].get_secret_value())
-        for foreign in (f"http://{server.host}", "https://api.openai.com.evil.example/v1", "http://api.openai.com/v1"):
+        for foreign in (
+            f"http://{server.host}",
+            "https://api.openai.com.evil.example/v1",
+            "http://api.openai.com/v1",
+            "https://api.openai.com:8443",
+        ):
             assert service.access(foreign, None).headers == {}
     guardrail = BedrockGuardrail(guardrail="abc", region="eu-central-1")
     assert guardrail.access(None, None).url == "https://bedrock-runtime.eu-central-1.amazonaws.com"
     assert guardrail.access(None, None).headers["Authorization"].get_secret_value() == f"Bearer {KEY}"
-    assert guardrail.access(f"http://{server.host}", None).headers == {}
+    with pytest.raises(ConfigurationError, match="api_key: is missing; the AWS credentials of this machine"):
+        guardrail.access(f"http://{server.host}", None)
     azure_headers = AzureContentSafety().access("https://mine.cognitiveservices.azure.com", None).headers
     assert azure_headers["Ocp-Apim-Subscription-Key"].get_secret_value() == KEY
     with pytest.raises(ConfigurationError, match="api_key: azure-content-safety wants one"):
@@ -472,9 +619,29 @@ def test_a_vendors_key_goes_to_the_vendor_alone(server: Any, monkeypatch: pytest
             "piece: azure-content-safety takes 10,000 characters",
         ),
         ({"model": "openai-moderation", "options": {"overlap": 8_000}}, "overlap: must be less than piece (8,000), not 8,000"),
+        (
+            {"model": "openai-moderation", "options": {"threshold": "0.5"}},
+            "threshold: must be a score above 0 and up to 1, not '0.5'",
+        ),
+        ({"model": "azure-content-safety", "options": {"blocklists": 5}}, "blocklists: must be names in a list"),
+        ({"model": "azure-content-safety", "options": {"blocklists": [5]}}, "blocklists: must be names in a list"),
+        ({"model": "azure-content-safety", "options": {"api_version": None}}, "api_version: must be one of the REST API's"),
+        ({"model": "mistral-moderation", "options": {"chat": "false"}}, "chat: must be True or False, not 'false'"),
+        ({"model": "mistral-moderation", "options": {"advice": 1}}, "advice: must be True or False, not 1"),
+        ({"model": "mistral-moderation", "options": {"personal_data": None}}, "personal_data: must be True or False, not None"),
+        ({"model": "bedrock-guardrails", "options": {"version": None}}, "version: must be a number such as '1', or 'DRAFT'"),
+        *(
+            ({"model": f"model-armor:projects/{project}/locations/l/templates/{template}"}, "template: must be 'projects/P/")
+            for project, template in (("..", "t"), ("p", ".."), ("p", "."), ("%2e%2e", "t"), ("p", "..%2f"))
+        ),
         ({"model": "openai-moderation", "base_url": "ftp://x"}, "base_url: must begin with http"),
         ({"model": "openai-moderation", "base_url": "http://me:x@h", "api_key": KEY}, "base_url: must hold no user name"),
         ({"model": "openai-moderation", "base_url": "http://h", "api_key": f"{KEY}\n"}, "api_key: is empty, or holds"),
+        *(
+            ({"model": model, "base_url": "http://h", "api_key": key}, "api_key: is empty, or holds")
+            for model in ("openai-moderation", "azure-content-safety")
+            for key in (f" {KEY}", f"{KEY} ", " ")
+        ),
     ],
 )
 def test_what_cannot_work_is_told_when_the_guard_is_made(options: dict[str, Any], told: str) -> None:
@@ -494,7 +661,7 @@ def test_options_of_a_service_name_it() -> None:
 def test_arns_are_quoted_in_the_path(server: Any) -> None:
     arn = "arn:aws:bedrock:eu-central-1:123456789012:guardrail/abc123"
     for model, version in ((f"bedrock-guardrails:{arn}", "DRAFT"), (f"bedrock-guardrails:{arn}:7", "7")):
-        server.plan(says(HARMLESS["bedrock-guardrails"]))
+        server.plan(otherwise=answering(HARMLESS, "bedrock-guardrails"))
         with Guard(model, base_url=f"http://{server.host}", api_key=KEY, options={"region": "eu-central-1"}) as guard:
             assert guard.check("Bread?").allowed
         quoted = arn.replace(":", "%3A").replace("/", "%2F")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import servers
 from guardreasoner_sdk import ConfigurationError, Guard
-from guardreasoner_sdk.services import SERVICES
+from guardreasoner_sdk.judges.hosted import HostedJudge
+from guardreasoner_sdk.services import SERVICES, BedrockGuardrail
+from guardreasoner_sdk.services.base import Access
 from guardreasoner_sdk.services.hazards import VENDOR_HAZARDS
-from vendors import HARMFUL, HARMLESS, KEY, MODELS, TEMPLATE, openai
+from vendors import HARMFUL, HARMLESS, KEY, MODELS, TEMPLATE, answering, openai
 
 PROMPT, RESPONSE = "How do I bake bread? – ähm…", "Mix flour."
 
 
 def asked_here(name: str, server: Any, response: str | None = None, **options: Any) -> list[tuple[str, Any]]:
     model, needed = MODELS[name]
-    server.plan(servers.Reply(body=HARMLESS[name]))
+    server.plan(otherwise=answering(HARMLESS, name))
     with Guard(model, base_url=f"http://{server.host}", api_key=KEY, options={**needed, **options}) as guard:
         assert guard.check(PROMPT, response).allowed
     return sorted(((request.path, request.body) for request in server.asked), key=lambda one: json.dumps(one))
@@ -127,6 +131,16 @@ def test_bedrock(server: Any) -> None:
         validate_parameters(given["bedrock-guardrails"], shapes.shape_for("ApplyGuardrailResponse"))
 
 
+def _signed_here(url: str, **options: Any) -> BedrockGuardrail:
+    """A guardrail whose signed requests go to the loopback server: the package itself sends them to AWS alone."""
+
+    class Here(BedrockGuardrail):
+        def access(self, base_url: str | None, api_key: SecretStr | None) -> Access:
+            return replace(super().access(base_url, api_key), url=url)
+
+    return Here(**options)
+
+
 def test_bedrocks_signature_is_the_one_that_botocore_makes(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     auth = pytest.importorskip("botocore.auth", reason="a vendor's client is not installed: botocore")
     from botocore.awsrequest import AWSRequest
@@ -136,10 +150,10 @@ def test_bedrocks_signature_is_the_one_that_botocore_makes(server: Any, monkeypa
     for name, value in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), keys, strict=True):
         monkeypatch.setenv(name, value)
     slow = servers.Reply(503, b"", {"Retry-After-Ms": "1"})
-    server.plan(slow, servers.Reply(body=HARMLESS["bedrock-guardrails"]))
+    server.plan(slow, otherwise=answering(HARMLESS, "bedrock-guardrails"))
     arn = "arn:aws:bedrock:eu-central-1:123456789012:guardrail/abc123"
-    url, options = f"http://{server.host}", {"region": "eu-central-1"}
-    with Guard(f"bedrock-guardrails:{arn}:1", base_url=url, options=options) as guard:
+    url = f"http://{server.host}"
+    with Guard(judge=HostedJudge(_signed_here(url, guardrail=arn, version="1", region="eu-central-1"))) as guard:
         assert guard.check(PROMPT).allowed
         assert keys[1] not in repr(guard.judge)
     assert len(server.asked) == 2  # each try is signed
@@ -160,9 +174,9 @@ def test_bedrocks_signature_is_the_one_that_botocore_makes(server: Any, monkeypa
 
 def test_without_credentials_bedrock_says_so(server: Any) -> None:
     pytest.importorskip("botocore", reason="a vendor's client is not installed: botocore")
-    url, options = f"http://{server.host}", {"region": "eu-central-1"}
+    service = _signed_here(f"http://{server.host}", guardrail="abc123", version="1", region="eu-central-1")
     told = pytest.raises(ConfigurationError, match="api_key: there are no AWS credentials; configure them")
-    with Guard("bedrock-guardrails:abc123:1", base_url=url, options=options) as guard, told:
+    with Guard(judge=HostedJudge(service)) as guard, told:
         guard.check(PROMPT)
     assert not server.asked
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import servers
+
 TEMPLATE = "projects/p1/locations/us-central1/templates/t1"
 KEY = "very-secret-key-4711"
 
@@ -111,6 +113,19 @@ HARMLESS: dict[str, Any] = {
     "model-armor": armor(),
 }
 """By service, answers about a text that is harmful, and about one that is not."""
+
+
+def answering(answers: dict[str, Any], name: str) -> Callable[[Any], servers.Reply]:
+    """What a server does that answers so about any text: Bedrock says how many characters it had."""
+
+    def reply(request: Any) -> servers.Reply:
+        body = answers[name]
+        if name == "bedrock-guardrails":
+            count = len(judged_text(request.body))
+            body = {**body, "guardrailCoverage": {"textCharacters": {"guarded": count, "total": count}}}
+        return servers.Reply(body=body)
+
+    return reply
 
 
 def judged_text(body: dict[str, Any]) -> str:
