@@ -88,7 +88,7 @@ class Turn(BaseModel):
         Turn(role='user', content='Hello!')
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     role: Role
     content: str
@@ -146,7 +146,7 @@ class Exchange(BaseModel):
         'How do I bake bread?'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     prompt: str
     response: str | None = None
@@ -306,7 +306,11 @@ def exchange_of(
     return prompt
 
 
-_ROW_KEYS = frozenset({"prompt", "response", "history", "images"})
+_ROW_KEYS = frozenset({"prompt", "response", "history", "images", "image_places"})
+# Under these names an image would be passed over.
+_LIKE_IMAGES = frozenset(
+    ["image", "image_url", "image_urls", "image_path", "image_paths", "img", "imgs", "photo", "photos", "picture", "pictures"]
+)
 
 
 def exchange_from(row: object) -> Exchange:
@@ -314,10 +318,10 @@ def exchange_from(row: object) -> Exchange:
 
     Args:
         row: an :class:`Exchange`, a prompt, a ``(prompt, response)`` pair, or a mapping with ``prompt`` and optionally
-            ``response``, ``history`` and ``images``; further keys of a mapping are not read.
+            ``response``, ``history``, ``images`` and ``image_places``; further keys of a mapping are not read.
 
     Raises:
-        InputError: the row has another shape, or a field cannot be judged.
+        InputError: the row has another shape, a field cannot be judged, or an image stands under another name.
 
     Example:
         >>> from guardreasoner_sdk.exchange import exchange_from
@@ -331,6 +335,11 @@ def exchange_from(row: object) -> Exchange:
             near = next((key for key in row if str(key).strip().lower() in {"prompt", "text", "input", "question"}), None)
             found = f"rename {quote_value(near)} to 'prompt'" if near is not None else "give each row a 'prompt'"
             raise InputError("prompt", "is missing", found)
+        for key, value in row.items():
+            name = str(key).strip().lower()
+            empty = value is None or (isinstance(value, str | list | tuple) and not value)
+            if key not in _ROW_KEYS and not empty and (name in _LIKE_IMAGES or name == "images"):
+                raise InputError(name, "is not read", "did you mean images? Rename it, or leave it out")
         return Exchange(**{key: row[key] for key in _ROW_KEYS if row.get(key) is not None or key == "prompt"})
     if isinstance(row, tuple | list):
         if not 1 <= len(row) <= 2:
@@ -501,6 +510,42 @@ def _joined(pieces: Iterable[Piece], *, images: bool) -> _Said:
     return _Said(text, tuple(image for image, _ in shown), tuple(place for _, place in shown))
 
 
+# What may stand beside the image of a part: how it is written and shown, and text, which is judged.
+_BESIDE_IMAGE = frozenset(
+    [
+        "type",
+        "detail",
+        "media_type",
+        "mime_type",
+        "mimeType",
+        "format",
+        "index",
+        "width",
+        "height",
+        "min_pixels",
+        "max_pixels",
+        "resized_width",
+        "resized_height",
+        "cache_control",
+        "cachePoint",
+        "cache_point",
+        "citations",
+        "text",
+        "alt",
+        "alt_text",
+        "caption",
+        "title",
+        "context",
+        "name",
+        "filename",
+    ]
+)
+_HOLDING_IMAGE = frozenset({"base64", "data", "image", "image_url", "source", "url"})
+_NESTING = frozenset({"image", "image_url", "source"})
+# What a source says it is, by the key that it has to have then.
+_SOURCE_TYPES = {"base64": {"base64", "data"}, "url": {"image_url", "url"}}
+
+
 def image_in(part: Mapping[Any, Any], where: str) -> Image:
     """The image that a part of a message holds.
 
@@ -509,21 +554,33 @@ def image_in(part: Mapping[Any, Any], where: str) -> Image:
         where: its place, for errors.
 
     Raises:
-        InputError: it is not in it, or there are several: a model might see another one than the guard.
+        InputError: it is not in it, or there are several, or something stands beside it that may refer to another one: a model
+            might see that one, and not the one that the guard saw.
     """
-    found: list[Any] = []
-    for key in ("image_url", "image", "url", "base64", "data", "source"):
-        value = part.get(key)
-        if key == "source" and isinstance(value, Mapping):
-            found += [f"data:;base64,{value['data']}" if isinstance(value.get("data"), str) else value.get("url")]
-        elif isinstance(value, Mapping):
-            found.append(value.get("url"))
-        elif key in ("base64", "data") and isinstance(value, str):
-            found.append(f"data:;base64,{value}")
-        elif value is not None:
-            found.append(value)
-    if not found or found[0] is None:
+    holder, given = part, "source_type"
+    key, value = _only_source(holder, given, where)
+    if key in _NESTING and isinstance(value, Mapping):
+        holder, given = value, "type" if key == "source" else "source_type"
+        key, value = _only_source(holder, given, where)
+    said = holder.get(given)
+    if said is not None and key not in _SOURCE_TYPES.get(said if isinstance(said, str) else "", ()):
+        raise InputError(where, "holds several images", "send one, of the type that its source says")
+    return Image.of(f"data:;base64,{value}" if key in ("base64", "data") and isinstance(value, str) else value, name=where)
+
+
+def _only_source(holder: Mapping[Any, Any], given: str, where: str) -> tuple[str, Any]:
+    """The one key that holds the image, and what is under it."""
+
+    def is_harmless(key: Any, value: Any) -> bool:
+        if key in ("extras", "metadata"):
+            return isinstance(value, Mapping) and value.keys() <= _BESIDE_IMAGE
+        # LangChain numbers its blocks; any other id may be that of a file.
+        return key in _BESIDE_IMAGE or key == given or (key == "id" and str(value).startswith("lc_"))
+
+    there = {key: value for key, value in holder.items() if value is not None and not is_harmless(key, value)}
+    found = [key for key in there if key in _HOLDING_IMAGE]
+    if not found:
         raise InputError(where, "is an image that is not here", "send its bytes, as a data URL")
-    if len(found) > 1:
-        raise InputError(where, "holds several images", "send each in a part of its own")
-    return Image.of(found[0], name=where)
+    if len(there) > 1:
+        raise InputError(where, "holds several images", "send each in a part of its own, with no reference beside it")
+    return found[0], there[found[0]]

@@ -42,6 +42,11 @@ ImageLike: TypeAlias = "Image | bytes | str | os.PathLike[str] | PIL.Image.Image
 """What stands for an image: its bytes, a path (``pathlib.Path``), a data URL, an image of Pillow's, or an :class:`Image`."""
 
 _FIX = "pass a PNG, JPEG, WebP or GIF of one picture"
+_FIX_MODE = "scale it to 0 to 255, and convert it to RGB or RGBA"
+# Each mode of Pillow's as which it is written; of the others nobody knows which value is white.
+_WRITTEN_AS = {mode: mode for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")}
+_WRITTEN_AS |= {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", **dict.fromkeys(("I", "I;16B", "I;16L", "I;16N"), "I;16")}
+_WRITTEN_AS |= dict.fromkeys(("CMYK", "HSV", "RGBX", "YCbCr"), "RGB")
 _OTHERS = {
     b"BM": "BMP",
     b"II*\0": "TIFF",
@@ -51,7 +56,8 @@ _OTHERS = {
     b"<?xml": "XML",
     b"\0\0\1\0": "an icon",
 }
-_DATA_URL = re.compile(r"data:(?P<type>[\w.+/-]*)(?:;[\w.=+-]*)*?;base64,(?P<data>[\w+/=-]*)", re.ASCII | re.IGNORECASE)
+_HEAD = re.compile(r"data:(?P<type>[\w.+/-]*)(?:;[\w.=+-]*)*?;base64", re.ASCII | re.IGNORECASE)
+_LONGEST_HEAD = 200
 _REMOTE = re.compile(r"(?:https?|ftp|s3|gs|file|blob):", re.ASCII | re.IGNORECASE)
 
 
@@ -123,6 +129,8 @@ class Image:
             data = bytes(value)
         elif isinstance(value, os.PathLike):
             data = _read_file(name, Path(value))
+        elif isinstance(value, dict) and value.keys() == cls.__dataclass_fields__.keys():  # of an exchange's model_dump()
+            data = value["data"]
         elif hasattr(value, "save") and hasattr(value, "getbands"):  # told by what it can do: Pillow may not be installed
             data = _written(name, value)
         else:
@@ -149,11 +157,11 @@ class Image:
         return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
 
     def decode(self) -> PIL.Image.Image:
-        """The picture as Pillow has it: RGB, turned as its camera says, on white where it is transparent.
+        """The picture as Pillow has it: RGB of 8 bits, turned as its camera says, on white where it is transparent.
 
         Raises:
             MissingExtraError: Pillow is not installed.
-            BackendError: it is damaged, or is not what its first bytes say.
+            BackendError: it is damaged, is not what its first bytes say, or cannot be shown in 8 bits.
         """
         pillow = _pillow()
         from PIL import ImageOps
@@ -164,6 +172,8 @@ class Image:
                 if opened.size != (self.width, self.height):
                     raise BackendError("an image has another size than its header says")
                 turned: PIL.Image.Image = ImageOps.exif_transpose(opened) or opened
+                if turned.mode.startswith("I"):
+                    turned = _eight_bits(pillow, turned)
                 if "A" in turned.getbands() or "transparency" in turned.info:
                     above = turned.convert("RGBA")
                     ground = pillow.new("RGBA", above.size, "white")
@@ -238,13 +248,15 @@ def _data_in(name: str, text: str) -> bytes:
         raise InputError(name, "is text, and no data URL", "pass pathlib.Path(...) for a file, or the bytes themselves")
     if len(text) > MAX_BYTES // 3 * 4 + 200:
         raise _too_many_bytes(name, len(text) // 4 * 3)
-    found = _DATA_URL.fullmatch(text)
+    # Only the head is matched: a pattern over megabytes that somebody sent would cost seconds.
+    comma = text.find(",", 0, _LONGEST_HEAD + 1)
+    found = _HEAD.fullmatch(text[:comma]) if comma > 0 else None
     if found is None:
         raise InputError(name, "is a data URL without Base64", "write data:image/png;base64,...")
     if found["type"] and not found["type"].lower().startswith(("image/", "application/octet-stream")):
         raise InputError(name, "is a data URL of something else than an image", _FIX)
     try:
-        return base64.b64decode(found["data"].replace("-", "+").replace("_", "/"), validate=True)
+        return base64.b64decode(text[comma + 1 :].replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
         raise InputError(name, "is not Base64", "encode the whole file") from None
 
@@ -261,15 +273,31 @@ def _read_file(name: str, path: Path) -> bytes:
 
 
 def _written(name: str, picture: Any) -> bytes:
-    """An image of Pillow's as a file: nothing of it is lost."""
+    """An image of Pillow's as a file: nothing of it is lost that a guard could see."""
     if getattr(picture, "n_frames", 1) > 1:
         raise InputError(name, "moves, and a guard sees one picture", "pass the frames that count, each by itself")
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_many_pixels(name, picture.width, picture.height)
+    mode = _WRITTEN_AS.get(picture.mode)
+    if mode is None:
+        raise InputError(name, f"is of Pillow's mode {picture.mode}, which has no range of its own", _FIX_MODE)
+    if picture.mode == "I":  # 32 bits, of which a file holds 16
+        low, high = picture.getextrema()
+        if low < 0 or high > 0xFFFF:
+            raise InputError(name, "has values that are no 16 bits", _FIX_MODE)
+    if picture.mode != mode:
+        picture = (picture.convert("I") if mode == "I;16" else picture).convert(mode)
     file = io.BytesIO()
-    known = picture.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-    (picture if known else picture.convert("RGB")).save(file, "PNG", compress_level=1)
+    picture.save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def _eight_bits(pillow: Any, wide: Any) -> PIL.Image.Image:
+    """Grey of 16 bits as 8: Pillow's own conversion makes all of it white that is above 255."""
+    if "transparency" in wide.info:
+        raise BackendError("an image of 16 bits of grey is transparent in one of them; convert it to RGBA before it is judged")
+    grey: PIL.Image.Image = wide.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+    return grey
 
 
 def _read_header(name: str, data: bytes) -> tuple[ImageFormat, int, int]:
@@ -322,26 +350,50 @@ def _read_png(data: bytes) -> _Header:
 
 def _read_gif(data: bytes) -> _Header:
     width, height = struct.unpack("<HH", data[6:10])
-    return width, height, sum(1 for _ in _gif_frames(data)) > 1
+    frames = 0
+    for place in _gif_frames(data):
+        left, top, wide, high = struct.unpack("<HHHH", data[place + 1 : place + 9])
+        if left + wide > width or top + high > height:
+            raise ValueError  # readers make the whole larger, each in a way of its own
+        frames += 1
+    if not frames:
+        raise ValueError
+    return width, height, frames > 1
 
 
 def _gif_frames(data: bytes) -> Iterator[int]:
-    """Where the frames of a GIF begin; two at most are looked for."""
+    """Where the frames of a GIF begin; two at most are looked for.
+
+    Readers pass over what they do not know, each in a way of its own. Whatever is no block is an error here, or a frame might
+    hide behind it.
+    """
 
     def table(flags: int) -> int:
         return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+    def parts(place: int) -> tuple[int, list[int]]:
+        """Behind the parts of a block, and where each begins."""
+        begins = []
+        while data[place]:
+            begins.append(place)
+            place += data[place] + 1
+        return place + 1, begins
 
     place, found = 13 + table(data[10]), 0
     while place < len(data) and data[place] != 0x3B and found < 2:
         if data[place] == 0x2C:
             yield place
             found += 1
-            place += 10 + table(data[place + 9]) + 1
+            place, _ = parts(place + 10 + table(data[place + 9]) + 1)
+        elif data[place] == 0x21:
+            label = data[place + 1]
+            place, begins = parts(place + 2)
+            # Readers go on reading where the parts that belong to a label are missing.
+            looped = label == 0xFF and data[begins[0] + 1 :].startswith(b"NETSCAPE2.0") if begins else False
+            if len(begins) < (0 if label == 0xFE else 2 if looped else 1):
+                raise ValueError
         else:
-            place += 2
-        while place < len(data) and data[place]:
-            place += data[place] + 1
-        place += 1
+            raise ValueError
 
 
 def _read_jpeg(data: bytes) -> _Header:
@@ -365,17 +417,37 @@ def _read_jpeg(data: bytes) -> _Header:
 
 
 def _read_webp(data: bytes) -> _Header:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        (width,) = struct.unpack("<I", data[24:27] + b"\0")
-        (height,) = struct.unpack("<I", data[27:30] + b"\0")
-        return width + 1, height + 1, bool(data[20] & 0x02)
-    if kind == b"VP8L" and data[20] == 0x2F:
-        (bits,) = struct.unpack("<I", data[21:25])
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, False
-    if kind == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
-        width, height = struct.unpack("<HH", data[26:30])
-        return width & 0x3FFF, height & 0x3FFF, False
+    if data[12:16] != b"VP8X":
+        return *_webp_size(data, 12), False
+    (width,) = struct.unpack("<I", data[24:27] + b"\0")
+    (height,) = struct.unpack("<I", data[27:30] + b"\0")
+    canvas = width + 1, height + 1
+    moves, pictures = bool(data[20] & 0x02), 0
+    place, end = 12, 8 + int.from_bytes(data[4:8], "little")
+    while not moves and place + 8 <= end:
+        kind, length = struct.unpack("<4sI", data[place : place + 8])
+        if place + 8 + length > len(data):
+            raise ValueError
+        moves = kind in (b"ANIM", b"ANMF")
+        if kind in (b"VP8 ", b"VP8L"):
+            pictures += 1
+            if _webp_size(data, place) != canvas:
+                raise ValueError  # one reader shows the picture, another one what of it is on the canvas
+        place += 8 + length + length % 2
+    if not moves and pictures != 1:
+        raise ValueError
+    return *canvas, moves
+
+
+def _webp_size(data: bytes, place: int) -> tuple[int, int]:
+    """Width and height of the picture in a chunk."""
+    chunk = data[place : place + 18]
+    if chunk[:4] == b"VP8L" and chunk[8] == 0x2F:
+        (bits,) = struct.unpack("<I", chunk[9:13])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk[:4] == b"VP8 " and chunk[11:14] == b"\x9d\x01\x2a":
+        width, height = struct.unpack("<HH", chunk[14:18])
+        return width & 0x3FFF, height & 0x3FFF
     raise ValueError
 
 

@@ -16,6 +16,7 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from guardreasoner_sdk import CascadeJudge, Exchange, Finding, Guard, Image, InputError, Judgement, Policy, Turn
 from guardreasoner_sdk.calibration import Calibration, Isotonic, TaskCalibration
@@ -24,7 +25,7 @@ from guardreasoner_sdk.data.columns import Columns
 from guardreasoner_sdk.data.records import Record
 from guardreasoner_sdk.errors import BackendError
 from guardreasoner_sdk.exchange import exchange_from, exchange_from_messages
-from guardreasoner_sdk.images import MAX_BYTES, MAX_IMAGES, MAX_PIXELS
+from guardreasoner_sdk.images import MAX_BYTES, MAX_IMAGES, MAX_PIXELS, _gif_frames
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
 
 FORMATS = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}
@@ -100,6 +101,60 @@ def test_bytes_that_are_no_picture_say_so_and_what_to_do(data: bytes, words: str
     assert caught.value.fix
 
 
+def test_no_frame_hides_behind_what_readers_pass_over() -> None:
+    data = moving("GIF")
+    _, second = _gif_frames(data)
+    extension = data.rindex(b"\x21\xf9\x04", 0, second)
+    for place in (extension, second):
+        for junk in (b"\0", bytes(5), b"\5" * 6, b"\x21\x01\0", b"\x21\xff\x0bNETSCAPE2.0\0", b"\x21\xf9\0"):
+            hidden = data[:place] + junk + data[place:]
+            with pytest.raises(InputError, match="begins like GIF and has no such header; check the file; it is damaged"):
+                Image(hidden)
+        with pytest.raises(InputError, match="moves"):
+            Image(data[:place] + b"\x21\xfe\3abc\0" + data[place:])
+    with pytest.raises(InputError, match="damaged"):
+        Image(picture(kind="GIF")[:-9])
+
+
+def test_a_picture_larger_than_its_canvas_is_refused() -> None:
+    gif = bytearray(picture(kind="GIF", size=(9, 9)))
+    gif[6] = 8
+    webp = bytearray(picture(kind="WEBP", size=(90, 90), exif=b"Exif\0\0abcd"))
+    assert webp[12:16] == b"VP8X"
+    assert Image(bytes(webp)).width == 90
+    animated = bytearray(moving("WEBP"))
+    animated[20] &= ~2  # says that it does not move
+    with pytest.raises(InputError, match="moves"):
+        Image(bytes(animated))
+    webp[24] = 1
+    for data in (gif, webp):
+        with pytest.raises(InputError, match="damaged"):
+            Image(bytes(data))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "I;16B"])
+def test_sixteen_bits_of_grey_are_scaled_to_eight(mode: str) -> None:
+    wide = PIL.Image.new("I;16B" if mode == "I;16B" else "I", (256, 1))
+    for place in range(256):
+        wide.putpixel((place, 0), place * 257)
+    seen = Image.of(wide if wide.mode == mode else wide.convert(mode)).decode()
+    assert [seen.getpixel((place, 0)) for place in range(256)] == [(place,) * 3 for place in range(256)]
+    file = io.BytesIO()
+    PIL.Image.new("I;16", (2, 2)).save(file, "PNG", transparency=7)
+    with pytest.raises(BackendError, match="convert it to RGBA"):
+        Image(file.getvalue()).decode()
+
+
+def test_no_mode_of_pillows_loses_what_is_transparent_or_is_guessed() -> None:
+    for mode in ("RGBa", "PA", "La", "LA", "RGBA"):
+        clear = PIL.Image.new(mode, (2, 2), 0 if mode == "PA" else (0,) * len(PIL.Image.new(mode, (1, 1)).getbands()))
+        assert Image.of(clear).decode().getpixel((0, 0)) == (255, 255, 255), mode
+    for mode, value in (("F", 0.5), ("LAB", 0), ("I", 70_000), ("I", -1)):
+        with pytest.raises(InputError, match="convert it to RGB or RGBA"):
+            Image.of(PIL.Image.new(mode, (2, 2), value))
+    assert Image.of(PIL.Image.new("CMYK", (1, 1))).decode().getpixel((0, 0)) == (255, 255, 255)
+
+
 def test_a_bomb_is_refused_by_its_header() -> None:
     width = 60_000
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, width, 1, 0, 0, 0, 0))
@@ -149,6 +204,9 @@ def test_what_stands_for_an_image(tmp_path: Path) -> None:
         ("/etc/passwd", "is text, and no data URL; pass pathlib.Path(...) for a file"),
         ("data:text/html;base64,aaaa", "is a data URL of something else than an image"),
         ("data:image/png,hello", "is a data URL without Base64"),
+        ("data:" + ";a" * 100 + ";base64,AAAA", "is a data URL without Base64"),  # no head is that long
+        ("data:image/png;base64" + ";a" * 100, "is a data URL without Base64"),
+        ("data:image/png;base64,aa\u0661=", "is not Base64"),
         ("data:image/png;base64,aaa", "is not Base64"),
         (Path("/nowhere/cat.png"), "/nowhere/cat.png cannot be read (No such file or directory)"),
         (7, "must be an image, not int"),
@@ -223,6 +281,8 @@ def encoded(data: bytes) -> str:
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": encoded(RED)}},
         {"type": "image", "base64": encoded(RED), "mime_type": "image/png"},
         {"type": "image", "source_type": "base64", "data": encoded(RED), "mime_type": "image/png"},
+        {"type": "image", "base64": encoded(RED), "id": "lc_1", "index": 0, "extras": {"detail": "low"}, "file_id": None},
+        {"type": "image", "source": {"type": "url", "url": url(RED)}, "cache_control": {"type": "ephemeral"}},
         {"type": "image", "url": url(RED)},
         {"type": "image", "image": RED},
         {"type": "image", "image": IMAGE},
@@ -248,6 +308,21 @@ def test_images_in_messages_of_every_api_keep_their_places(part: dict[str, Any])
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.y/z.png"}}]}, "is an address"),
         ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "is an image that is not here"),
         ({"role": "user", "content": [{"type": "image", "url": url(RED), "base64": encoded(BLUE)}]}, "holds several images"),
+        *(({"role": "user", "content": [part]}, "holds several images") for part in (
+            {"type": "image", "source": {"type": "url", "url": "https://x.y/z.png", "data": encoded(RED)}},
+            {"type": "image", "source": {"type": "url", "data": encoded(RED)}},
+            {"type": "image", "source": {"type": "file", "file_id": "f", "data": encoded(RED)}},
+            {"type": "image", "source": {"type": "base64", "data": encoded(RED), "s3": "s3://a/b"}},
+            {"type": "input_image", "image_url": url(RED), "file_id": "f"},
+            {"type": "image_url", "image_url": {"url": url(RED), "file_id": "f"}},
+            {"type": "image", "base64": encoded(RED), "id": "f"},
+            {"type": "image", "base64": encoded(RED), "file_id": "f"},
+            {"type": "image", "source_type": "id", "id": "f", "data": encoded(RED)},
+            {"type": "image", "source_type": "url", "data": encoded(RED)},
+            {"type": "image", "source_type": "id", "data": encoded(RED)},
+            {"type": "image", "base64": encoded(RED), "extras": {"file_uri": "f"}},
+            {"type": "image", "base64": encoded(RED), "what_nobody_knows": 1},
+        )),
         ({"role": "user", "content": [{"type": "image", "base64": encoded(b"text")}]}, "is no picture"),
         ({"role": "user", "content": [{"type": "video", "base64": encoded(RED)}]}, "is not text but 'video'"),
         ({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": url(RED)}}]}, "is not text but 'image_url'"),
@@ -403,3 +478,32 @@ def test_an_exchange_without_images_is_written_as_before_there_were_any() -> Non
     assert said.model_dump() == {"prompt": "Hi", "response": "Hello", "history": (turn,)}
     assert json.loads(said.model_dump_json()) == {"prompt": "Hi", "response": "Hello", "history": [turn]}
     assert set(Exchange("Hi", images=[IMAGE]).model_dump()) > {"prompt", "images"}
+
+
+@pytest.mark.parametrize("name", ["image", "image_url", "Images", "picture"])
+def test_an_image_of_a_row_under_another_name_is_not_passed_over(name: str) -> None:
+    fine, found = Guard(judge=ScriptedJudge({}, otherwise=judgement("unharmful"), sees_images=True)).check_many(
+        [{"prompt": "hi", name: None}, {"prompt": "hi", name: RED}]
+    )
+    assert fine.allowed
+    assert found.undetermined
+    assert f"{name.lower()}: is not read; did you mean images?" in found.prompt_harmfulness.cause
+    assert exchange_from({"prompt": "hi", "images": [RED], "image_places": [1]}).image_places == (1,)
+
+
+def test_no_error_of_pydantics_quotes_what_is_judged() -> None:
+    for model, value in (
+        (Exchange, {"prompt": "quiet words", "images": ["quiet"]}),
+        (Exchange, {"prompt": "quiet words", "response": 7}),
+        (Turn, {"role": "user", "content": "quiet words", "images": ["quiet"]}),
+        (Turn, {"role": "assistant", "content": "quiet words", "images": [IMAGE]}),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            model.model_validate(value)
+        assert "quiet" not in str(caught.value)
+
+
+def test_an_exchange_comes_back_from_its_dump() -> None:
+    said = Exchange("Look!", "A.", [{"role": "user", "content": "", "images": [BLUE]}], [RED], [5])
+    assert Exchange.model_validate(said.model_dump()) == said
+    assert Exchange.model_validate(said.model_dump()).image_places == (5,)

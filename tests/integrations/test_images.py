@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from guardreasoner_integrations._messages import read_messages, readings
 from guardreasoner_sdk import Exchange, Guard, Image, InputError
+from guardreasoner_sdk.images import MAX_IMAGES
 from guardreasoner_sdk.server.app import create_app
 from guardreasoner_sdk.server.settings import ServerSettings
 from guardreasoner_sdk.testing import ScriptedJudge, judgement
@@ -140,3 +141,6 @@ def test_openais_client_asgi_and_litellm_show_images_to_a_guard_that_sees() -> N
     found = exchanges_of({"messages": ASKED}, "raise", images=True)
     assert asked_by(found).images == (RED,)
     assert asked_by([Exchange("a", images=[RED]), Exchange("b", images=[RED])]).images == (RED,)
+    several = [Image.of(PIL.Image.new("L", (1, 1), value)) for value in range(MAX_IMAGES + 1)]
+    with pytest.raises(InputError, match="the most is"):
+        asked_by([Exchange("a", images=several[:2]), Exchange("b", images=several[2:])])

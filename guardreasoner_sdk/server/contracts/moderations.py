@@ -7,6 +7,7 @@ and what the guard could not decide is an error, since neither has a word for it
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -76,7 +77,7 @@ async def moderate(request: Request, body: ModerationRequest) -> JSONResponse:
     """Whether texts are harmful, in OpenAI's shape."""
     desk = desk_of(request)
     _check_model(body.model, _OPENAI_MODELS, desk)
-    asked = _asked(request, body.input)
+    asked = await asyncio.to_thread(_asked, request, body.input) if sees(request) else _asked(request, body.input)
     verdicts = await desk.judge(asked)
     kinds = [["text", "image"] if readings[0].images else ["text"] for readings in asked]
     results = [_openai_result(verdict, kind) for verdict, kind in zip(verdicts, kinds, strict=True)]
@@ -134,11 +135,12 @@ async def moderate_chats(request: Request, body: ChatModerationRequest) -> JSONR
     check_items(request, "input", body.input)
     several = isinstance(body.input[0], list)
     see = sees(request)
-    asked = [
-        talk(f"input[{place}]" if several else "input", one, images=see)
-        for place, one in enumerate(body.input if several else [body.input])
-    ]
-    verdicts = await desk.judge(asked)
+
+    def read_all() -> list[list[Exchange]]:
+        given = body.input if several else [body.input]
+        return [talk(f"input[{place}]" if several else "input", one, images=see) for place, one in enumerate(given)]
+
+    verdicts = await desk.judge(await asyncio.to_thread(read_all) if see else read_all())
     results = [_mistral_result(verdict) for verdict in verdicts]
     return JSONResponse({"id": uuid.uuid4().hex, "model": verdicts[0].model, "results": results})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -88,11 +89,17 @@ async def check(request: Request, body: Annotated[One | Several, Discriminator(_
     """One thing gives one verdict, a list a list of verdicts in its order."""
     desk, see = desk_of(request), sees(request)
     if isinstance(body, Asked):
-        [verdict] = await desk.judge([body.readings("", see=see)])
+        asked = await asyncio.to_thread(body.readings, "", see=True) if see else body.readings("", see=False)
+        [verdict] = await desk.judge([asked])
         _insist(verdict, desk)
         return Response(verdict.model_dump_json(), media_type="application/json")
     check_items(request, "body", body)
-    verdicts = await desk.judge([asked.readings(f"[{place}]", see=see) for place, asked in enumerate(body)])
+
+    def read_all() -> list[list[Exchange]]:
+        return [asked.readings(f"[{place}]", see=see) for place, asked in enumerate(body)]
+
+    # Images are megabytes of Base64, which would hold up everybody else.
+    verdicts = await desk.judge(await asyncio.to_thread(read_all) if see else read_all())
     for verdict in verdicts:
         _insist(verdict, desk)
     return Response(f"[{','.join(verdict.model_dump_json() for verdict in verdicts)}]", media_type="application/json")

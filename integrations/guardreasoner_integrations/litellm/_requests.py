@@ -9,7 +9,6 @@ from guardreasoner_integrations._messages import NO_PROMPT, Said, conversation, 
 from guardreasoner_integrations._texts import Unjudged, cannot_be_judged, leaves
 from guardreasoner_sdk import Exchange, InputError
 from guardreasoner_sdk.exchange import has_visible_text
-from guardreasoner_sdk.images import MAX_IMAGES
 
 __all__ = ["asked_by", "exchanges_of"]
 
@@ -55,11 +54,15 @@ def exchanges_of(data: Mapping[str, Any], unjudged: Unjudged, *, images: bool = 
 
 
 def asked_by(exchanges: Sequence[Exchange]) -> Exchange:
-    """What an answer is the answer to; several prompts of one request count as one."""
+    """What an answer is the answer to; several prompts of one request count as one.
+
+    Raises:
+        InputError: they show more images together than one exchange may hold.
+    """
     if len(exchanges) == 1:
         return exchanges[0]
     shown = dict.fromkeys(image for asked in exchanges for image in asked.images)
-    return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT, images=list(shown)[:MAX_IMAGES])
+    return Exchange("\n\n".join(asked.prompt for asked in exchanges) or NO_PROMPT, images=list(shown))
 
 
 def _asked(
