@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import servers
+import vendors
 from guardreasoner_sdk.cli import main
 
 for _module in ("sklearn", "jinja2"):
@@ -22,8 +23,7 @@ def labelled(tmp_path: Path, write_rows: Any, harmful: str, harmless: str) -> Pa
 
 
 def moderation(flagged: bool) -> Any:
-    result = {"flagged": flagged, "categories": {"violence": flagged}, "category_scores": {"violence": 0.9 if flagged else 0.1}}
-    return servers.Reply(body={"id": "modr-1", "model": "m", "results": [result]})
+    return servers.Reply(body=vendors.openai({"violence": 0.9 if flagged else 0.1}))
 
 
 def test_two_guards_on_a_file_give_one_page_and_go_on_where_they_stopped(

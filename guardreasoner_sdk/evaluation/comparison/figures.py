@@ -48,6 +48,14 @@ class GuardRun:
         rows: what it was asked, with the truth.
         verdicts: what it said, one for each row, in order.
         batched: whether a verdict's latency is that of the batch it stood in.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange, Guard
+        >>> from guardreasoner_sdk.evaluation import GuardRun, LabelledRow
+        >>> rows = [LabelledRow("1", "mine", Exchange("How do I bake bread?"), {"prompt_harmfulness": False})]
+        >>> run = GuardRun("embedded", rows, Guard().check_many([row.exchange for row in rows]))
+        >>> run.verdicts[0].action
+        'allow'
     """
 
     name: str
@@ -237,6 +245,17 @@ def compare_runs(
     Raises:
         InputError: the runs have other rows or another truth, or one is calibrated and another is not.
         MissingExtraError: there are scores, and scikit-learn is not installed.
+
+    Example:
+        >>> from guardreasoner_sdk import Exchange, Guard
+        >>> from guardreasoner_sdk.evaluation import GuardRun, LabelledRow, compare_runs
+        >>> from guardreasoner_sdk.testing import ScriptedJudge, judgement
+        >>> rows = [LabelledRow("1", "mine", Exchange("How do I bake bread?"), {"prompt_harmfulness": False})]
+        >>> strict = Guard(judge=ScriptedJudge({}, otherwise=judgement("harmful")))
+        >>> guards = {"embedded": Guard(), "strict": strict}
+        >>> runs = [GuardRun(name, rows, guard.check_many([row.exchange for row in rows])) for name, guard in guards.items()]
+        >>> compare_runs(runs, bootstrap=0).tasks[0].pairs[0].agreement
+        0.0
     """
     if len(runs) < 2:
         raise InputError("guards", f"are {len(runs)}", "name two at least")

@@ -30,7 +30,19 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     Raises:
         InputError: they cannot be written.
         MissingExtraError: jinja2 is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from guardreasoner_sdk import Exchange, Guard
+        >>> from guardreasoner_sdk.evaluation import LabelledRow, compare_guards, write_comparison
+        >>> from guardreasoner_sdk.testing import ScriptedJudge, judgement
+        >>> rows = [LabelledRow("1", "mine", Exchange("How do I bake bread?"), {"prompt_harmfulness": False})]
+        >>> strict = Guard(judge=ScriptedJudge({}, otherwise=judgement("harmful")))
+        >>> write_comparison(compare_guards({"embedded": Guard(), "strict": strict}, rows, bootstrap=0), Path("comparison"))
+        >>> Path("comparison/comparison.html").exists()
+        True
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
