@@ -89,7 +89,7 @@ class GuardCallbackHandler(_Handler, BaseCallbackHandler):
         >>> model = FakeListChatModel(responses=["Call her Miso."])  # yours
         >>> _ = model.invoke("What is a good name for a cat?", config={"callbacks": [handler]})
         >>> _ = handler.flush()
-        >>> [(run.stage, verdict.action) for verdict, run in handler.record]
+        >>> sorted((run.stage, verdict.action) for verdict, run in handler.record)
         [('input', 'allow'), ('output', 'allow')]
     """
 
