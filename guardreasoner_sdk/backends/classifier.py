@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import json
 import logging
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from guardreasoner_sdk._failures import config_errors, log_failure
 from guardreasoner_sdk.backends._engine_thread import EngineJob, EngineThread
+from guardreasoner_sdk.backends._torch import default_device, loading_errors, release_memory
 from guardreasoner_sdk.backends._weights import folder_of
 from guardreasoner_sdk.backends._windows import Slice, WindowEncoder
 from guardreasoner_sdk.backends.options import Classifier, Onnx
@@ -174,10 +173,8 @@ class TransformersClassifier(ClassifierBackend):
     async def aclose(self) -> None:
         """Stop after the batch under way, and let the model go."""
         await super().aclose()
-        if self._bound is not None and "torch" in sys.modules:
-            # PyTorch keeps the memory of a GPU for itself until it is told.
-            gc.collect()
-            sys.modules["torch"].cuda.empty_cache()
+        if self._bound is not None:
+            release_memory()
 
     def _load_tokenizer(self, folder: Path) -> Tokenizer:
         from guardreasoner_sdk.backends._tokens import PromptEncoder
@@ -189,13 +186,9 @@ class TransformersClassifier(ClassifierBackend):
     def _load_model(self, folder: Path, config: dict[str, Any]) -> _Runner:
         import torch
 
-        device = self._options.device or _default_device()
+        device = self._options.device or default_device()
 
-        def told(error: Exception) -> str:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            return f"model: {self.model} cannot be loaded from {folder}: {reason}"
-
-        with config_errors(told):
+        with loading_errors(self.model, folder):
             model, pads = self._made(folder, config)
             model = model.to(device).eval()
         return _TorchRunner(model, torch.device(device), pads, typed=(config.get("type_vocab_size") or 0) > 1)
@@ -443,14 +436,6 @@ def _longest(config: dict[str, Any]) -> int | None:
         pad = config.get("pad_token_id")
         most -= (pad if isinstance(pad, int) else 1) + 1
     return most
-
-
-def _default_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _first_token_class() -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import inspect
 import logging
 import math
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from guardreasoner_sdk._failures import config_errors, log_failure
+from guardreasoner_sdk._failures import log_failure
 from guardreasoner_sdk.backends._engine_thread import EngineJob, EngineThread
 from guardreasoner_sdk.backends._results import stop_place, sum_by_text, too_long
+from guardreasoner_sdk.backends._torch import default_device, loading_errors, release_memory
 from guardreasoner_sdk.backends.options import Transformers
 from guardreasoner_sdk.errors import BackendError, ConfigurationError, DeadlineError, MissingExtraError
 from guardreasoner_sdk.generation import Capabilities, Completion, Query, TokenProbabilities
@@ -91,10 +90,8 @@ class TransformersBackend:
     async def aclose(self) -> None:
         """Stop after the token under way, and let the model go."""
         await self._thread.aclose()
-        if self._begun and "torch" in sys.modules:
-            # PyTorch keeps the memory of a GPU for itself until it is told.
-            gc.collect()
-            sys.modules["torch"].cuda.empty_cache()
+        if self._begun:
+            release_memory()
 
     def _load(self) -> _Engine:
         from guardreasoner_sdk.backends._tokens import PromptEncoder
@@ -110,11 +107,7 @@ class TransformersBackend:
     def _load_model(self, folder: Path, placement: dict[str, Any]) -> Any:
         device = placement.pop("device", None)
 
-        def told(error: Exception) -> str:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            return f"model: {self.model} cannot be loaded from {folder}: {reason}"
-
-        with config_errors(told):
+        with loading_errors(self.model, folder):
             options = {"dtype": self._dtype, "local_files_only": True, "use_safetensors": True, **placement}
             model = _auto_model(folder).from_pretrained(str(folder), **options)
             if not model.can_generate() and hasattr(model, "model"):
@@ -123,7 +116,7 @@ class TransformersBackend:
 
     def _placement(self) -> dict[str, Any]:
         """Where the weights go: a device to move them to, or options for loading them."""
-        device = _default_device() if self._device is None else self._device
+        device = default_device() if self._device is None else self._device
         if self._device_map is not None and importlib.util.find_spec("accelerate") is None:
             raise ConfigurationError("device_map: needs accelerate; pip install accelerate")
         if self._quantization is None:
@@ -161,14 +154,6 @@ def _auto_model(folder: Path) -> Any:
         return library.AutoModelForImageClassification
     sees = getattr(config, "vision_config", None) is not None and type(config) in library.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     return library.AutoModelForImageTextToText if sees else library.AutoModelForCausalLM
-
-
-def _default_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 class _Images:

@@ -12,7 +12,18 @@ import typer
 
 from guardreasoner_sdk._text import quote_value
 from guardreasoner_sdk.catalog import ELSEWHERE, MODELS
-from guardreasoner_sdk.cli.evaluate import chosen_rows, run_guard
+from guardreasoner_sdk.cli.evaluate import (
+    ROWS,
+    Bootstrap,
+    Overwrite,
+    Quiet,
+    RowColumns,
+    RowLimit,
+    RowSample,
+    check_draw,
+    chosen_rows,
+    run_guard,
+)
 from guardreasoner_sdk.cli.options import GUARD, GuardOptions, ReasoningMode, Timeout
 from guardreasoner_sdk.cli.terminal import console, note
 from guardreasoner_sdk.errors import ConfigurationError, InputError, MissingExtraError
@@ -24,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-_ROWS, _REPORT = "Rows", "Report"
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 _SERVED = re.compile(r"(?P<model>.+?)@(?P<url>https?://.+)")
 
@@ -38,23 +48,16 @@ def compare(
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="Labelled file, or a benchmark of the paper; may be given again.", rich_help_panel=_ROWS),
+        typer.Option(help="Labelled file, or a benchmark of the paper; may be given again.", rich_help_panel=ROWS),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for verdicts, comparison.json and comparison.html. Run again to go on."),
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Of your own files: prompt=question, prompt_harmfulness=toxic, positive=bad.", rich_help_panel=_ROWS),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many rows of each benchmark.", rich_help_panel=_ROWS)
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Only so many rows of each benchmark, drawn at random.", rich_help_panel=_ROWS)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draw, and of the bootstrap.", rich_help_panel=_ROWS)] = 0,
+    column: RowColumns = None,
+    limit: RowLimit = None,
+    sample: RowSample = None,
+    seed: Annotated[int, typer.Option(help="Of the draw, and of the bootstrap.", rich_help_panel=ROWS)] = 0,
     threshold: Annotated[
         float | None,
         typer.Option(help="Score from which an answer is positive, for all alike. Default: each guard's own label."),
@@ -62,11 +65,9 @@ def compare(
     reasoning: ReasoningMode = None,
     timeout: Timeout = None,
     backend: Annotated[str | None, typer.Option(help="What runs language models on no server.", rich_help_panel=GUARD)] = None,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Draws that the intervals of F1 rest on; 0: none.", rich_help_panel=_REPORT)
-    ] = 1000,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over.", rich_help_panel=_REPORT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_REPORT)] = False,
+    bootstrap: Bootstrap = 1000,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare guards on the same labelled rows: quality, agreement, cost, and McNemar's test of each two.
 
@@ -82,8 +83,7 @@ def compare(
         raise InputError("--data", "is missing", "name labelled rows, e.g. --data mine.jsonl, or a benchmark")
     if output is None:
         raise InputError("--output", "is missing", "name a folder for the verdicts and the report, e.g. --output comparison")
-    if limit is not None and sample is not None:
-        raise InputError("--sample", "does not go with --limit", "leave one of them out")
+    check_draw(limit, sample)
     if threshold is not None and not 0 < threshold <= 1:
         raise InputError("--threshold", f"is {threshold:g}", "pass a score above 0 and up to 1, or leave it out")
     if any(find_spec(module) is None for module in ("jinja2", "sklearn")):

@@ -33,12 +33,40 @@ if TYPE_CHECKING:
     from guardreasoner_sdk.evaluation.rows import LabelledRow
     from guardreasoner_sdk.settings import Settings
 
-__all__ = ["chosen_rows", "evaluate", "run_guard"]
+__all__ = [
+    "ROWS",
+    "Bootstrap",
+    "Overwrite",
+    "Quiet",
+    "RowColumns",
+    "RowLimit",
+    "RowSample",
+    "check_draw",
+    "chosen_rows",
+    "evaluate",
+    "run_guard",
+]
 
 R = TypeVar("R", bound="LabelledRow")
 
-_ROWS, _ROBUSTNESS, _REPORT = "Rows", "Robustness", "Report"
+ROWS, REPORT = "Rows", "Report"
+"""Where the help of commands that ask guards labelled rows lists the options below."""
+_ROBUSTNESS = "Robustness"
 _COMPARED = ("LLaMA Guard 3 8B", "WildGuard 7B", "GuardReasoner 1B", "GuardReasoner 8B")
+
+RowColumns = Annotated[
+    list[str] | None,
+    typer.Option(help="Of your own files: prompt=question, prompt_harmfulness=toxic, positive=bad.", rich_help_panel=ROWS),
+]
+RowLimit = Annotated[
+    int | None, typer.Option(min=1, help="Only the first so many rows of each benchmark.", rich_help_panel=ROWS)
+]
+RowSample = Annotated[
+    int | None, typer.Option(min=1, help="Only so many rows of each benchmark, drawn at random.", rich_help_panel=ROWS)
+]
+Bootstrap = Annotated[int, typer.Option(min=0, help="Draws that the intervals of F1 rest on; 0: none.", rich_help_panel=REPORT)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start over.", rich_help_panel=REPORT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=REPORT)]
 
 
 def evaluate(
@@ -56,19 +84,12 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with the benchmarks' files; without it they are downloaded.", rich_help_panel=_ROWS),
+        typer.Option(help="Folder with the benchmarks' files; without it they are downloaded.", rich_help_panel=ROWS),
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Of your own files: prompt=question, prompt_harmfulness=toxic, positive=bad.", rich_help_panel=_ROWS),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many rows of each benchmark.", rich_help_panel=_ROWS)
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Only so many rows of each benchmark, drawn at random.", rich_help_panel=_ROWS)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of every draw, and of the bootstrap.", rich_help_panel=_ROWS)] = 0,
+    column: RowColumns = None,
+    limit: RowLimit = None,
+    sample: RowSample = None,
+    seed: Annotated[int, typer.Option(help="Of every draw, and of the bootstrap.", rich_help_panel=ROWS)] = 0,
     robustness: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,13 +114,11 @@ def evaluate(
     calibration: CalibrationFile = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(help=f"A system of the paper, or 'all'. Default: {', '.join(_COMPARED)}.", rich_help_panel=_REPORT),
+        typer.Option(help=f"A system of the paper, or 'all'. Default: {', '.join(_COMPARED)}.", rich_help_panel=REPORT),
     ] = None,
-    bootstrap: Annotated[
-        int, typer.Option(min=0, help="Draws that the intervals of F1 rest on; 0: none.", rich_help_panel=_REPORT)
-    ] = 1000,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start over.", rich_help_panel=_REPORT)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no tables.", rich_help_panel=_REPORT)] = False,
+    bootstrap: Bootstrap = 1000,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a guard on benchmarks, beside the systems of the paper.
 
@@ -108,8 +127,7 @@ def evaluate(
     """
     if output is None:
         raise InputError("--output", "is missing", "name a folder for the verdicts and the report, e.g. --output report")
-    if limit is not None and sample is not None:
-        raise InputError("--sample", "does not go with --limit", "leave one of them out")
+    check_draw(limit, sample)
     _check_extra()
     from guardreasoner_sdk.evaluation import clear_cut_rows, paper
     from guardreasoner_sdk.evaluation.report import print_report, standings, write_page, write_summary
@@ -165,6 +183,11 @@ def _check_extra() -> None:
     """Say what is missing before the run, and not behind hours of it."""
     if any(find_spec(module) is None for module in ("jinja2", "matplotlib", "sklearn")):
         raise MissingExtraError("eval", "Evaluations")
+
+
+def check_draw(limit: int | None, sample: int | None) -> None:
+    if limit is not None and sample is not None:
+        raise InputError("--sample", "does not go with --limit", "leave one of them out")
 
 
 def chosen_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -16,7 +16,18 @@ from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
 from guardreasoner_sdk.verdict import Task
 
-__all__ = ["Access", "Ask", "Assessment", "Service", "bearer", "is_host", "pieces", "stretch"]
+__all__ = [
+    "Access",
+    "Ask",
+    "Assessment",
+    "ModelService",
+    "Service",
+    "bearer",
+    "is_host",
+    "pieces",
+    "say_scores",
+    "stretch",
+]
 
 Judged = Literal["prompt_harmfulness", "response_harmfulness"]
 """What a moderation service judges: text. None of them says whether an answer refuses."""
@@ -179,6 +190,33 @@ class Service(ServerOptions):
                 yield "response_harmfulness", piece
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelService(Service):
+    """A service that has several models, which are told behind the colon of its name.
+
+    Args:
+        model: which of them.
+    """
+
+    target_form: ClassVar[str | None] = "MODEL"
+
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.model, str) or not self.model:
+            raise ConfigurationError(f"model: must be the name of a moderation model, such as {type(self).model!r}")
+
+    def aimed_at(self, target: str) -> Self:
+        """The same with another model."""
+        return replace(self, model=target)
+
+    @property
+    def missing(self) -> str:
+        """What there is to say where the service answers 404."""
+        return f"model: there is no moderation model {self.model!r}, or base_url is not where the API begins"
+
+
 def pieces(text: str, size: int, overlap: int) -> Iterator[str]:
     """Cut a text into overlapping pieces; one that fits stays whole.
 
@@ -242,3 +280,9 @@ def stretch(value: Any, least: float = 0.0, most: float = 1.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ValueError(f"a score is no number from {least:g} to {most:g}")
     return float(value)
+
+
+def say_scores(first: str, scores: Mapping[str, float]) -> str:
+    """The three strongest scores, in words."""
+    strongest = sorted(scores.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(([first] if first else []) + [f"{category} {score:.2f}" for category, score in strongest])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange
-from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, bearer, pieces, stretch
+from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, ModelService, bearer, pieces, say_scores, stretch
 from guardreasoner_sdk.services.hazards import name_categories
-from guardreasoner_sdk.services.openai import say_scores
 
 __all__ = ["MistralModeration"]
 
@@ -23,7 +22,7 @@ _OF_2411 = {"dangerous_and_criminal_content"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MistralModeration(Service):
+class MistralModeration(ModelService):
     """Mistral's ``/chat/moderations``, which judges the last turn in the light of those before, or ``/moderations`` on raw
     text.
 
@@ -55,7 +54,6 @@ class MistralModeration(Service):
     """
 
     name: ClassVar[str] = "mistral-moderation"
-    target_form: ClassVar[str | None] = "MODEL"
 
     model: str = "mistral-moderation-latest"
     chat: bool = True
@@ -67,17 +65,6 @@ class MistralModeration(Service):
         for name in ("chat", "advice", "personal_data"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{name}: must be True or False, not {getattr(self, name)!r}")
-        if not isinstance(self.model, str) or not self.model:
-            raise ConfigurationError("model: must be the name of a moderation model, such as 'mistral-moderation-latest'")
-
-    def aimed_at(self, target: str) -> Self:
-        """The same with another model."""
-        return replace(self, model=target)
-
-    @property
-    def missing(self) -> str:
-        """What there is to say where the service answers 404."""
-        return f"model: there is no moderation model {self.model!r}, or base_url is not where the API begins"
 
     def access(self, base_url: str | None, api_key: SecretStr | None) -> Access:
         """The vendor's own address and key, unless others are given."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
 from guardreasoner_sdk.errors import ConfigurationError
 from guardreasoner_sdk.exchange import Exchange, has_visible_text
-from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, Service, bearer, stretch
+from guardreasoner_sdk.services.base import Access, Ask, Assessment, Judged, ModelService, bearer, say_scores, stretch
 from guardreasoner_sdk.services.hazards import VENDOR_HAZARDS, name_categories
 
 __all__ = ["OpenAIModeration"]
@@ -20,7 +20,7 @@ _SINCE_OMNI = {"illicit", "illicit/violent"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAIModeration(Service):
+class OpenAIModeration(ModelService):
     """OpenAI's ``/moderations``: thirteen categories, each with a score.
 
     The prompt and the response are judged each by itself: the endpoint knows no conversation. Its key comes from ``api_key`` or
@@ -52,29 +52,17 @@ class OpenAIModeration(Service):
     """
 
     name: ClassVar[str] = "openai-moderation"
-    target_form: ClassVar[str | None] = "MODEL"
 
     model: str = "omni-moderation-latest"
     threshold: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.model, str) or not self.model:
-            raise ConfigurationError("model: must be the name of a moderation model, such as 'omni-moderation-latest'")
         threshold = self.threshold
         if threshold is not None and (
             isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1
         ):
             raise ConfigurationError(f"threshold: must be a score above 0 and up to 1, not {threshold!r}")
-
-    def aimed_at(self, target: str) -> Self:
-        """The same with another model."""
-        return replace(self, model=target)
-
-    @property
-    def missing(self) -> str:
-        """What there is to say where the service answers 404."""
-        return f"model: there is no moderation model {self.model!r}, or base_url is not where the API begins"
 
     def access(self, base_url: str | None, api_key: SecretStr | None) -> Access:
         """The vendor's own address and key, unless others are given."""
@@ -136,9 +124,3 @@ def _flags(categories: Mapping[str, Any]) -> list[str]:
     if not all(held is None or isinstance(held, bool) for held in categories.values()):
         raise ValueError("a category is neither true nor false")
     return [category for category, held in categories.items() if held]
-
-
-def say_scores(first: str, scores: Mapping[str, float]) -> str:
-    """The three strongest scores, in words."""
-    strongest = sorted(scores.items(), key=lambda item: -item[1])[:3]
-    return ", ".join(([first] if first else []) + [f"{category} {score:.2f}" for category, score in strongest])
